@@ -1,0 +1,1 @@
+//! The ways in. They look alike and stay apart until something really is the same.

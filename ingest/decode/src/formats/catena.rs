@@ -1,0 +1,484 @@
+//! The native event (`docs/native-event.md`): the shape that everything else is brought into.
+//!
+//! Guarantees: a valid event comes out with every field it had: unknown members, and optional ones of a wrong type, go to
+//! `extra` under their dotted path, the latter with a flag `invalid:<path>`. Only a missing or unreadable verdict or an
+//! unreadable time makes a rejection; a missing id or time is filled from the context and flagged. This is the hot path:
+//! one pass over the tape, strings borrowed from the record.
+
+use crate::json::{Kind, Value, write_string};
+use crate::redact::Redactor;
+use crate::Context;
+use catena_schemas::event::{Actor, Basis, Enforced, Event, Outcome, Phase, Text, Texts};
+use catena_schemas::Micros;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// A refusal: reason code and detail.
+pub type Refusal = (&'static str, String);
+
+/// Digests kept at hand; a session repeats its token with every call.
+const DIGESTS_MAX: usize = 8192;
+/// An event this far ahead of its receipt is flagged `skew`.
+const SKEW_US_MAX: i64 = 24 * 3600 * 1_000_000;
+
+/// Decodes native events; keeps recent digests.
+#[derive(Debug, Default)]
+pub struct Native {
+    digests: HashMap<String, String>,
+}
+
+impl Native {
+    /// Reads one event.
+    pub fn decode<'t>(&mut self, root: Value<'t>, redactor: &Redactor, context: &Context<'t>) -> Result<Event<'t>, Refusal> {
+        if root.kind() != Kind::Object {
+            return Err(("not_an_object", format!("the record is {}", root.kind().as_str())));
+        }
+        if let Some(kind) = root.get("kind").and_then(|k| k.as_str())
+            && kind != "decision"
+        {
+            return Err(("kind_unsupported", format!("records of kind `{kind}` are not read yet")));
+        }
+        if self.digests.len() > DIGESTS_MAX {
+            self.digests.clear();
+        }
+        let dirty = redactor.suspects(root.source()) || redactor.suspects(root.unescaped());
+        let mut reader = Reader { redactor, dirty, digests: &mut self.digests, extra: String::new(), flags: Vec::new() };
+        let mut event = Event::default();
+        let (mut time, mut outcome) = (None, None);
+        event.source.decision_count = 1;
+        for (key, v) in root.entries() {
+            match key {
+                "id" => event.id = reader.text(v, "id").unwrap_or_default(),
+                "time" => time = Some(instant(v).ok_or_else(|| ("time_invalid", format!("`time` is {}", v.to_json())))?),
+                "kind" => {}
+                "source" => reader.source(v, &mut event),
+                "decision" => outcome = reader.decision(v, &mut event)?,
+                "requester" => reader.requester(v, &mut event),
+                "actors" => event.actors = reader.actors(v),
+                "actors_source" => event.actors_source = reader.text(v, key),
+                "actors_complete" => event.actors_complete = reader.bool(v, key),
+                "session" => reader.session(v, &mut event),
+                "server" => reader.server(v, &mut event),
+                "tool" => reader.tool(v, &mut event),
+                "call" => reader.call(v, &mut event),
+                "token" => reader.token(v, &mut event),
+                "grant" => reader.members(v, "grant", |r, k, v| match k {
+                    "id" => { event.grant_id = r.text(v, "grant.id"); true }
+                    _ => false,
+                }),
+                "links" => reader.links(v, &mut event),
+                "network" => reader.network(v, &mut event),
+                "extra" if v.kind() == Kind::Object => {
+                    for (k, v) in v.entries() {
+                        reader.keep("", k, v);
+                    }
+                }
+                _ => reader.keep("", key, v),
+            }
+        }
+        event.decision.outcome = outcome.ok_or_else(|| ("verdict_missing", "`decision.verdict` is required".to_owned()))?;
+        match time {
+            Some(t) => {
+                event.time = t;
+                if context.received.0 != 0 && t.0 - context.received.0 > SKEW_US_MAX {
+                    reader.flag("skew");
+                }
+            }
+            None => {
+                event.time = context.received;
+                reader.flag("time_missing");
+            }
+        }
+        if event.id.is_empty() {
+            event.id = Cow::Borrowed(context.fallback_id);
+            reader.flag("id_missing");
+        }
+        if event.source.record.as_deref() == Some(event.id.as_ref()) {
+            event.source.record = None;
+        }
+        event.flags = reader.flags;
+        event.extra = (!reader.extra.is_empty()).then(|| Cow::Owned(reader.extra + "}"));
+        Ok(event)
+    }
+}
+
+/// An instant as native events and most producers write it: RFC 3339 or a number whose unit its size tells.
+pub fn instant(v: Value<'_>) -> Option<Micros> {
+    match v.as_str() {
+        Some(s) => Micros::parse_rfc3339(s),
+        None => v.as_i64().and_then(Micros::from_epoch_guess),
+    }
+}
+
+struct Reader<'r> {
+    redactor: &'r Redactor,
+    /// Whether the quick look found anything: only then are strings looked at one by one.
+    dirty: bool,
+    digests: &'r mut HashMap<String, String>,
+    /// JSON object under construction, without its closing brace; empty when nothing was kept.
+    extra: String,
+    flags: Texts<'static>,
+}
+
+macro_rules! members {
+    ($reader:ident, $value:ident, $path:literal, { $($key:literal => $target:expr, $how:ident;)* }) => {
+        $reader.members($value, $path, |r, key, v| {
+            match key {
+                $($key => $target = r.$how(v, concat!($path, ".", $key)),)*
+                _ => return false,
+            }
+            true
+        })
+    };
+}
+
+impl<'r> Reader<'r> {
+    fn flag(&mut self, flag: impl Into<Cow<'static, str>>) {
+        self.flags.push(flag.into());
+    }
+
+    /// Reads the members of an object with `read`, keeping those it does not know.
+    fn members<'t>(&mut self, v: Value<'t>, path: &str, mut read: impl FnMut(&mut Self, &'t str, Value<'t>) -> bool) {
+        if v.kind() != Kind::Object {
+            if !v.is_null() {
+                self.invalid(v, path);
+            }
+            return;
+        }
+        for (key, v) in v.entries() {
+            if !read(self, key, v) {
+                self.keep(path, key, v);
+            }
+        }
+    }
+
+    /// Keeps an unknown member in `extra`, under its dotted path.
+    #[cold]
+    fn keep(&mut self, path: &str, key: &str, v: Value<'_>) {
+        self.extra.push(if self.extra.is_empty() { '{' } else { ',' });
+        let name = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        write_string(&self.redactor.text(&name), &mut self.extra);
+        self.extra.push(':');
+        self.redactor.json(v, self.dirty, &mut self.extra);
+    }
+
+    #[cold]
+    fn invalid(&mut self, v: Value<'_>, path: &str) {
+        self.keep("", path, v);
+        self.flag(format!("invalid:{path}"));
+    }
+
+    #[inline]
+    fn string<'t>(&self, s: &'t str) -> Cow<'t, str> {
+        if self.dirty { self.redactor.text(s) } else { Cow::Borrowed(s) }
+    }
+
+    #[inline]
+    fn text<'t>(&mut self, v: Value<'t>, path: &str) -> Text<'t> {
+        match v.as_str() {
+            Some(s) => Some(self.string(s)),
+            None => {
+                if !v.is_null() {
+                    self.invalid(v, path);
+                }
+                None
+            }
+        }
+    }
+
+    /// Ids that producers write as numbers too.
+    fn scalar<'t>(&mut self, v: Value<'t>, path: &str) -> Text<'t> {
+        match v.as_scalar() {
+            Some(s) => Some(self.string(s)),
+            None => self.text(v, path),
+        }
+    }
+
+    fn texts<'t>(&mut self, v: Value<'t>, path: &str) -> Texts<'t> {
+        // RFC 7519 and its relatives allow one string where a list is meant (`aud`).
+        if let Some(s) = v.as_str() {
+            return vec![self.string(s)];
+        }
+        let items = v.items();
+        if v.kind() != Kind::Array || items.clone().any(|i| i.as_str().is_none()) {
+            if !v.is_null() {
+                self.invalid(v, path);
+            }
+            return Vec::new();
+        }
+        let mut texts = Vec::with_capacity(4);
+        texts.extend(items.filter_map(|i| i.as_str()).map(|s| self.string(s)));
+        texts
+    }
+
+    /// Scopes: a list, or one string with spaces (RFC 6749, section 3.3).
+    fn scopes<'t>(&mut self, v: Value<'t>, path: &str) -> Texts<'t> {
+        match v.as_str() {
+            Some(s) => s.split(' ').filter(|s| !s.is_empty()).map(|s| self.string(s)).collect(),
+            None => self.texts(v, path),
+        }
+    }
+
+    fn bool(&mut self, v: Value<'_>, path: &str) -> Option<bool> {
+        let read = v.as_bool();
+        if read.is_none() && !v.is_null() {
+            self.invalid(v, path);
+        }
+        read
+    }
+
+    fn long(&mut self, v: Value<'_>, path: &str) -> Option<i64> {
+        let read = v.as_i64();
+        if read.is_none() && !v.is_null() {
+            self.invalid(v, path);
+        }
+        read
+    }
+
+    fn int(&mut self, v: Value<'_>, path: &str) -> Option<i32> {
+        let read = v.as_i64().and_then(|n| i32::try_from(n).ok());
+        if read.is_none() && !v.is_null() {
+            self.invalid(v, path);
+        }
+        read
+    }
+
+    fn time(&mut self, v: Value<'_>, path: &str) -> Option<Micros> {
+        let read = instant(v);
+        if read.is_none() && !v.is_null() {
+            self.invalid(v, path);
+        }
+        read
+    }
+
+    fn word<T>(&mut self, v: Value<'_>, path: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let read = v.as_str().and_then(parse);
+        if read.is_none() && !v.is_null() {
+            self.invalid(v, path);
+        }
+        read
+    }
+
+    fn basis(&mut self, v: Value<'_>, path: &str) -> Option<Basis> {
+        self.word(v, path, Basis::parse)
+    }
+
+    fn enforced(&mut self, v: Value<'_>, path: &str) -> Option<Enforced> {
+        self.word(v, path, Enforced::parse)
+    }
+
+    fn phase(&mut self, v: Value<'_>, path: &str) -> Option<Phase> {
+        self.word(v, path, Phase::parse)
+    }
+
+    /// JSON text of a value, redacted; empty lists and objects say nothing and are left out.
+    fn json<'t>(&mut self, v: Value<'t>, _path: &str) -> Text<'t> {
+        match v.kind() {
+            Kind::Null => None,
+            Kind::Array if v.items().next().is_none() => None,
+            Kind::Object if v.entries().next().is_none() => None,
+            _ => Some(self.redactor.json_text(v, self.dirty)),
+        }
+    }
+
+    /// A token or handle: only its keyed digest is kept.
+    fn digest(&mut self, v: Value<'_>, path: &str) -> Text<'static> {
+        let Some(s) = v.as_scalar() else {
+            if !v.is_null() {
+                self.flag(format!("invalid:{path}"));
+            }
+            return None;
+        };
+        Some(Cow::Owned(self.digest_of(s)))
+    }
+
+    fn digest_of(&mut self, s: &str) -> String {
+        if let Some(known) = self.digests.get(s) {
+            return known.clone();
+        }
+        let digest = self.redactor.digest(s);
+        self.digests.insert(s.to_owned(), digest.clone());
+        digest
+    }
+
+    fn digests(&mut self, v: Value<'_>, path: &str) -> Texts<'static> {
+        self.texts(v, path).iter().map(|s| Cow::Owned(self.digest_of(s))).collect()
+    }
+
+    fn source<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
+        let s = &mut e.source;
+        members!(self, v, "source", {
+            "kind" => s.kind, text;
+            "instance" => s.instance, text;
+            "seq" => s.seq, long;
+            "epoch" => s.epoch, scalar;
+            "record" => s.record, text;
+        });
+    }
+
+    fn decision<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) -> Result<Option<Outcome>, Refusal> {
+        let d = &mut e.decision;
+        let mut verdict = None;
+        self.members(v, "decision", |r, key, v| {
+            match key {
+                "verdict" => verdict = Some(v),
+                "basis" => d.basis = r.basis(v, "decision.basis"),
+                "enforced" => d.enforced = r.enforced(v, "decision.enforced"),
+                "phase" => d.phase = r.phase(v, "decision.phase"),
+                "policy" => members!(r, v, "decision.policy", {
+                    "engine" => d.policy_engine, text;
+                    "id" => d.policy_id, text;
+                    "version" => d.policy_version, scalar;
+                    "digest" => d.policy_digest, text;
+                    "rules" => d.rules, texts;
+                }),
+                "reasons" => d.reasons = r.texts(v, "decision.reasons"),
+                "obligations" => d.obligations = r.json(v, "decision.obligations"),
+                "challenge" => d.challenge = r.json(v, "decision.challenge"),
+                _ => return false,
+            }
+            true
+        });
+        let Some(verdict) = verdict else { return Ok(None) };
+        match verdict.as_str().and_then(Outcome::parse) {
+            Some(outcome) => Ok(Some(outcome)),
+            None => Err(("verdict_unknown", format!("`decision.verdict` is {}", self.redactor.text(&verdict.to_json())))),
+        }
+    }
+
+    fn requester<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
+        let q = &mut e.requester;
+        members!(self, v, "requester", {
+            "id" => q.id, scalar;
+            "issuer" => q.issuer, text;
+            "kind" => q.kind, text;
+            "assurance" => q.assurance, text;
+            "email" => q.email, text;
+            "roles" => q.roles, texts;
+        });
+    }
+
+    fn actors<'t>(&mut self, v: Value<'t>) -> Vec<Actor<'t>> {
+        if v.kind() != Kind::Array {
+            if !v.is_null() {
+                self.invalid(v, "actors");
+            }
+            return Vec::new();
+        }
+        let mut actors = Vec::with_capacity(4);
+        for item in v.items() {
+            let mut a = Actor::default();
+            let mut id = None;
+            members!(self, item, "actors", {
+                "id" => id, scalar;
+                "kind" => a.kind, text;
+                "issuer" => a.issuer, text;
+                "assurance" => a.assurance, text;
+                "name" => a.name, text;
+                "version" => a.version, scalar;
+                "model" => a.model, text;
+            });
+            a.id = id.unwrap_or_default();
+            actors.push(a);
+        }
+        actors
+    }
+
+    fn session<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
+        let s = &mut e.session;
+        members!(self, v, "session", {
+            "id" => s.id, scalar;
+            "run" => s.run, scalar;
+            "conversation" => s.conversation, scalar;
+            "mcp" => s.mcp, scalar;
+            "task" => s.task, scalar;
+        });
+    }
+
+    fn server<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
+        let s = &mut e.server;
+        members!(self, v, "server", { "id" => s.id, text; "name" => s.name, text; });
+    }
+
+    fn tool<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
+        let t = &mut e.tool;
+        members!(self, v, "tool", {
+            "name" => t.name, text;
+            "action" => t.action, text;
+            "data_class" => t.data_class, text;
+            "impact" => t.impact, int;
+            "definition_digest" => t.definition_digest, text;
+        });
+    }
+
+    fn call<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
+        let c = &mut e.call;
+        self.members(v, "call", |r, key, v| {
+            match key {
+                "protocol" => c.protocol = r.text(v, "call.protocol"),
+                "protocol_version" => c.protocol_version = r.text(v, "call.protocol_version"),
+                "method" => c.method = r.text(v, "call.method"),
+                "jsonrpc_id" => c.jsonrpc_id = r.scalar(v, "call.jsonrpc_id"),
+                "jsonrpc_error" => c.jsonrpc_error = r.long(v, "call.jsonrpc_error"),
+                "params" => c.params = r.json(v, "call.params"),
+                "params_digest" => c.params_digest = r.digest(v, "call.params_digest"),
+                "resources" => c.resources = r.texts(v, "call.resources"),
+                "destination" => c.destination = r.text(v, "call.destination"),
+                "handles_in" => c.handles_in = r.digests(v, "call.handles_in"),
+                "handles_out" => c.handles_out = r.digests(v, "call.handles_out"),
+                "state_in" => c.state_in = r.digest(v, "call.state_in"),
+                "state_out" => c.state_out = r.digest(v, "call.state_out"),
+                "http" => members!(r, v, "call.http", {
+                    "method" => c.http_method, text;
+                    "host" => c.http_host, text;
+                    "path" => c.http_path, text;
+                    "status" => c.http_status, int;
+                }),
+                "result" => members!(r, v, "call.result", { "class" => c.result_class, text; "bytes" => c.result_bytes, long; }),
+                _ => return false,
+            }
+            true
+        });
+    }
+
+    fn token<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
+        let t = &mut e.token;
+        members!(self, v, "token", {
+            "ref" => t.reference, digest;
+            "proof" => t.proof, text;
+            "issuer" => t.issuer, text;
+            "subject" => t.subject, scalar;
+            "client_id" => t.client_id, scalar;
+            "audience" => t.audience, texts;
+            "resource" => t.resource, texts;
+            "scope" => t.scope, scopes;
+            "issued_at" => t.issued_at, time;
+            "expires_at" => t.expires_at, time;
+            "auth_time" => t.auth_time, time;
+            "acr" => t.acr, text;
+            "cnf" => t.cnf, text;
+            "txn" => t.txn, text;
+            "acti" => t.acti, digest;
+            "parent_ref" => t.parent_reference, digest;
+        });
+    }
+
+    fn links<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
+        let l = &mut e.links;
+        members!(self, v, "links", {
+            "parent_decision" => l.parent_decision, text;
+            "parent_origin" => l.parent_origin, text;
+            "trace" => l.trace, text;
+            "span" => l.span, text;
+            "parent_span" => l.parent_span, text;
+            "http_trace" => l.http_trace, text;
+            "request" => l.request, scalar;
+        });
+    }
+
+    fn network<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
+        let n = &mut e.network;
+        members!(self, v, "network", { "ip" => n.ip, text; "user_agent" => n.user_agent, text; "spiffe" => n.spiffe, text; });
+    }
+}
+

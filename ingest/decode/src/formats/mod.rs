@@ -1,0 +1,3 @@
+//! One file per producer's dialect.
+
+pub mod catena;

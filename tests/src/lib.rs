@@ -1,0 +1,1 @@
+//! Tries the other rooms.
