@@ -139,7 +139,8 @@ mod tests {
     #[test]
     fn known_roots() {
         // The eight leaves and the roots of certificate-transparency's own reference test.
-        let inputs = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
+        let inputs =
+            ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
         let roots = [
             "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
             "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
@@ -153,9 +154,8 @@ mod tests {
         let mut tree = Accumulator::default();
         assert_eq!(hex(&tree.root()), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         for (input, root) in inputs.iter().zip(roots) {
-            let data: Vec<u8> = (0..input.len() / 2)
-                .map(|i| u8::from_str_radix(&input[2 * i..2 * i + 2], 16).expect("hex"))
-                .collect();
+            let data: Vec<u8> =
+                (0..input.len() / 2).map(|i| u8::from_str_radix(&input[2 * i..2 * i + 2], 16).expect("hex")).collect();
             tree.push(&leaf_hash(&data));
             assert_eq!(hex(&tree.root()), root);
         }
