@@ -213,6 +213,11 @@ impl Rows {
         self.rows += 1;
     }
 
+    /// Marks a row as sent before; rows are marked in ascending order.
+    pub fn mark_duplicate(&mut self, row: usize) {
+        self.columns[Field::Duplicate as usize].push_long(row, 1);
+    }
+
     /// Appends a rejection or an aside.
     pub fn push_rejection(&mut self, rejection: &Rejection, place: &Place<'_>) {
         visit_rejection(rejection, place, self);

@@ -11,6 +11,7 @@
 
 pub mod batch;
 pub mod commit;
+pub mod duplicates;
 pub mod receive;
 pub mod store;
 pub mod worker;

@@ -1,1 +1,534 @@
-//! Being built.
+//! Decodes, buffers and flushes: what stands between a receiver and the lake.
+//!
+//! Guarantees: records of a partition are pushed in order of their offsets and leave in one flush, whole; a flush either
+//! lands with all its ranges or leaves nothing; whatever a record holds, it becomes at least one row. The leaf of every
+//! row is computed on the way, and the root over the leaves of a flush, in order of (source, offset), stands in its
+//! commit, so that what is read back later can be held against what came in.
+
+use crate::batch;
+use crate::commit::{CommitError, DataFile, Range};
+use crate::duplicates::{Duplicates, Landing};
+use crate::lake::{Lake, LakeError};
+use catena_decode::{Context, Decoder, Format, Redactor, Sink};
+use catena_evidence::tree::Accumulator;
+use catena_schemas::canonical::{self, LeafEncoder};
+use catena_schemas::rows::{Place, Rejection, Rows};
+use catena_schemas::table::Class;
+use catena_schemas::{Event, Micros, Outcome};
+use parquet::file::properties::WriterProperties;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// When to flush.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Rows buffered.
+    pub flush_rows: usize,
+    /// Bytes of values buffered.
+    pub flush_bytes: usize,
+    /// Age of the oldest buffered record.
+    pub flush_age: Duration,
+    /// Where this collector runs, for the commit's record.
+    pub collector: String,
+    /// The memory of recent decisions, shared by the workers of a process.
+    pub duplicates: Arc<Duplicates>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            flush_rows: batch::ROW_GROUP_ROWS,
+            flush_bytes: 192 << 20,
+            flush_age: Duration::from_secs(2),
+            collector: String::new(),
+            duplicates: Arc::default(),
+        }
+    }
+}
+
+/// One partition of one source.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Partition {
+    /// Delta application id under which its position is kept.
+    pub app: String,
+    /// Name in the `topic` column.
+    pub topic: Arc<str>,
+    /// Number in the `partition` column.
+    pub number: i32,
+    /// Where its source begins.
+    pub start: i64,
+}
+
+/// One record as received.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// From authentication or the topic's settings.
+    pub tenant: &'a str,
+    /// Decoder to use.
+    pub format: Format,
+    /// Where it stands.
+    pub offset: i64,
+    /// Where the next one stands at the earliest.
+    pub next: i64,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// Kafka or HTTP headers.
+    pub headers: &'a [(&'a str, &'a [u8])],
+    /// When it was received.
+    pub received: Micros,
+    /// Whether our own intake log wrote it.
+    pub trusted: bool,
+}
+
+/// What became of records, counted in decisions, rejections and asides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records pushed.
+    pub records: u64,
+    /// Decisions, duplicates included.
+    pub decisions: u64,
+    /// Decisions that were there already.
+    pub duplicates: u64,
+    /// Rejections.
+    pub rejected: u64,
+    /// Recognised records that are no decisions.
+    pub asides: u64,
+    /// Decisions that are no duplicates, by outcome.
+    pub by_outcome: BTreeMap<&'static str, u64>,
+    /// Rejections by reason.
+    pub by_reason: BTreeMap<&'static str, u64>,
+    /// Asides by reason.
+    pub by_aside: BTreeMap<&'static str, u64>,
+}
+
+impl Counts {
+    /// Adds others.
+    pub fn add(&mut self, other: &Counts) {
+        self.records += other.records;
+        self.decisions += other.decisions;
+        self.duplicates += other.duplicates;
+        self.rejected += other.rejected;
+        self.asides += other.asides;
+        for (into, from) in [
+            (&mut self.by_outcome, &other.by_outcome),
+            (&mut self.by_reason, &other.by_reason),
+            (&mut self.by_aside, &other.by_aside),
+        ] {
+            for (key, n) in from {
+                *into.entry(key).or_default() += n;
+            }
+        }
+    }
+}
+
+/// A flush that landed.
+#[derive(Clone, Debug)]
+pub struct Landed {
+    /// Version of the lake that holds it.
+    pub version: u64,
+    /// Next offset to read, by application id.
+    pub positions: Vec<(String, i64)>,
+    /// What it held.
+    pub counts: Counts,
+}
+
+/// A flush whose files are durable and not yet in the lake. Dropping it loses nothing but work.
+#[derive(Debug)]
+pub struct Sealed {
+    /// Files.
+    pub files: Vec<DataFile>,
+    /// Offsets covered.
+    pub ranges: Vec<Range>,
+    /// What it holds.
+    pub counts: Counts,
+    info: serde_json::Map<String, serde_json::Value>,
+    landing: Landing,
+}
+
+/// Why a flush did not land.
+#[derive(Debug, thiserror::Error)]
+pub enum FlushError {
+    /// Another collector owns the partition by now, or owned it all along.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// A batch could not be encoded.
+    #[error("could not encode {rows} rows as Parquet")]
+    Encode {
+        /// Rows of the batch.
+        rows: usize,
+        /// Cause.
+        source: parquet::errors::ParquetError,
+    },
+    /// The lake could not be read.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+    /// A file could not be made durable.
+    #[error("could not write data file `{path}`")]
+    Put {
+        /// Path below the table.
+        path: String,
+        /// Cause.
+        source: LakeError,
+    },
+}
+
+impl FlushError {
+    /// Whether somebody else owns a partition by now: read the positions again and seek.
+    pub fn is_fenced(&self) -> bool {
+        matches!(self, FlushError::Commit(CommitError::Fenced { .. }))
+    }
+}
+
+/// Decodes, buffers and flushes. One per thread.
+pub struct Worker {
+    lake: Arc<Lake>,
+    settings: Settings,
+    properties: WriterProperties,
+    tenants: HashMap<String, Tenant>,
+    spans: Vec<Span>,
+    /// Where the next span of a partition begins: the end of its last one.
+    positions: HashMap<String, i64>,
+    oldest: Option<Instant>,
+    records: u64,
+    fallback_id: String,
+}
+
+/// Offsets of one partition in the buffer, and the leaves of their rows in order.
+struct Span {
+    partition: Arc<Partition>,
+    from: i64,
+    to: i64,
+    gaps: u64,
+    leaves: Accumulator,
+}
+
+/// One tenant's decoder and rows.
+struct Tenant {
+    decoder: Decoder,
+    leaf: LeafEncoder,
+    decisions: Rows,
+    contents: Vec<(u128, Outcome)>,
+    rejects: Rows,
+    asides: Rows,
+    by_reason: BTreeMap<&'static str, u64>,
+    by_aside: BTreeMap<&'static str, u64>,
+    arrived: Micros,
+}
+
+impl Tenant {
+    fn new(key: [u8; 32]) -> Tenant {
+        Tenant {
+            decoder: Decoder::new(Arc::new(Redactor::new(key))),
+            leaf: LeafEncoder::new(key),
+            decisions: Rows::default(),
+            contents: Vec::new(),
+            rejects: Rows::default(),
+            asides: Rows::default(),
+            by_reason: BTreeMap::new(),
+            by_aside: BTreeMap::new(),
+            arrived: Micros::default(),
+        }
+    }
+
+    fn rows(&self) -> usize {
+        self.decisions.len() + self.rejects.len() + self.asides.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.decisions.bytes() + self.rejects.bytes() + self.asides.bytes()
+    }
+}
+
+impl Worker {
+    /// A worker that flushes into a lake.
+    pub fn new(lake: Arc<Lake>, settings: Settings) -> Worker {
+        Worker {
+            lake,
+            settings,
+            properties: batch::writer_properties(1),
+            tenants: HashMap::new(),
+            spans: Vec::new(),
+            positions: HashMap::new(),
+            oldest: None,
+            records: 0,
+            fallback_id: String::new(),
+        }
+    }
+
+    /// Buffers a record. Records of one partition come in order of offset; anything else is a bug of the receiver.
+    pub fn push(&mut self, partition: &Arc<Partition>, record: &Record<'_>) {
+        let Some((tenant, span)) = self.admit(partition, record.offset, record.next, record.tenant, record.received) else { return };
+        self.fallback_id.clear();
+        let _ = std::fmt::Write::write_fmt(
+            &mut self.fallback_id,
+            format_args!("{}/{}/{}", partition.topic, partition.number, record.offset),
+        );
+        let context = Context { received: record.received, fallback_id: &self.fallback_id, headers: record.headers, trusted: record.trusted };
+        let Tenant { decoder, leaf, decisions, contents, rejects, asides, by_reason, by_aside, .. } = tenant;
+        let place = Place {
+            tenant: record.tenant,
+            topic: &partition.topic,
+            partition: partition.number,
+            offset: record.offset,
+            format: "",
+            redaction: Redactor::VERSION,
+            ingest_time: record.received,
+        };
+        let mut sink = Appender { place, leaf, leaves: &mut span.leaves, decisions, contents, rejects, asides, by_reason, by_aside };
+        decoder.record(record.format, record.bytes, &context, &mut sink);
+    }
+
+    /// Buffers what an earlier stage already refused or set aside: the intake log keeps such records in their final form.
+    #[allow(clippy::too_many_arguments)]
+    pub fn push_rejection(
+        &mut self,
+        partition: &Arc<Partition>,
+        (offset, next): (i64, i64),
+        tenant: &str,
+        format: Format,
+        rejection: Rejection,
+        received: Micros,
+        aside: bool,
+    ) {
+        let Some((state, span)) = self.admit(partition, offset, next, tenant, received) else { return };
+        let Tenant { leaf, decisions, contents, rejects, asides, by_reason, by_aside, .. } = state;
+        let place = Place {
+            tenant,
+            topic: &partition.topic,
+            partition: partition.number,
+            offset,
+            format: "",
+            redaction: Redactor::VERSION,
+            ingest_time: received,
+        };
+        let mut sink = Appender { place, leaf, leaves: &mut span.leaves, decisions, contents, rejects, asides, by_reason, by_aside };
+        if aside { sink.aside(rejection, format) } else { sink.rejection(rejection, format) }
+    }
+
+    /// The buffers for a record that is to be pushed now; `None` for one that is in the buffer already.
+    fn admit(
+        &mut self,
+        partition: &Arc<Partition>,
+        offset: i64,
+        next: i64,
+        tenant: &str,
+        received: Micros,
+    ) -> Option<(&mut Tenant, &mut Span)> {
+        // The last span is nearly always the one: receivers hand over runs of one partition.
+        let at = match self.spans.iter().rposition(|s| Arc::ptr_eq(&s.partition, partition) || s.partition.app == partition.app) {
+            Some(at) => at,
+            None => {
+                let from = self.positions.get(&partition.app).copied().unwrap_or(offset);
+                let leaves = Accumulator::default();
+                self.spans.push(Span { partition: partition.clone(), from, to: from, gaps: 0, leaves });
+                self.spans.len() - 1
+            }
+        };
+        let span = &mut self.spans[at];
+        if offset < span.to {
+            return None;
+        }
+        span.gaps += (offset - span.to) as u64;
+        span.to = next.max(offset + 1);
+        if self.oldest.is_none() {
+            self.oldest = Some(Instant::now());
+        }
+        self.records += 1;
+        if !self.tenants.contains_key(tenant) {
+            let key = canonical::tenant_key(&self.lake.secret(), tenant);
+            self.tenants.insert(tenant.to_owned(), Tenant::new(key));
+        }
+        let tenant = self.tenants.get_mut(tenant)?;
+        tenant.arrived = tenant.arrived.max(received);
+        Some((tenant, span))
+    }
+
+    /// Says where a partition is read from, before its first record: the position that the lake holds. Offsets between
+    /// it and the first record are then known to be empty (control records, compacted ranges), not somebody else's.
+    pub fn begin(&mut self, partition: &Partition, position: i64) {
+        self.positions.insert(partition.app.clone(), position);
+    }
+
+    /// When the oldest buffered record reaches its age; `None` when nothing is buffered.
+    pub fn due_at(&self) -> Option<Instant> {
+        self.oldest.map(|at| at + self.settings.flush_age)
+    }
+
+    /// Whether rows or bytes have reached their limit.
+    pub fn is_full(&self) -> bool {
+        let rows: usize = self.tenants.values().map(Tenant::rows).sum();
+        rows >= self.settings.flush_rows || self.bytes() >= self.settings.flush_bytes
+    }
+
+    /// Bytes buffered.
+    pub fn bytes(&self) -> usize {
+        self.tenants.values().map(Tenant::bytes).sum()
+    }
+
+    /// Forgets what is not committed, and where partitions stood: the receiver begins them again.
+    pub fn discard(&mut self) {
+        self.spans.clear();
+        self.positions.clear();
+        self.oldest = None;
+        self.records = 0;
+        self.tenants.clear();
+    }
+
+    /// Makes everything buffered durable and part of the lake. On an error nothing of it is in the lake, and the buffer
+    /// is empty: the receiver reads again from the lake's positions.
+    pub async fn flush(&mut self) -> Result<Option<Landed>, FlushError> {
+        let Some(sealed) = self.seal().await? else { return Ok(None) };
+        land(&self.lake, vec![sealed]).await.map(Some)
+    }
+
+    /// Makes everything buffered durable, without committing it. Several of these, in order, can [`land`] together.
+    pub async fn seal(&mut self) -> Result<Option<Sealed>, FlushError> {
+        let spans = std::mem::take(&mut self.spans);
+        self.oldest = None;
+        let mut counts = Counts { records: std::mem::take(&mut self.records), ..Counts::default() };
+        if spans.is_empty() {
+            return Ok(None);
+        }
+        self.positions.extend(spans.iter().map(|s| (s.partition.app.clone(), s.to)));
+        let mut landing = Landing::new(self.settings.duplicates.clone());
+        landing.duplicates.learn(&self.lake).await?;
+        let mut batches = Vec::new();
+        for (name, tenant) in &mut self.tenants {
+            let arrived = std::mem::take(&mut tenant.arrived);
+            if !tenant.decisions.is_empty() {
+                for (row, (content, outcome)) in tenant.contents.drain(..).enumerate() {
+                    if landing.insert(content) {
+                        *counts.by_outcome.entry(outcome.as_str()).or_default() += 1;
+                    } else {
+                        tenant.decisions.mark_duplicate(row);
+                        counts.duplicates += 1;
+                    }
+                }
+            }
+            for (class, rows) in
+                [(Class::Decision, &mut tenant.decisions), (Class::Reject, &mut tenant.rejects), (Class::Aside, &mut tenant.asides)]
+            {
+                if rows.is_empty() {
+                    continue;
+                }
+                match class {
+                    Class::Decision => counts.decisions += rows.len() as u64,
+                    Class::Reject => counts.rejected += rows.len() as u64,
+                    Class::Aside => counts.asides += rows.len() as u64,
+                }
+                batches.push((name.clone(), class, arrived, rows.finish()));
+            }
+            for (into, from) in [(&mut counts.by_reason, &mut tenant.by_reason), (&mut counts.by_aside, &mut tenant.by_aside)] {
+                for (reason, n) in std::mem::take(from) {
+                    *into.entry(reason).or_default() += n;
+                }
+            }
+        }
+        let info = describe(&spans, &counts, &self.settings.collector);
+        let ranges = spans
+            .iter()
+            .map(|s| Range { app: s.partition.app.clone(), from: s.from, to: s.to, start: s.partition.start })
+            .collect();
+        let mut files = Vec::with_capacity(batches.len());
+        for (tenant, class, arrived, rows) in batches {
+            let bytes = match batch::encode(&rows, &self.properties) {
+                Ok(bytes) => bytes,
+                Err(source) => {
+                    self.discard();
+                    return Err(FlushError::Encode { rows: rows.num_rows(), source });
+                }
+            };
+            let file = batch::data_file(&rows, bytes.len() as u64, &tenant, class, arrived);
+            drop(rows);
+            if let Err(source) = self.lake.put(&file.path, bytes.into()).await {
+                self.discard();
+                return Err(FlushError::Put { path: file.path, source });
+            }
+            files.push(file);
+        }
+        Ok(Some(Sealed { files, ranges, counts, info, landing }))
+    }
+}
+
+/// Commits sealed flushes together, in order: adjoining ranges of one partition become one.
+pub async fn land(lake: &Lake, sealed: Vec<Sealed>) -> Result<Landed, FlushError> {
+    let (mut files, mut ranges, mut counts) = (Vec::new(), Vec::<Range>::new(), Counts::default());
+    let (mut info, mut landings) = (Vec::new(), Vec::new());
+    for s in sealed {
+        files.extend(s.files);
+        for range in s.ranges {
+            match ranges.iter_mut().find(|r| r.app == range.app && r.to == range.from) {
+                Some(before) => before.to = range.to,
+                None => ranges.push(range),
+            }
+        }
+        counts.add(&s.counts);
+        info.push(serde_json::Value::Object(s.info));
+        landings.push(s.landing);
+    }
+    let positions = ranges.iter().map(|r| (r.app.clone(), r.to)).collect();
+    let info = serde_json::Map::from_iter([("flushes".to_owned(), serde_json::Value::Array(info))]);
+    let committed = lake.commit(files, ranges, info).await?;
+    landings.into_iter().for_each(Landing::landed);
+    Ok(Landed { version: committed.version, positions, counts })
+}
+
+/// What the commit says of a flush: per partition its offsets and the root over its leaves, and the counts.
+fn describe(spans: &[Span], counts: &Counts, collector: &str) -> serde_json::Map<String, serde_json::Value> {
+    let partitions: Vec<_> = spans
+        .iter()
+        .map(|s| {
+            serde_json::json!({
+                "app": s.partition.app, "from": s.from, "to": s.to, "gaps": s.gaps,
+                "leaves": s.leaves.len(), "root": hex::encode(s.leaves.root()),
+            })
+        })
+        .collect();
+    let counts = serde_json::json!({
+        "records": counts.records, "decisions": counts.decisions, "duplicates": counts.duplicates,
+        "rejected": counts.rejected, "asides": counts.asides,
+    });
+    serde_json::Map::from_iter([
+        ("collector".to_owned(), collector.into()),
+        ("partitions".to_owned(), partitions.into()),
+        ("counts".to_owned(), counts),
+    ])
+}
+
+/// Appends what the decoder hands on to the rows of its tenant.
+struct Appender<'w> {
+    place: Place<'w>,
+    leaf: &'w mut LeafEncoder,
+    leaves: &'w mut Accumulator,
+    decisions: &'w mut Rows,
+    contents: &'w mut Vec<(u128, Outcome)>,
+    rejects: &'w mut Rows,
+    asides: &'w mut Rows,
+    by_reason: &'w mut BTreeMap<&'static str, u64>,
+    by_aside: &'w mut BTreeMap<&'static str, u64>,
+}
+
+impl Sink for Appender<'_> {
+    fn event(&mut self, event: &Event<'_>, format: Format) {
+        let place = Place { format: format.as_str(), ..self.place };
+        let leaf = self.leaf.event(event, &place);
+        self.leaves.push(&leaf.hash);
+        self.contents.push((leaf.content, event.decision.outcome));
+        self.decisions.push(event, &place, false);
+    }
+
+    fn rejection(&mut self, rejection: Rejection, format: Format) {
+        let place = Place { format: format.as_str(), ..self.place };
+        self.leaves.push(&self.leaf.rejection(&rejection, &place).hash);
+        *self.by_reason.entry(rejection.reason).or_default() += 1;
+        self.rejects.push_rejection(&rejection, &place);
+    }
+
+    fn aside(&mut self, aside: Rejection, format: Format) {
+        let place = Place { format: format.as_str(), ..self.place };
+        self.leaves.push(&self.leaf.rejection(&aside, &place).hash);
+        *self.by_aside.entry(aside.reason).or_default() += 1;
+        self.asides.push_rejection(&aside, &place);
+    }
+}
