@@ -10,8 +10,11 @@
 //! ```
 
 pub mod batch;
+mod checkpoint;
 pub mod commit;
 pub mod duplicates;
+pub mod lake;
+pub mod log;
 pub mod receive;
 pub mod store;
 pub mod worker;
