@@ -12,11 +12,12 @@
 //! | [`canonical`] | canonical bytes and the leaf hash of an event |
 //! | [`wire`] | the native JSON event, and its JSON Schema |
 //! | [`authority`] | records of authority: grants, re-authorizations, exchanges, tools, lifecycle, principals |
-//! | [`fixture`] | delegation chains as lines of text, for tests |
+//! | `fixture` | delegation chains as lines of text, for tests (feature `fixture`) |
 
 pub mod authority;
 pub mod canonical;
 pub mod event;
+#[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
 pub mod rows;
 pub mod table;

@@ -90,10 +90,26 @@ impl Micros {
 
     /// Writes RFC 3339 in UTC with six digits.
     pub fn to_rfc3339(self) -> String {
+        let mut out = Vec::with_capacity(27);
+        self.write_rfc3339(&mut out);
+        String::from_utf8(out).expect("digits and punctuation")
+    }
+
+    /// Appends what [`Micros::to_rfc3339`] gives.
+    pub fn write_rfc3339(self, out: &mut Vec<u8>) {
         let (days, rest) = (self.0.div_euclid(DAY_S * 1_000_000), self.0.rem_euclid(DAY_S * 1_000_000));
         let (y, m, d) = civil_from_days(days);
         let (s, us) = (rest / 1_000_000, rest % 1_000_000);
-        format!("{y:04}-{m:02}-{d:02}T{:02}:{:02}:{:02}.{us:06}Z", s / 3600, s / 60 % 60, s % 60)
+        if !(0..10_000).contains(&y) {
+            out.extend_from_slice(y.to_string().as_bytes());
+        } else {
+            pad(out, y, 4);
+        }
+        for (mark, value, width) in [(b'-', m, 2), (b'-', d, 2), (b'T', s / 3600, 2), (b':', s / 60 % 60, 2), (b':', s % 60, 2), (b'.', us, 6)] {
+            out.push(mark);
+            pad(out, value, width);
+        }
+        out.push(b'Z');
     }
 
     /// The UTC day, as `YYYY-MM-DD`: the value of the `ingest_date` partition.
@@ -111,6 +127,16 @@ impl Micros {
 impl fmt::Debug for Micros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_rfc3339())
+    }
+}
+
+/// Appends `value` in exactly `width` digits.
+fn pad(out: &mut Vec<u8>, mut value: i64, width: usize) {
+    let start = out.len();
+    out.resize(start + width, b'0');
+    for digit in out[start..].iter_mut().rev() {
+        *digit += (value % 10) as u8;
+        value /= 10;
     }
 }
 

@@ -1,1 +1,568 @@
-//! Being built.
+//! The native decision event as JSON: its types, its schema, and the writers that turn a canonical event back into it.
+//!
+//! Guarantees: W-1 [`schema`] is generated from the types here, and `schemas/event/v1.json` is what it says (a test
+//! compares them). W-2 what [`write_event`] writes, the native decoder reads back into an equal event once it is told
+//! that the record is our own, whatever the event holds. W-3 what [`write_native`] writes is valid under the schema.
+//!
+//! These types describe the contract to people, generators and tests. They do not read what producers send: that is the
+//! decoder's work, which never fails over a wrong optional field and keeps what it does not know (`docs/native-event.md`).
+
+use crate::event;
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+mod write;
+
+pub use write::{write_event, write_native};
+
+/// Any JSON value.
+pub type Json = serde_json::Value;
+/// A JSON object whose members are the producer's own.
+pub type JsonObject = serde_json::Map<String, Json>;
+
+/// JSON Schema (2020-12) of the native decision event, version 1.
+pub fn schema() -> Json {
+    document::<Event>("urn:catena:event:v1", "Native decision event, version 1")
+}
+
+/// A schema document with its name on it.
+pub(crate) fn document<T: JsonSchema>(id: &str, title: &str) -> Json {
+    let mut root = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>();
+    root.insert("$id".into(), id.into());
+    root.insert("title".into(), title.into());
+    root.to_value()
+}
+
+/// A struct whose members may all be absent.
+macro_rules! object {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+        pub struct $name {
+            $($(#[$field_doc])* #[serde(default, skip_serializing_if = "Option::is_none")] pub $field: Option<$type>),+
+        }
+    };
+}
+
+/// A closed vocabulary, with the type of the canonical event that holds the same words.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident = $canonical:ty { $($(#[$word_doc:meta])* $variant:ident $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        pub enum $name { $($(#[$word_doc])* #[serde(rename = $word)] $variant),+ }
+
+        impl From<$name> for $canonical {
+            fn from(word: $name) -> $canonical { match word { $($name::$variant => <$canonical>::$variant),+ } }
+        }
+
+        impl From<$canonical> for $name {
+            fn from(word: $canonical) -> $name { match word { $(<$canonical>::$variant => $name::$variant),+ } }
+        }
+    };
+}
+
+/// An instant. RFC 3339 with any offset and any number of digits, of which six are kept; or a whole number since the Unix
+/// epoch whose size tells its unit: 10 digits are seconds, 13 milliseconds, 16 microseconds, 19 nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Instant {
+    /// RFC 3339.
+    Text(String),
+    /// Since the epoch.
+    Number(i64),
+}
+
+impl JsonSchema for Instant {
+    fn schema_name() -> Cow<'static, str> {
+        "Instant".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "An instant: RFC 3339 with any offset (six digits of the fraction are kept), or a whole number since the Unix \
+                            epoch whose size tells its unit: 10 digits are seconds, 13 milliseconds, 16 microseconds, 19 nanoseconds.",
+            "anyOf": [{ "type": "string", "format": "date-time" }, { "type": "integer", "minimum": 1_000_000_000 }]
+        })
+    }
+}
+
+/// An id. Text; a number or boolean is kept as it was written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Id {
+    /// Text.
+    Text(String),
+    /// A number, to the last digit.
+    Number(serde_json::Number),
+    /// A boolean.
+    Bool(bool),
+}
+
+impl JsonSchema for Id {
+    fn schema_name() -> Cow<'static, str> {
+        "Id".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "An id. Text; a number or boolean is kept as it was written.",
+            "type": ["string", "number", "boolean"]
+        })
+    }
+}
+
+/// A list of texts; one text alone is a list of one (RFC 7519, section 4.1.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Texts {
+    /// One.
+    One(String),
+    /// Several.
+    Several(Vec<String>),
+}
+
+impl JsonSchema for Texts {
+    fn schema_name() -> Cow<'static, str> {
+        "Texts".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A list of texts; one text alone is a list of one (RFC 7519, section 4.1.3).",
+            "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }]
+        })
+    }
+}
+
+words! {
+    /// What was decided.
+    Verdict = event::Outcome {
+        /// The call may go ahead.
+        Allow "allow",
+        /// The call may not.
+        Deny "deny",
+        /// More is asked for first: see `challenge`.
+        StepUp "step_up",
+        /// The decision itself failed.
+        Error "error",
+        /// The producer does not say, or says something new.
+        Unknown "unknown",
+    }
+}
+
+words! {
+    /// Whether the producer said the verdict itself or it was worked out from other fields.
+    Basis = event::Basis {
+        /// Said.
+        Explicit "explicit",
+        /// Worked out, for instance from an HTTP status.
+        Inferred "inferred",
+    }
+}
+
+words! {
+    /// What the enforcement point did with the call.
+    Enforced = event::Enforced {
+        /// Passed on.
+        Forwarded "forwarded",
+        /// Stopped.
+        Blocked "blocked",
+        /// Kept waiting, for instance for an approval.
+        Held "held",
+        /// Passed on changed.
+        Modified "modified",
+        /// Nothing was enforced: a dry run, or advice.
+        None "none",
+        /// Not known.
+        Unknown "unknown",
+    }
+}
+
+words! {
+    /// The moment in the life of a call that the decision belongs to.
+    Phase = event::Phase {
+        /// A tool is about to be called.
+        Invoke "invoke",
+        /// Tools are listed.
+        List "list",
+        /// A token is issued.
+        TokenIssue "token_issue",
+        /// A token is exchanged (RFC 8693).
+        TokenExchange "token_exchange",
+        /// A session starts or ends.
+        Session "session",
+        /// Somebody approves or refuses.
+        Approval "approval",
+        /// A plan is judged before its calls.
+        Plan "plan",
+    }
+}
+
+/// One decision on one action. Only `id`, `time` and `decision.verdict` are required; `null` is the same as absent; members
+/// that are not listed here are kept under `extra`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// Unique within tenant and source, at most once per decision; a ULID or UUID serves well.
+    pub id: String,
+    /// When it was decided, by the producer's clock.
+    pub time: Instant,
+    /// Kind of record. Other kinds are records of authority (`authority-v1.json`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Where the record came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// What was decided, by which policy.
+    pub decision: Decision,
+    /// On whose behalf: the root of the delegation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester: Option<Requester>,
+    /// Who acts, root first: the first was delegated to by the requester, the last made the call. (`act` of RFC 8693,
+    /// section 4.1, nests the other way round.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actors: Option<Vec<Actor>>,
+    /// How the actors are known: `act_claim`, `exchange`, `trace`, `impersonation`, `declared` or `inferred`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actors_source: Option<String>,
+    /// Whether the producer vouches that no actor is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actors_complete: Option<bool>,
+    /// What groups calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
+    /// The tool server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Server>,
+    /// The tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<Tool>,
+    /// The call itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<Call>,
+    /// Claims of the token presented. Never the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
+    /// The grant that allowed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Grant>,
+    /// Ids that tie it to other decisions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links: Option<Links>,
+    /// The caller's surroundings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+    /// The producer's own members. Unknown members of the event join them, under their dotted path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<JsonObject>,
+}
+
+/// Kind of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Kind {
+    /// A decision.
+    #[serde(rename = "decision")]
+    Decision,
+}
+
+/// What was decided, by which policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Decision {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Said or worked out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
+    /// What was done with the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforced: Option<Enforced>,
+    /// Which moment it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// The policy that decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+    /// Reason codes, such as `scope_missing`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasons: Option<Texts>,
+    /// What the policy asks the enforcement point to do besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obligations: Option<Vec<Json>>,
+    /// What a step-up asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<Challenge>,
+}
+
+/// What a step-up asks for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Challenge {
+    /// Id of the challenge: the answer to it carries the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// `insufficient_scope` (RFC 6750, section 3.1) or `user_authentication` (RFC 9470).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Scopes asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Texts>,
+    /// Authentication context asked for (RFC 9470, `acr_values`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr: Option<String>,
+    /// Greatest age of the authentication, in seconds (RFC 9470, `max_age`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<i64>,
+    /// The producer's own members.
+    #[serde(flatten)]
+    pub other: JsonObject,
+}
+
+object! {
+    /// The policy that decided.
+    Policy {
+        /// `opa`, `cerbos`, `cedar` ...
+        engine: String,
+        /// Policy, rule path or resource policy.
+        id: String,
+        /// Bundle revision, git hash or route checksum.
+        version: Id,
+        /// Digest of its text, as `algorithm:hex`.
+        digest: String,
+        /// Rules that determined the verdict.
+        rules: Texts,
+    }
+}
+
+object! {
+    /// Where a record came from.
+    Source {
+        /// Kind of producer: `catena`, `opa`, `cerbos`, `envoy` ...
+        kind: String,
+        /// Which instance of it.
+        instance: String,
+        /// Number of the record within instance and epoch, without gaps: a gap shows that a record is missing.
+        seq: i64,
+        /// Restart marker: `seq` starts again with a new one.
+        epoch: Id,
+        /// The producer's own id of the record, if it is not `id`.
+        record: String,
+    }
+}
+
+object! {
+    /// The party on whose behalf the chain acts.
+    Requester {
+        /// Stable id. Personal: enters the evidence only as a salted commitment.
+        id: Id,
+        /// Who issued the id: a URL (`iss` of RFC 7519).
+        issuer: String,
+        /// `human`, `service` ...
+        kind: String,
+        /// `verified` (a signature was checked), `asserted` (a trusted party says so), `inferred` or `absent`.
+        assurance: String,
+        /// E-mail address, if apart from the id. Personal.
+        email: String,
+        /// Roles or groups.
+        roles: Texts,
+    }
+}
+
+object! {
+    /// One acting party.
+    Actor {
+        /// Stable id.
+        id: Id,
+        /// `client`, `agent`, `workload` or `bot`.
+        kind: String,
+        /// Who issued the id.
+        issuer: String,
+        /// `verified`, `asserted`, `inferred` or `absent`.
+        assurance: String,
+        /// Display name.
+        name: String,
+        /// Version of the software.
+        version: Id,
+        /// Model that drives it.
+        model: String,
+    }
+}
+
+object! {
+    /// What groups calls.
+    Session {
+        /// Session, as the producer keys it.
+        id: Id,
+        /// Agent run.
+        run: Id,
+        /// Conversation.
+        conversation: Id,
+        /// `Mcp-Session-Id`.
+        mcp: Id,
+        /// Task (A2A, MCP tasks).
+        task: Id,
+    }
+}
+
+object! {
+    /// The tool server.
+    Server {
+        /// Stable id; its canonical URL where there is one (RFC 8707).
+        id: String,
+        /// Name.
+        name: String,
+    }
+}
+
+object! {
+    /// The tool.
+    Tool {
+        /// Name within its server.
+        name: String,
+        /// `read`, `query`, `update`, `admin`, or the producer's own class.
+        action: String,
+        /// Class of the data that it touches, such as `pii`.
+        data_class: String,
+        /// What a misuse would cost, from 0 (nothing) to 5.
+        impact: i32,
+        /// Digest of the tool's definition, as `algorithm:hex`.
+        definition_digest: String,
+    }
+}
+
+object! {
+    /// The call itself.
+    Call {
+        /// `mcp`, `a2a`, `http` ...
+        protocol: String,
+        /// Its revision, such as `2026-07-28`.
+        protocol_version: String,
+        /// JSON-RPC method.
+        method: String,
+        /// JSON-RPC id.
+        jsonrpc_id: Id,
+        /// JSON-RPC error code.
+        jsonrpc_error: i64,
+        /// The HTTP request it came in.
+        http: Http,
+        /// Arguments, of any shape. Redacted before they are stored. Personal.
+        params: Json,
+        /// Digest of the arguments as they were: `hmac:` and hex is kept, anything else is digested with the tenant's key.
+        params_digest: Id,
+        /// What it touched, as `kind:id`.
+        resources: Texts,
+        /// Where data went.
+        destination: String,
+        /// Handles that the call consumed. Stored as keyed digests.
+        handles_in: Texts,
+        /// Handles that the call produced. Stored as keyed digests.
+        handles_out: Texts,
+        /// Request state before. Stored as a keyed digest.
+        state_in: Id,
+        /// Request state after. Stored as a keyed digest.
+        state_out: Id,
+        /// What came back.
+        result: CallResult,
+    }
+}
+
+object! {
+    /// The HTTP request that a call came in.
+    Http {
+        /// Verb.
+        method: String,
+        /// Authority: host, and port if it is not the usual one.
+        host: String,
+        /// Path.
+        path: String,
+        /// Status of the response.
+        status: i32,
+    }
+}
+
+object! {
+    /// What came back from a call.
+    CallResult {
+        /// `trusted`, `untrusted` or `sensitive`.
+        class: String,
+        /// Size in bytes.
+        bytes: i64,
+    }
+}
+
+object! {
+    /// Claims of the token presented.
+    Token {
+        /// `hmac:` and hex of a keyed digest of the token or its `jti`. Anything else is digested when it is read.
+        #[serde(rename = "ref")]
+        reference: Id,
+        /// What was done to believe it: `verified`, `introspected` (RFC 7662), `parsed`, `opaque` or `none`.
+        proof: String,
+        /// `iss` (RFC 7519).
+        issuer: String,
+        /// `sub`. Personal.
+        subject: Id,
+        /// `client_id` (RFC 8693) or `azp`.
+        client_id: Id,
+        /// `aud`.
+        audience: Texts,
+        /// Resource indicators (RFC 8707).
+        resource: Texts,
+        /// Scopes, as a list or as one text with spaces (RFC 6749, section 3.3).
+        scope: Texts,
+        /// `iat`.
+        issued_at: Instant,
+        /// `exp`.
+        expires_at: Instant,
+        /// `auth_time`: when the person last authenticated.
+        auth_time: Instant,
+        /// `acr`: how the person authenticated.
+        acr: String,
+        /// Thumbprint of the key that the token is bound to (RFC 7800, RFC 9449).
+        cnf: String,
+        /// Transaction (`txn`, RFC 8417).
+        txn: String,
+        /// Workflow id shared by the tokens of one chain (`acti`). Stored as a keyed digest.
+        acti: Id,
+        /// `ref` of the token that this one was exchanged from.
+        parent_ref: Id,
+    }
+}
+
+object! {
+    /// The grant that allowed a call.
+    Grant {
+        /// Id of the grant or consent.
+        id: String,
+    }
+}
+
+object! {
+    /// Ids that tie a decision to others.
+    Links {
+        /// `id` of the decision that led to this one.
+        parent_decision: String,
+        /// Who says so: `gateway` or `client`.
+        parent_origin: String,
+        /// Trace id, 32 hex digits (W3C Trace Context).
+        trace: String,
+        /// Span id, 16 hex digits.
+        span: String,
+        /// Span id of the parent.
+        parent_span: String,
+        /// Trace id of the HTTP request, if apart from `trace`.
+        http_trace: String,
+        /// Request id.
+        request: Id,
+    }
+}
+
+object! {
+    /// The caller's surroundings.
+    Network {
+        /// Address. Personal.
+        ip: String,
+        /// User agent.
+        user_agent: String,
+        /// SPIFFE id.
+        spiffe: String,
+    }
+}

@@ -70,6 +70,9 @@ pub struct Context<'a> {
     pub fallback_id: &'a str,
     /// Kafka or HTTP headers.
     pub headers: &'a [(&'a str, &'a [u8])],
+    /// Whether the record is one of our own, written by `catena_schemas::wire::write_event` and never out of our hands
+    /// since: it is taken as it is, its member `catena` included. For others that member is one more unknown one.
+    pub trusted: bool,
 }
 
 /// Bytes of a rejected record that are kept.
@@ -102,7 +105,7 @@ impl Decoder {
         };
         match format {
             Format::Auto | Format::Catena => match self.native.decode(value, &self.redactor, context) {
-                Ok(event) => sink.event(&event, Format::Catena),
+                Ok(event) => sink.event(&event, formats::catena::original(value, context)),
                 Err((reason, detail)) => sink.rejection(self.redactor.reject(reason, detail, bytes), Format::Catena),
             },
             Format::Opa | Format::Cerbos | Format::Envoy => {

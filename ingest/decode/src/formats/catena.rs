@@ -4,10 +4,13 @@
 //! `extra` under their dotted path, the latter with a flag `invalid:<path>`. Only a missing or unreadable verdict or an
 //! unreadable time makes a rejection; a missing id or time is filled from the context and flagged. This is the hot path:
 //! one pass over the tape, strings borrowed from the record.
+//!
+//! A trusted record (`catena_schemas::wire::write_event`) has been through all this before: it comes out as it went in,
+//! with the flags and the place in its record that its member `catena` holds, and nothing is redacted or judged again.
 
 use crate::json::{Kind, Value, write_string};
 use crate::redact::Redactor;
-use crate::Context;
+use crate::{Context, Format};
 use catena_schemas::event::{Actor, Basis, Enforced, Event, Outcome, Phase, Text, Texts};
 use catena_schemas::Micros;
 use std::borrow::Cow;
@@ -41,8 +44,18 @@ impl Native {
         if self.digests.len() > DIGESTS_MAX {
             self.digests.clear();
         }
-        let dirty = redactor.suspects(root.source()) || redactor.suspects(root.unescaped());
-        let mut reader = Reader { redactor, dirty, digests: &mut self.digests, extra: String::new(), flags: Vec::new() };
+        let trusted = context.trusted;
+        let dirty = !trusted && (redactor.suspects(root.source()) || redactor.suspects(root.unescaped()));
+        let mut reader = Reader {
+            redactor,
+            dirty,
+            trusted,
+            digests: &mut self.digests,
+            extra: String::new(),
+            kept: HashMap::new(),
+            flags: Vec::new(),
+        };
+        let mut own_extra = None;
         let mut event = Event::default();
         let (mut time, mut outcome) = (None, None);
         event.source.decision_count = 1;
@@ -68,6 +81,8 @@ impl Native {
                 }),
                 "links" => reader.links(v, &mut event),
                 "network" => reader.network(v, &mut event),
+                "catena" if trusted => reader.internals(v, &mut event),
+                "extra" if trusted => own_extra = Some(v),
                 "extra" if v.kind() == Kind::Object => {
                     for (k, v) in v.entries() {
                         reader.keep("", k, v);
@@ -80,7 +95,7 @@ impl Native {
         match time {
             Some(t) => {
                 event.time = t;
-                if context.received.0 != 0 && t.0 - context.received.0 > SKEW_US_MAX {
+                if !trusted && context.received.0 != 0 && t.0 - context.received.0 > SKEW_US_MAX {
                     reader.flag("skew");
                 }
             }
@@ -93,13 +108,27 @@ impl Native {
             event.id = Cow::Borrowed(context.fallback_id);
             reader.flag("id_missing");
         }
-        if event.source.record.as_deref() == Some(event.id.as_ref()) {
+        if !trusted && event.source.record.as_deref() == Some(event.id.as_ref()) {
             event.source.record = None;
         }
-        event.flags = reader.flags;
-        event.extra = (!reader.extra.is_empty()).then(|| Cow::Owned(reader.extra + "}"));
+        if let Some(v) = own_extra {
+            match v.as_str() {
+                Some(text) if reader.extra.is_empty() => event.extra = Some(Cow::Borrowed(text)),
+                _ => reader.keep("", "extra", v),
+            }
+        }
+        event.flags.extend(reader.flags);
+        if !reader.extra.is_empty() {
+            event.extra = Some(Cow::Owned(reader.extra + "}"));
+        }
         Ok(event)
     }
+}
+
+/// The format that a record was first decoded from: its own word if it is trusted.
+pub fn original(root: Value<'_>, context: &Context<'_>) -> Format {
+    let named = || root.get("catena")?.get("format")?.as_str().and_then(Format::parse);
+    if context.trusted { named().unwrap_or(Format::Catena) } else { Format::Catena }
 }
 
 /// An instant as native events and most producers write it: RFC 3339 or a number whose unit its size tells.
@@ -114,9 +143,14 @@ struct Reader<'r> {
     redactor: &'r Redactor,
     /// Whether the quick look found anything: only then are strings looked at one by one.
     dirty: bool,
+    /// Whether the record is our own, see [`Context::trusted`].
+    trusted: bool,
     digests: &'r mut HashMap<String, String>,
     /// JSON object under construction, without its closing brace; empty when nothing was kept.
     extra: String,
+    /// Names in `extra`, and how often each was wanted: two actors may have the same unknown member, and an object with
+    /// two equal names would be read differently by different readers.
+    kept: HashMap<String, u32>,
     flags: Texts<'static>,
 }
 
@@ -157,9 +191,29 @@ impl<'r> Reader<'r> {
     fn keep(&mut self, path: &str, key: &str, v: Value<'_>) {
         self.extra.push(if self.extra.is_empty() { '{' } else { ',' });
         let name = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-        write_string(&self.redactor.text(&name), &mut self.extra);
+        let name = self.redactor.text(&name).into_owned();
+        write_string(&self.unused(name), &mut self.extra);
         self.extra.push(':');
         self.redactor.json(v, self.dirty, &mut self.extra);
+    }
+
+    /// The name, or the first of `name~2`, `name~3` ... that is not in `extra` yet.
+    fn unused(&mut self, name: String) -> String {
+        let Some(wanted) = self.kept.get(&name) else {
+            self.kept.insert(name.clone(), 1);
+            return name;
+        };
+        let mut number = *wanted;
+        let free = loop {
+            number += 1;
+            let numbered = format!("{name}~{number}");
+            if !self.kept.contains_key(&numbered) {
+                break numbered;
+            }
+        };
+        self.kept.insert(name, number);
+        self.kept.insert(free.clone(), 1);
+        free
     }
 
     #[cold]
@@ -271,9 +325,11 @@ impl<'r> Reader<'r> {
         self.word(v, path, Phase::parse)
     }
 
-    /// JSON text of a value, redacted; empty lists and objects say nothing and are left out.
-    fn json<'t>(&mut self, v: Value<'t>, _path: &str) -> Text<'t> {
+    /// JSON text of a value, redacted; empty lists and objects say nothing and are left out. In our own records the text
+    /// stands as a string.
+    fn json<'t>(&mut self, v: Value<'t>, path: &str) -> Text<'t> {
         match v.kind() {
+            _ if self.trusted => self.text(v, path),
             Kind::Null => None,
             Kind::Array if v.items().next().is_none() => None,
             Kind::Object if v.entries().next().is_none() => None,
@@ -282,7 +338,10 @@ impl<'r> Reader<'r> {
     }
 
     /// A token or handle: only its keyed digest is kept.
-    fn digest(&mut self, v: Value<'_>, path: &str) -> Text<'static> {
+    fn digest<'t>(&mut self, v: Value<'t>, path: &str) -> Text<'t> {
+        if self.trusted {
+            return self.text(v, path);
+        }
         let Some(s) = v.as_scalar() else {
             if !v.is_null() {
                 self.flag(format!("invalid:{path}"));
@@ -301,8 +360,30 @@ impl<'r> Reader<'r> {
         digest
     }
 
-    fn digests(&mut self, v: Value<'_>, path: &str) -> Texts<'static> {
-        self.texts(v, path).iter().map(|s| Cow::Owned(self.digest_of(s))).collect()
+    fn digests<'t>(&mut self, v: Value<'t>, path: &str) -> Texts<'t> {
+        let texts = self.texts(v, path);
+        if self.trusted {
+            return texts;
+        }
+        texts.iter().map(|s| Cow::Owned(self.digest_of(s))).collect()
+    }
+
+    /// `catena` of our own records: what the native event has no place for.
+    fn internals<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
+        let (mut index, mut count) = (None, None);
+        self.members(v, "catena", |r, key, v| {
+            match key {
+                "format" => {}
+                "index" => index = r.long(v, "catena.index"),
+                "count" => count = r.long(v, "catena.count"),
+                "flags" => e.flags = r.texts(v, "catena.flags"),
+                _ => return false,
+            }
+            true
+        });
+        let small = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok());
+        e.source.decision_index = small(index).unwrap_or(e.source.decision_index);
+        e.source.decision_count = small(count).unwrap_or(e.source.decision_count);
     }
 
     fn source<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
