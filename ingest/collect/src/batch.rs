@@ -5,7 +5,7 @@
 //! would only be built to be thrown away; instants and offsets as deltas; everything with zstd 1, which costs little
 //! over encoded pages.
 
-use crate::commit::DataFile;
+use crate::commit::{DataFile, folder_name};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, RecordBatch};
@@ -62,7 +62,11 @@ pub fn encode(batch: &RecordBatch, properties: &WriterProperties) -> Result<Vec<
 pub fn data_file(batch: &RecordBatch, size: u64, tenant: &str, class: Class, arrived: Micros) -> DataFile {
     let (date, class) = (arrived.date(), class.as_str());
     DataFile {
-        path: format!("tenant={tenant}/ingest_date={date}/class={class}/part-{}.zstd.parquet", Uuid::new_v4()),
+        path: format!(
+            "{}/ingest_date={date}/class={class}/part-{}.zstd.parquet",
+            folder_name("tenant", tenant),
+            Uuid::new_v4()
+        ),
         size,
         rows: batch.num_rows() as u64,
         partition: BTreeMap::from([

@@ -20,11 +20,11 @@
 //! One trap is left: where old commits were cleaned up, creating a stale version succeeds and nobody reads it. So a head
 //! that was last seen to be current more than [`HEAD_AGE_MAX`] ago, by either clock, is checked before it is used.
 
-use crate::log::{ActiveFile, Commit, LogError, Metadata, Position, Protocol, Replayed, State, commit_path, replay};
-use crate::store::{Clock, Folder, read};
+use crate::log::{ActiveFile, Commit, LOG, LogError, Metadata, Name, Protocol, Replayed, State, commit_path, replay};
+use crate::store::{Clock, Folder, list_from, read};
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode};
+use object_store::{Error, ObjectStore, PutMode};
 use rand::Rng;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -194,7 +194,7 @@ struct Head {
 #[derive(Debug, Default)]
 pub(crate) struct Change {
     pub(crate) adds: Vec<DataFile>,
-    pub(crate) removes: Vec<String>,
+    pub(crate) removes: Vec<DataFile>,
     pub(crate) ranges: Vec<Range>,
     pub(crate) info: Map<String, Value>,
     pub(crate) operation: &'static str,
@@ -369,8 +369,8 @@ impl Table {
             }
             moved.insert(app, *to);
         }
-        match change.removes.iter().find(|path| !state.files.contains_key(*path)) {
-            Some(path) => Err(CommitError::Replaced { path: path.clone(), table: self.name.clone() }),
+        match change.removes.iter().find(|file| !state.files.contains_key(&file.path)) {
+            Some(file) => Err(CommitError::Replaced { path: file.path.clone(), table: self.name.clone() }),
             None => Ok(()),
         }
     }
@@ -444,17 +444,20 @@ impl Table {
         monotonic >= HEAD_AGE_MAX || wall.unsigned_abs() >= HEAD_AGE_MAX.as_micros() as u64
     }
 
-    /// Takes an old head to the newest version: on from where it is while its own commit still stands (cleanup goes from
-    /// the oldest and stops before the newest), else from the log's beginning.
+    /// Makes sure that an old head can be gone on from: when the version after it is gone although later ones are there,
+    /// the log is read from its beginning.
     async fn renew(&self, head: &mut Head) -> Result<(), LogError> {
-        let path = commit_path(head.state.version);
-        let stands = match self.objects.head(&path).await {
-            Ok(_) => true,
-            Err(Error::NotFound { .. }) => false,
-            Err(source) => {
-                let attempted = format!("look for version {}", head.state.version);
-                return Err(LogError::Store { attempted, table: self.name.clone(), source });
-            }
+        let version = head.state.version;
+        let before = commit_path(version.saturating_sub(1));
+        let listed = list_from(self.objects.as_ref(), &Path::from(LOG), Some(&before))
+            .await
+            .map_err(|source| LogError::Store { attempted: "list the log".into(), table: self.name.clone(), source })?;
+        let names: HashSet<Name> = listed.iter().map(|o| Name::of(&o.location)).collect();
+        let later = names.iter().any(|n| n.version().is_some_and(|v| v > version));
+        let stands = match later {
+            true => names.contains(&Name::Commit(version + 1)),
+            // Version 0 is not after itself in the listing; it is never cleaned up while it is the newest.
+            false => version == 0 || names.contains(&Name::Commit(version)),
         };
         if !stands {
             let ending = self.folder.as_ref().map(|_| nonce());
@@ -462,11 +465,12 @@ impl Table {
             else {
                 return Err(LogError::Gap { table: self.name.clone(), version: head.state.version });
             };
-            let known: HashSet<&String> = head.state.files.keys().collect();
-            let mut fresh: Vec<_> = state.files.values().filter(|f| !known.contains(&f.file.path)).cloned().collect();
+            supported(&self.name, &state)?;
+            let known = &head.state.files;
+            let mut fresh: Vec<_> =
+                state.files.values().filter(|f| !known.contains_key(&f.file.path)).cloned().collect();
             fresh.sort_unstable_by_key(|f| f.modified);
             head.foreign.extend(fresh);
-            supported(&self.name, &state)?;
             head.state = state;
         }
         head.seen_monotonic = self.clock.monotonic();
@@ -543,11 +547,10 @@ impl Table {
             json!({"add": {"path": file.path, "partitionValues": file.partition, "size": file.size,
                 "modificationTime": now, "dataChange": change.data_change, "stats": file.stats}})
         }));
-        lines.extend(
-            change.removes.iter().map(
-                |path| json!({"remove": {"path": path, "deletionTimestamp": now, "dataChange": change.data_change}}),
-            ),
-        );
+        lines.extend(change.removes.iter().map(|file| {
+            json!({"remove": {"path": file.path, "deletionTimestamp": now, "dataChange": change.data_change,
+                "extendedFileMetadata": true, "partitionValues": file.partition, "size": file.size}})
+        }));
         let ranges: Vec<_> = change.ranges.iter().map(|r| json!({"app": r.app, "from": r.from, "to": r.to})).collect();
         let info = json!({"commitInfo": {
             "timestamp": now,
@@ -586,7 +589,7 @@ enum Outcome {
 }
 
 /// 122 random bits, as text.
-fn nonce() -> String {
+pub(crate) fn nonce() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
 
@@ -632,7 +635,7 @@ async fn create(
     }
 }
 
-fn metadata_line(m: &Metadata) -> Value {
+pub(crate) fn metadata_line(m: &Metadata) -> Value {
     json!({"metaData": {
         "id": m.id, "name": m.name, "description": m.description, "format": {"provider": "parquet", "options": {}},
         "schemaString": m.schema_string, "partitionColumns": m.partition_columns, "configuration": m.configuration,
@@ -700,11 +703,4 @@ pub fn folder_name(column: &str, value: &str) -> String {
         }
     }
     name
-}
-
-/// Positions in a form that a checkpoint can hold.
-pub(crate) fn positions_of(state: &State) -> Vec<(&str, Position)> {
-    let mut positions: Vec<_> = state.txns.iter().map(|(app, p)| (app.as_str(), *p)).collect();
-    positions.sort_unstable_by_key(|(app, _)| *app);
-    positions
 }

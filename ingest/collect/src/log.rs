@@ -5,6 +5,7 @@
 //! commit in a local folder: commits there are fsynced before they get their name, so such a file was never
 //! acknowledged by us, and it is put aside and reported.
 
+use crate::checkpoint;
 use crate::commit::DataFile;
 use crate::store::{list_from, read};
 use futures::{StreamExt, TryStreamExt};
@@ -202,9 +203,20 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
-    /// Reads the lines of a commit.
+    /// Reads a commit, whole.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Commit, String> {
         let mut commit = Commit::default();
+        let (lines, expected) = commit.take(bytes)?;
+        match expected {
+            _ if lines == 0 => Err("it is empty".into()),
+            Some(n) if n != lines => Err(format!("it has {lines} of {n} lines")),
+            _ => Ok(commit),
+        }
+    }
+
+    /// Takes in lines of actions: how many there were, and how many there should be.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(usize, Option<usize>), String> {
+        let commit = self;
         let (mut lines, mut expected) = (0, None);
         for line in bytes.split(|b| *b == b'\n').filter(|l| !l.trim_ascii().is_empty()) {
             lines += 1;
@@ -232,14 +244,10 @@ impl Commit {
                 commit.nonce = Some(info.nonce);
                 expected = Some(info.actions);
             }
-            commit.metadata = line.meta_data.or(commit.metadata);
-            commit.protocol = line.protocol.or(commit.protocol);
+            commit.metadata = line.meta_data.or(commit.metadata.take());
+            commit.protocol = line.protocol.or(commit.protocol.take());
         }
-        match expected {
-            _ if lines == 0 => Err("it is empty".into()),
-            Some(n) if n != lines => Err(format!("it has {lines} of {n} lines")),
-            _ => Ok(commit),
-        }
+        Ok((lines, expected))
     }
 }
 
@@ -335,7 +343,7 @@ pub(crate) fn object_path(path: &str) -> Result<Path, object_store::Error> {
 }
 
 /// What a file of the log is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Name {
     Commit(u64),
     /// Version, part and number of parts.
@@ -344,6 +352,13 @@ pub(crate) enum Name {
 }
 
 impl Name {
+    pub(crate) fn version(self) -> Option<u64> {
+        match self {
+            Name::Commit(version) | Name::Checkpoint(version, ..) => Some(version),
+            Name::Other => None,
+        }
+    }
+
     pub(crate) fn of(path: &Path) -> Name {
         let name = path.filename().unwrap_or_default();
         let mut parts = name.split('.');
@@ -484,7 +499,7 @@ async fn newest_checkpoint(
         }
         parts.sort_unstable();
         let paths: Vec<Path> = parts.into_iter().map(|p| p.1).collect();
-        match crate::checkpoint::read_checkpoint(store, table, version, &paths).await {
+        match checkpoint::read_state(store, table, version, &paths).await {
             Ok(state) => return Ok(Some(state)),
             // An older one, or the commits themselves, may still tell the whole story; if not, the gap is the error.
             Err(LogError::Broken { path, detail, .. }) => tracing::warn!(table, path, detail, "checkpoint skipped"),
