@@ -1,0 +1,190 @@
+//! The decoder thread: takes batches from the reader's queue into a worker, and flushes it.
+//!
+//! Guarantee: records of a place are pushed only while it is live. When a flush fails, every place that the worker had
+//! begun is dead before anything else is pushed, so nothing can follow the records that were lost from memory.
+
+use super::Shared;
+use super::reader::Link;
+use crate::worker::{Partition, Record, Worker};
+use catena_schemas::Micros;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::topic_partition_list::Offset;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+use tracing::{debug, info, warn};
+
+/// A partition as read from one position on. A new position is a new place; a dead one takes no more records.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) partition: Arc<Partition>,
+    pub(super) position: i64,
+    /// Index of the topic in the settings.
+    pub(super) topic: usize,
+    pub(super) metrics: Arc<super::PartitionMetrics>,
+    pub(super) live: AtomicBool,
+    begun: AtomicBool,
+}
+
+impl Place {
+    pub(super) fn new(
+        partition: Partition,
+        position: i64,
+        topic: usize,
+        metrics: Arc<super::PartitionMetrics>,
+    ) -> Arc<Place> {
+        let partition = Arc::new(partition);
+        Arc::new(Place {
+            partition,
+            position,
+            topic,
+            metrics,
+            live: AtomicBool::new(true),
+            begun: AtomicBool::new(false),
+        })
+    }
+}
+
+/// What the reader hands over.
+pub(super) enum Task<'c> {
+    /// Records, in order within each place. They still lie in librdkafka's memory.
+    Batch { records: Vec<(Arc<Place>, BorrowedMessage<'c>)>, bytes: usize },
+    /// Flush now and say when done: whether it landed.
+    Flush(SyncSender<bool>),
+}
+
+/// What a record costs in the queue besides its payload: headers of librdkafka and ours.
+pub(super) const RECORD_OVERHEAD: usize = 256;
+
+pub(super) struct Decoder<'c, 's, C: rdkafka::consumer::ConsumerContext> {
+    shared: &'s Shared,
+    consumer: &'c BaseConsumer<C>,
+    link: &'s Link,
+    worker: Worker,
+    /// Places that the worker holds a position of.
+    begun: Vec<Arc<Place>>,
+}
+
+impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
+    pub(super) fn new(shared: &'s Shared, consumer: &'c BaseConsumer<C>, link: &'s Link) -> Self {
+        let worker = Worker::new(shared.lake.clone(), shared.worker.clone());
+        Decoder { shared, consumer, link, worker, begun: Vec::new() }
+    }
+
+    /// Runs until the reader drops its end of the queue.
+    pub(super) fn run(mut self, tasks: &Receiver<Task<'c>>) {
+        loop {
+            // Without a deadline there is nothing to wake up for but the next task.
+            let wait = self
+                .worker
+                .due_at()
+                .map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(Instant::now()));
+            match tasks.recv_timeout(wait) {
+                Ok(Task::Batch { records, bytes }) => {
+                    self.push(records);
+                    self.link.release(bytes);
+                }
+                Ok(Task::Flush(done)) => {
+                    let landed = self.flush();
+                    let _ = done.send(landed);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.worker.due_at().is_some_and(|due| due <= Instant::now()) || self.worker.is_full() {
+                self.flush();
+            }
+        }
+    }
+
+    fn push(&mut self, records: Vec<(Arc<Place>, BorrowedMessage<'c>)>) {
+        let received = Micros(chrono::Utc::now().timestamp_micros());
+        for (place, message) in &records {
+            if !place.live.load(Relaxed) {
+                continue;
+            }
+            if !place.begun.swap(true, Relaxed) {
+                self.begin(place);
+            }
+            let settings = &self.shared.settings.topics[place.topic];
+            let mut headers: smallvec::SmallVec<[(&str, &[u8]); 8]> = smallvec::SmallVec::new();
+            if let Some(found) = message.headers() {
+                headers.extend(found.iter().map(|h| (h.key, h.value.unwrap_or_default())));
+            }
+            let record = Record {
+                tenant: &settings.tenant,
+                format: settings.format,
+                offset: message.offset(),
+                next: message.offset() + 1,
+                // A tombstone or an empty value is a record too: the decoder says what is wrong with it.
+                bytes: message.payload().unwrap_or_default(),
+                headers: &headers,
+                received,
+                trusted: false,
+            };
+            self.worker.push(&place.partition, &record);
+            if self.worker.is_full() {
+                self.flush();
+            }
+        }
+    }
+
+    fn begin(&mut self, place: &Arc<Place>) {
+        self.begun.retain(|p| p.live.load(Relaxed) && p.partition.app != place.partition.app);
+        self.begun.push(place.clone());
+        self.worker.begin(&place.partition, place.position);
+    }
+
+    /// Flushes; false when what was buffered is lost from memory.
+    fn flush(&mut self) -> bool {
+        let metrics = &self.shared.metrics;
+        match self.shared.runtime.block_on(self.worker.flush()) {
+            Ok(None) => true,
+            Ok(Some(landed)) => {
+                metrics.commits.fetch_add(1, Relaxed);
+                self.link.failures.store(0, Relaxed);
+                debug!(version = landed.version, records = landed.counts.records, "committed");
+                let now = chrono::Utc::now().timestamp_micros();
+                let mut offsets = TopicPartitionList::new();
+                for (app, position) in &landed.positions {
+                    let Some(place) = self.begun.iter().find(|p| &p.partition.app == app) else { continue };
+                    place.metrics.position.store(*position, Relaxed);
+                    place.metrics.committed_at.store(now, Relaxed);
+                    let _ = offsets.add_partition_offset(
+                        &place.partition.topic,
+                        place.partition.number,
+                        Offset::Offset(*position),
+                    );
+                }
+                // For lag tools. It may fail, for instance when the partition has just moved on; nothing rests on it.
+                let _ = self.consumer.commit(&offsets, CommitMode::Async);
+                true
+            }
+            Err(error) => {
+                self.worker.discard();
+                for place in self.begun.drain(..) {
+                    place.live.store(false, Relaxed);
+                }
+                if error.is_fenced() {
+                    metrics.fenced.fetch_add(1, Relaxed);
+                    info!(
+                        error = &error as &dyn std::error::Error,
+                        "flush refused, reading again from the lake's positions"
+                    );
+                } else {
+                    metrics.failures.fetch_add(1, Relaxed);
+                    self.link.failures.fetch_add(1, Relaxed);
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "flush failed, reading again from the lake's positions"
+                    );
+                }
+                self.link.lost.store(true, Relaxed);
+                false
+            }
+        }
+    }
+}
