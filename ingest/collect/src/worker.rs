@@ -258,13 +258,18 @@ impl Worker {
 
     /// Buffers a record. Records of one partition come in order of offset; anything else is a bug of the receiver.
     pub fn push(&mut self, partition: &Arc<Partition>, record: &Record<'_>) {
+        let mut fallback_id = std::mem::take(&mut self.fallback_id);
+        fallback_id.clear();
+        let place = format_args!("{}/{}/{}", partition.topic, partition.number, record.offset);
+        std::fmt::Write::write_fmt(&mut fallback_id, place).expect("writing to a string does not fail");
+        self.decode(partition, record, &fallback_id);
+        self.fallback_id = fallback_id;
+    }
+
+    fn decode(&mut self, partition: &Arc<Partition>, record: &Record<'_>, fallback_id: &str) {
         let Some((tenant, span)) = self.admit(partition, record.offset, record.next, record.tenant, record.received) else { return };
-        self.fallback_id.clear();
-        let _ = std::fmt::Write::write_fmt(
-            &mut self.fallback_id,
-            format_args!("{}/{}/{}", partition.topic, partition.number, record.offset),
-        );
-        let context = Context { received: record.received, fallback_id: &self.fallback_id, headers: record.headers, trusted: record.trusted };
+        let Record { received, headers, trusted, .. } = *record;
+        let context = Context { received, fallback_id, headers, trusted };
         let Tenant { decoder, leaf, decisions, contents, rejects, asides, by_reason, by_aside, .. } = tenant;
         let place = Place {
             tenant: record.tenant,

@@ -473,6 +473,11 @@ impl<'t> Value<'t> {
         }
     }
 
+    /// Its number within the record: no two values of one record share it.
+    pub fn index(&self) -> usize {
+        self.at as usize
+    }
+
     /// Whether it is `null`.
     pub fn is_null(&self) -> bool {
         self.node().tag == Tag::Null
@@ -545,6 +550,13 @@ impl<'t> Value<'t> {
             };
         }
         Some(value)
+    }
+
+    /// Where the value stands in the record: first byte and the one after its last. Unknown for strings with escapes.
+    pub fn span(&self) -> Option<(usize, usize)> {
+        let n = self.node();
+        let quote = usize::from(n.tag == Tag::Plain);
+        (n.tag != Tag::Unescaped).then(|| (n.start as usize - quote, n.end as usize + quote))
     }
 
     /// The bytes of the value in the record.

@@ -1,1 +1,4 @@
 //! The ways in. They look alike and stay apart until something really is the same.
+
+pub mod file;
+pub mod kafka;

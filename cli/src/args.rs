@@ -1,0 +1,176 @@
+//! The command line, as clap reads it. Deciding what it means is left to `config` and `commands`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Catena: who let this agent do that, on whose behalf, under which policy, and can you prove it?
+#[derive(Debug, Parser)]
+#[command(name = "catena", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The lake: a folder, or s3://bucket/prefix
+    #[arg(long, global = true, env = "CATENA_LAKE", value_name = "URL")]
+    pub(crate) lake: Option<String>,
+    /// Tenant to read or write
+    #[arg(long, global = true, env = "CATENA_TENANT")]
+    pub(crate) tenant: Option<String>,
+    /// Settings file; `catena config defaults` prints them all
+    #[arg(long, global = true, env = "CATENA_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Log filter on standard error, e.g. info or catena_collect=debug
+    #[arg(long, global = true, env = "CATENA_LOG", default_value = "warn", value_name = "FILTER")]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start everything in one process on an embedded lake, fed with bundled real decision logs
+    Demo(Demo),
+    /// Run the service: receivers, upkeep and answers
+    Serve(Serve),
+    /// Decode files (gzip and zstd recognised; - is standard input) into the lake, once
+    Ingest(Ingest),
+    /// Ask the lake in SQL, read-only
+    Sql(Sql),
+    /// Delegation chains
+    #[command(subcommand)]
+    Chain(Chain),
+    /// Look after the lake once: checkpoint, merge small files, remove what no version needs
+    Maintain(MaintainOnce),
+    /// Settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Folder of the demo's lake; a fresh temporary one unless given
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Address to serve on
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// Stop when all bundled logs are processed
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Parts of the service to run here
+    #[arg(long, value_delimiter = ',', default_value = "collect,answer,maintain")]
+    pub(crate) role: Vec<Role>,
+    /// Address to serve on
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Receive from Kafka, HTTP and files
+    Collect,
+    /// Serve SQL, chains and the page
+    Answer,
+    /// Look after the lake
+    Maintain,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ingest {
+    /// Files to read; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Format of the records
+    #[arg(long, default_value = "auto")]
+    pub(crate) format: String,
+    /// Mapping to use: a shipped one by name, or a TOML file
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) mapping: Option<String>,
+    /// Keep reading as the files grow, until interrupted
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Print totals as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Worker threads; as many as there are cores unless given
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// One JSON array
+    Json,
+    /// One JSON object a line
+    Jsonl,
+    /// Comma-separated values
+    Csv,
+    /// A table for people
+    Table,
+    /// Parquet, to standard output
+    Parquet,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sql {
+    /// The query; - reads it from standard input
+    pub(crate) query: String,
+    /// How to print the rows
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+    /// The same as --output json
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) json: bool,
+    /// Rows at most
+    #[arg(long)]
+    pub(crate) rows_max: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Chain {
+    /// List chains, the newest first
+    Ls(ChainList),
+    /// Draw one chain as a tree
+    Show(ChainShow),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChainList {
+    /// Chains at most
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: usize,
+    /// Print as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChainShow {
+    /// Id of a chain, a decision, a session or a trace
+    pub(crate) id: String,
+    /// Print as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MaintainOnce {
+    /// Print as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check settings and environment, and say what to change
+    Check,
+    /// Print every setting with its default
+    Defaults,
+}

@@ -1,0 +1,111 @@
+//! `catena ingest`: files into the lake, once, or followed while they grow.
+
+use super::{flush_settings, now, open_lake};
+use crate::args::Ingest;
+use crate::config::{Config, parse_format};
+use anyhow::Result;
+use catena_collect::receive::file::{self, Job};
+use catena_collect::worker::Counts;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+pub(crate) fn run(runtime: &tokio::runtime::Runtime, config: &Config, args: &Ingest) -> Result<ExitCode> {
+    let lake = runtime.block_on(open_lake(config))?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let job = Job {
+        format: parse_format(&args.format)?,
+        tenant: config.tenant.clone(),
+        threads: args.threads.unwrap_or(cores),
+        settings: flush_settings(config),
+        now,
+    };
+    if args.follow {
+        return follow(runtime, &lake, args, &job);
+    }
+    let started = Instant::now();
+    let mut counts = Counts::default();
+    for path in &args.files {
+        let name = path.display().to_string();
+        let progress = |bytes: u64| {
+            if std::io::stderr().is_terminal() {
+                let seconds = started.elapsed().as_secs_f64();
+                eprint!("\r{name}: {} MB, {:.0} MB/s ", bytes >> 20, bytes as f64 / 1e6 / seconds);
+            }
+        };
+        let read = file::ingest(&lake, runtime.handle(), path, &job, &progress)?;
+        if std::io::stderr().is_terminal() {
+            eprintln!();
+        }
+        counts.add(&read);
+    }
+    if args.json {
+        println!("{}", report(&counts));
+    } else {
+        print_totals(&counts);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Totals as the interface has them, counted in decisions: received = accepted + duplicates + rejected.
+pub(crate) fn report(counts: &Counts) -> serde_json::Value {
+    let accepted = counts.decisions - counts.duplicates;
+    serde_json::json!({
+        "received": counts.decisions + counts.rejected,
+        "accepted": accepted,
+        "rejected": counts.rejected,
+        "duplicates": counts.duplicates,
+        "decisions": accepted,
+        "by_outcome": counts.by_outcome,
+        "by_reason": counts.by_reason,
+        "records": counts.records,
+        "asides": counts.asides,
+        "by_aside": counts.by_aside,
+    })
+}
+
+pub(crate) fn print_totals(counts: &Counts) {
+    let accepted = counts.decisions - counts.duplicates;
+    println!("{accepted} decisions from {} records", counts.records);
+    for (outcome, n) in &counts.by_outcome {
+        println!("  {outcome:<10} {n:>9}");
+    }
+    if counts.duplicates > 0 {
+        println!("{} sent again, shown once", counts.duplicates);
+    }
+    for (title, total, by) in [("rejected", counts.rejected, &counts.by_reason), ("set aside", counts.asides, &counts.by_aside)] {
+        if total > 0 {
+            println!("{total} {title}");
+            for (reason, n) in by {
+                println!("  {reason:<28} {n:>9}");
+            }
+        }
+    }
+}
+
+fn follow(runtime: &tokio::runtime::Runtime, lake: &std::sync::Arc<catena_collect::lake::Lake>, args: &Ingest, job: &Job) -> Result<ExitCode> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    runtime.spawn(async {
+        let _ = tokio::signal::ctrl_c().await;
+        STOP.store(true, Ordering::Relaxed);
+    });
+    let handle = runtime.handle();
+    std::thread::scope(|scope| {
+        let followers: Vec<_> = args
+            .files
+            .iter()
+            .map(|path| {
+                scope.spawn(move || {
+                    file::follow(lake, handle, path, job, &STOP, &|counts| {
+                        eprintln!("{}: {} decisions, {} rejected", path.display(), counts.decisions, counts.rejected);
+                    })
+                })
+            })
+            .collect();
+        for follower in followers {
+            follower.join().map_err(|_| anyhow::anyhow!("a follower panicked"))??;
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}

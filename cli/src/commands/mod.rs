@@ -1,0 +1,113 @@
+//! One file per command.
+
+mod ingest;
+
+use crate::args::{Cli, Command, ConfigCommand, Global};
+use crate::config::{self, Config};
+use anyhow::Result;
+use catena_collect::lake::Lake;
+use catena_collect::store::StoreOptions;
+use catena_schemas::Micros;
+use clap::Parser;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Exit code of a wrong setting, as sysexits has it.
+const BAD_CONFIGURATION: u8 = 78;
+/// Exit code of an id that is not there.
+const NOT_FOUND: u8 = 5;
+
+/// Reads arguments and runs the command.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_new(&cli.global.log);
+    let filter = match filter {
+        Ok(filter) => filter,
+        Err(e) => {
+            eprintln!("error: --log: {e}\n  hint: try `info`");
+            return ExitCode::from(2);
+        }
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let outcome = match cli.command {
+        Command::Config(ConfigCommand::Defaults) => {
+            print!("{}", config::DEFAULTS);
+            return ExitCode::SUCCESS;
+        }
+        command => match settings(&cli.global, &command) {
+            Err(e) => {
+                eprintln!("error: {e:#}\n  hint: `catena config defaults` prints every setting");
+                return ExitCode::from(BAD_CONFIGURATION);
+            }
+            Ok(config) => dispatch(command, &cli.global, config),
+        },
+    };
+    match outcome {
+        Ok(code) => code,
+        // A reader that has seen enough, such as `head`, is no failure.
+        Err(e) if e.chain().any(|c| c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)) => ExitCode::SUCCESS,
+        Err(e) => {
+            let _ = std::io::stdout().flush();
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn settings(global: &Global, command: &Command) -> Result<Config> {
+    let mut flags = Vec::new();
+    if let Some(lake) = &global.lake {
+        flags.push(("lake", lake.clone()));
+    }
+    if let Some(tenant) = &global.tenant {
+        flags.push(("tenant", tenant.clone()));
+    }
+    if let Command::Serve(crate::args::Serve { listen: Some(listen), .. })
+    | Command::Demo(crate::args::Demo { listen: Some(listen), .. }) = command
+    {
+        flags.push(("listen", listen.clone()));
+    }
+    // clap has read CATENA_LAKE and its like already; they are the flags above.
+    let environment = std::env::vars().filter(|(name, _)| !matches!(name.as_str(), "CATENA_LAKE" | "CATENA_TENANT"));
+    Config::load(global.config.as_deref(), environment, &flags)
+}
+
+fn dispatch(command: Command, global: &Global, config: Config) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match command {
+        Command::Demo(_) | Command::Serve(_) | Command::Sql(_) | Command::Chain(_) | Command::Maintain(_) => anyhow::bail!("soon"),
+        Command::Ingest(args) => ingest::run(&runtime, &config, &args),
+        Command::Config(_) => {
+            println!("settings are fine; lake {}, address {}", config.lake, config.listen);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The collector's clock: the one place that reads it.
+pub(crate) fn now() -> Micros {
+    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Micros(elapsed.as_micros() as i64)
+}
+
+/// Opens the lake for writing, making it if there is none.
+pub(crate) async fn open_lake(config: &Config) -> Result<Arc<Lake>> {
+    let options = StoreOptions::new(config.store.clone());
+    Ok(Lake::open(&config.lake, &options).await?)
+}
+
+/// How workers of this process flush.
+pub(crate) fn flush_settings(config: &Config) -> catena_collect::worker::Settings {
+    catena_collect::worker::Settings {
+        flush_rows: config.flush.rows,
+        flush_bytes: config.flush.bytes,
+        flush_age: std::time::Duration::from_millis(config.flush.age_ms),
+        duplicates: Arc::new(catena_collect::duplicates::Duplicates::new(config.duplicates.window)),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn not_found() -> ExitCode {
+    ExitCode::from(NOT_FOUND)
+}
