@@ -1,0 +1,44 @@
+# What one does here. Each line can be run by hand; scripts that install something do nothing when it is there.
+
+SHELL := bash
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PEERS := .cache/peers/bin/python
+
+.PHONY: help demo test quick samples bench release lint tools peers kafka
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: tools ## build, then start everything in one process, fed with real decision logs
+	cargo build --locked --package catena
+	$(TARGET)/debug/catena demo
+
+test: ## everything: all rooms, a real Kafka, other readers of the lake, real logs
+	tests/all.sh
+
+quick: ## the thinking rooms and the house rules: a minute
+	cargo test --locked
+
+samples: ## totals of real decision logs against what their driver knows
+	cargo build --locked --package catena
+	python3 tests/samples.py
+
+bench: release peers ## speed, against DuckDB on the same events
+	CATENA_BIN=$(TARGET)/release/catena CATENA_PEERS_PY=$(PEERS) python3 tests/bench/ingest.py
+
+release: tools ## the fully optimised binary
+	cargo build --locked --release --package catena
+
+lint: ## what the compiler and clippy have to say, and the formatting
+	cargo clippy --locked --workspace --all-targets --features catena-tests/whole -- -D warnings
+	cargo fmt --all --check
+
+tools:
+	@tests/install/tools.sh build
+
+peers:
+	@tests/install/peers.sh
+
+kafka:
+	@tests/install/tools.sh test
+	@tests/kafka/install.sh
