@@ -1,1 +1,30 @@
-//! Being built.
+//! Finds: given a question, fetches facts.
+//!
+//! Guarantee: an answer is complete within its scope, or says that it is not; every query has a ceiling. This room
+//! knows no HTTP, no identities and no roles: it is handed a [`Scope`].
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`engine`] | SQL over one version of the lake, within limits |
+//! | [`log`] | the Delta log, replayed |
+//! | [`table`] | `records` for DataFusion: which files, which columns |
+//! | [`views`] | `decisions`, `rejects`, `asides` |
+//! | [`gate`] | which SQL may run |
+//! | [`output`] | answers as JSON, CSV, text tables, Parquet |
+//! | [`chains`] | calls fetched and handed to `catena-analysis` |
+
+pub mod chains;
+pub mod engine;
+pub mod error;
+pub mod gate;
+mod lake;
+pub mod limits;
+pub mod log;
+pub mod output;
+pub mod table;
+pub mod views;
+
+pub use engine::{Answer, Cut, Engine, Options, Rows, Session};
+pub use error::{Code, LakeError, QueryError};
+pub use limits::Limits;
+pub use table::Scope;

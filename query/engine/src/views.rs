@@ -1,0 +1,88 @@
+//! The tables that people ask: `decisions`, `rejects`, `asides` over `records`.
+//!
+//! Guarantee: the frequent columns of `decisions` stand first and in the order of the contract; every stored column
+//! follows. A decision that was sent twice shows once.
+
+use crate::table::{RecordsTable, scan_schema};
+use arrow_schema::DataType;
+use catena_schemas::table::{Class, Field, PARTITIONS};
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::view::ViewTable;
+use datafusion::common::Column;
+use datafusion::datasource::provider_as_source;
+use datafusion::error::Result;
+use datafusion::functions::expr_fn::coalesce;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, lit};
+use datafusion::prelude::SessionContext;
+use std::sync::Arc;
+
+/// Tables, in the order in which they are listed.
+pub const TABLES: [&str; 4] = ["decisions", "rejects", "asides", "records"];
+
+/// Frequent columns of `decisions`, in the order of the contract.
+const DECISIONS: &[&str] = &[
+    "tenant", "event_id", "time", "ingest_time", "outcome", "basis", "enforced", "phase", "requester", "requester_kind", "agent",
+    "actors", "session", "server", "tool", "action", "impact", "policy_id", "policy_version", "reasons", "scopes", "audience",
+    "token_ref", "token_expires", "grant_id", "parent_decision", "trace_id", "span_id", "parent_span_id", "request_id", "params",
+    "ip", "format", "source", "source_record", "decision_index", CHAIN_ID, "topic", "partition", "offset",
+];
+/// No rule fills it yet.
+const CHAIN_ID: &str = "chain_id";
+
+const REJECTS: &[(&str, &str)] = &[
+    ("tenant", "tenant"),
+    ("ingest_time", "ingest_time"),
+    ("format", "format"),
+    ("reason", "reject_reason"),
+    ("detail", "reject_detail"),
+    ("raw", "raw"),
+    ("topic", "topic"),
+    ("partition", "partition"),
+    ("offset", "offset"),
+    ("redaction", "redaction"),
+    ("ingest_date", "ingest_date"),
+];
+
+/// Columns that say nothing in `decisions`.
+const NOT_OF_DECISIONS: &[&str] = &["class", "duplicate", "reject_reason", "reject_detail", "raw"];
+
+fn column(name: &str) -> Expr {
+    Expr::Column(Column::new_unqualified(name))
+}
+
+/// Registers the tables over `records` at one version and scope.
+pub(crate) fn register(context: &SessionContext, records: RecordsTable) -> Result<()> {
+    let records: Arc<dyn TableProvider> = Arc::new(records);
+    let of_class = |class: Class| {
+        LogicalPlanBuilder::scan("records", provider_as_source(records.clone()), None)?.filter(column("class").eq(lit(class.as_str())))
+    };
+    let decisions = of_class(Class::Decision)?.filter(column("duplicate").is_not_true())?.project(decision_columns())?;
+    context.register_table("decisions", Arc::new(ViewTable::new(decisions.build()?, None)))?;
+    for (name, class) in [("rejects", Class::Reject), ("asides", Class::Aside)] {
+        let columns = REJECTS.iter().map(|(shown, stored)| if shown == stored { column(stored) } else { column(stored).alias(*shown) });
+        let plan = of_class(class)?.project(columns.collect::<Vec<_>>())?;
+        context.register_table(name, Arc::new(ViewTable::new(plan.build()?, None)))?;
+    }
+    // Partition columns first, as in the table itself.
+    let order = PARTITIONS.iter().copied().chain(Field::ALL.iter().map(|f| f.name())).map(column);
+    let plan = LogicalPlanBuilder::scan("records", provider_as_source(records.clone()), None)?.project(order.collect::<Vec<_>>())?;
+    context.register_table("records", Arc::new(ViewTable::new(plan.build()?, None)))?;
+    Ok(())
+}
+
+fn decision_columns() -> Vec<Expr> {
+    let first = DECISIONS.iter().map(|name| match *name {
+        CHAIN_ID => cast(lit(datafusion::common::ScalarValue::Null), DataType::Utf8).alias(CHAIN_ID),
+        "source_record" => coalesce(vec![column("source_record"), column("event_id")]).alias("source_record"),
+        name => column(name),
+    });
+    let schema = scan_schema();
+    let rest: Vec<Expr> = schema
+        .fields()
+        .iter()
+        .map(|f| f.name().as_str())
+        .filter(|name| !DECISIONS.contains(name) && !NOT_OF_DECISIONS.contains(name))
+        .map(column)
+        .collect();
+    first.chain(rest).collect()
+}

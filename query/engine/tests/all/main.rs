@@ -1,0 +1,4 @@
+//! The engine over real lakes, from outside.
+
+mod lake;
+mod sql;
