@@ -1,4 +1,5 @@
 //! The ways in. They look alike and stay apart until something really is the same.
 
 pub mod file;
+pub mod http;
 pub mod kafka;
