@@ -65,7 +65,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn arrow(self) -> DataType {
+    pub(crate) fn arrow(self) -> DataType {
         match self {
             Kind::Text | Kind::Id | Kind::Json => DataType::Utf8,
             Kind::List => DataType::List(Arc::new(ArrowField::new("element", DataType::Utf8, true))),

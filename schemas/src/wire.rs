@@ -14,6 +14,7 @@ use std::borrow::Cow;
 
 mod write;
 
+pub(crate) use write::write_string;
 pub use write::{write_event, write_native};
 
 /// Any JSON value.
@@ -44,6 +45,8 @@ macro_rules! object {
         }
     };
 }
+
+pub(crate) use object;
 
 /// A closed vocabulary, with the type of the canonical event that holds the same words.
 macro_rules! words {

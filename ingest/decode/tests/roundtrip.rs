@@ -115,7 +115,8 @@ impl Sink for Again {
 
 #[test]
 fn outsiders_cannot_speak_for_us() {
-    let forged = br#"{"id":"1","time":"2026-01-01T00:00:00Z","decision":{"verdict":"allow"},"token":{"ref":"handle-77"},
+    let forged =
+        br#"{"id":"1","time":"2026-01-01T00:00:00Z","decision":{"verdict":"allow"},"token":{"ref":"handle-77"},
         "catena":{"format":"opa","index":3,"count":9,"flags":["forged"]}}"#;
     let foreign = decode(forged, false, None);
     let (picture, format) = &foreign.events[0];
@@ -151,10 +152,22 @@ fn equal_names_in_extra_are_told_apart() {
 
 #[test]
 fn a_later_version_may_add_members() {
-    let record = br#"{"id":"1","time":"2026-01-01T00:00:00Z","decision":{"verdict":"allow"},"new":1,"extra":"{\"a\":1}",
+    let record =
+        br#"{"id":"1","time":"2026-01-01T00:00:00Z","decision":{"verdict":"allow"},"new":1,"extra":"{\"a\":1}",
         "catena":{"format":"later","new":2}}"#;
     let got = decode(record, true, None);
     assert_eq!(got.events[0].1, Format::Catena);
     let want = r#"{\"new\":1,\"catena.new\":2,\"extra\":\"{\\\"a\\\":1}\"}"#;
     assert!(got.events[0].0.contains(want), "{}", got.events[0].0);
+}
+
+#[test]
+fn unreadable_handles_are_flagged_and_not_kept() {
+    let record = br#"{"id":"1","time":"2026-01-01T00:00:00Z","decision":{"verdict":"allow"},
+        "call":{"handles_in":["plain-1",7],"handles_out":{"h":"plain-2"},"state_in":["plain-3"]},"token":{"ref":{"t":"plain-4"}}}"#;
+    let picture = &decode(record, false, None).events[0].0;
+    assert!(!picture.contains("plain-"), "{picture}");
+    for path in ["call.handles_in", "call.handles_out", "call.state_in", "token.ref"] {
+        assert!(picture.contains(&format!("\"invalid:{path}\"")), "{path} in {picture}");
+    }
 }

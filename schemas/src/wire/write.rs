@@ -324,7 +324,7 @@ const ESCAPED: [bool; 256] = {
 };
 
 /// Appends a JSON string: quotes, backslash and control characters escaped, the rest as it is.
-fn write_string(s: &str, out: &mut Vec<u8>) {
+pub(crate) fn write_string(s: &str, out: &mut Vec<u8>) {
     let bytes = s.as_bytes();
     out.push(b'"');
     let mut from = 0;
