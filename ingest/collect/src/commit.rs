@@ -121,6 +121,9 @@ pub const HEAD_AGE_MAX: Duration = Duration::from_secs(600);
 const PUT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Adds of others that nobody has asked for; beyond it the oldest are forgotten.
 const FOREIGN_MAX: usize = 100_000;
+/// Removed files are remembered this long, so that they are deleted late and other tools can do it too.
+pub(crate) const TOMBSTONES_KEPT: Duration = Duration::from_secs(7 * 86_400);
+const TOMBSTONES_MIN: usize = 10_000;
 /// Nonces that are remembered as our own.
 const NONCES_MAX: usize = 1024;
 
@@ -188,6 +191,8 @@ struct Head {
     /// Added by others since last asked.
     foreign: VecDeque<Arc<ActiveFile>>,
     nonces: VecDeque<String>,
+    /// Removed files are thinned out when there are this many.
+    tombstones_max: usize,
 }
 
 /// Everything that one commit holds.
@@ -200,7 +205,7 @@ pub(crate) struct Change {
     pub(crate) operation: &'static str,
     /// Whether rows come or go, as opposed to being rewritten.
     pub(crate) data_change: bool,
-    metadata: Option<Value>,
+    pub(crate) metadata: Option<Value>,
 }
 
 impl Table {
@@ -233,6 +238,7 @@ impl Table {
             seen_wall: clock.wall().0,
             foreign: VecDeque::new(),
             nonces: VecDeque::new(),
+            tombstones_max: TOMBSTONES_MIN,
         };
         let table = Table {
             name: spec.name.clone(),
@@ -469,7 +475,7 @@ impl Table {
             let known = &head.state.files;
             let mut fresh: Vec<_> =
                 state.files.values().filter(|f| !known.contains_key(&f.file.path)).cloned().collect();
-            fresh.sort_unstable_by_key(|f| f.modified);
+            fresh.sort_unstable_by_key(|f| f.arrived);
             head.foreign.extend(fresh);
             head.state = state;
         }
@@ -488,6 +494,11 @@ impl Table {
             }
         }
         head.state.apply(version, commit);
+        if head.state.tombstones.len() >= head.tombstones_max {
+            let since = self.clock.wall().millis() - TOMBSTONES_KEPT.as_millis() as i64;
+            head.state.tombstones.retain(|_, t| t.deleted >= since);
+            head.tombstones_max = (2 * head.state.tombstones.len()).max(TOMBSTONES_MIN);
+        }
         head.seen_monotonic = self.clock.monotonic();
         head.seen_wall = self.clock.wall().0;
     }

@@ -8,6 +8,7 @@
 use crate::checkpoint;
 use crate::commit::DataFile;
 use crate::store::{list_from, read};
+use catena_schemas::Micros;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -81,6 +82,8 @@ pub struct ActiveFile {
     pub file: DataFile,
     /// When it was written, in milliseconds since the epoch.
     pub modified: i64,
+    /// When its newest row arrived, in milliseconds; merging files does not change it.
+    pub arrived: i64,
 }
 
 /// A file that no longer is.
@@ -252,27 +255,32 @@ impl Commit {
 }
 
 fn active(add: AddLine) -> ActiveFile {
-    let stats = add.stats.unwrap_or_default();
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "camelCase")]
+    struct Stats {
+        #[serde(default)]
+        num_records: u64,
+        #[serde(default)]
+        max_values: Max,
+    }
+    #[derive(Deserialize, Default)]
+    struct Max {
+        ingest_time: Option<String>,
+    }
+    let text = add.stats.unwrap_or_default();
+    let stats: Stats = serde_json::from_str(&text).unwrap_or_default();
+    let arrived = stats.max_values.ingest_time.and_then(|t| Micros::parse_rfc3339(&t)).map(Micros::millis);
     ActiveFile {
         file: DataFile {
             path: add.path,
             size: add.size.max(0) as u64,
-            rows: rows_of(&stats),
+            rows: stats.num_records,
             partition: add.partition_values.into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect(),
-            stats,
+            stats: text,
         },
         modified: add.modification_time,
+        arrived: arrived.unwrap_or(add.modification_time),
     }
-}
-
-/// `numRecords` of a file's statistics.
-pub(crate) fn rows_of(stats: &str) -> u64 {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Stats {
-        num_records: u64,
-    }
-    serde_json::from_str::<Stats>(stats).map_or(0, |s| s.num_records)
 }
 
 /// A table at a version.
@@ -317,7 +325,7 @@ impl State {
     /// The files, newest first.
     pub(crate) fn newest_first(&self) -> Vec<Arc<ActiveFile>> {
         let mut files: Vec<_> = self.files.values().cloned().collect();
-        files.sort_unstable_by(|a, b| (b.modified, &b.file.path).cmp(&(a.modified, &a.file.path)));
+        files.sort_unstable_by(|a, b| (b.arrived, &b.file.path).cmp(&(a.arrived, &a.file.path)));
         files
     }
 }

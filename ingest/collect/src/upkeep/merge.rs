@@ -1,0 +1,457 @@
+//! Merges sorted files into one, row by row, with memory for a row group of each.
+//!
+//! Guarantee: if the inputs are in the order of [`catena_schemas::rows`], so is the output; if one is not (another writer
+//! made it), the output still holds every row.
+
+use super::compact::folder;
+use crate::batch::{statistics, writer_properties};
+use crate::log::{ActiveFile, object_path};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array};
+use arrow_select::interleave::interleave_record_batch;
+use bytes::Bytes;
+use catena_schemas::canonical::{self, Hash, LeafEncoder};
+use catena_schemas::table::{Field, PARTITIONS, file_schema};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::AsyncArrowWriter;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::error::Error;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Rows of a batch that is written, and the most bytes of values it is to hold.
+const OUT_ROWS: usize = 8192;
+const OUT_BYTES: usize = 32 << 20;
+/// Rows read at once from one input, and the bytes of values that they should come to.
+const IN_ROWS: usize = 1024;
+const IN_BYTES: u64 = 2 << 20;
+/// A row group is closed when it holds this much, encoded.
+const ROW_GROUP_BYTES: usize = 64 << 20;
+const BUCKET_US: i64 = 15 * 60 * 1_000_000;
+
+/// What is to be merged, and where to.
+pub(super) struct Work {
+    pub(super) objects: Arc<dyn ObjectStore>,
+    pub(super) secret: [u8; 32],
+    pub(super) inputs: Vec<Arc<ActiveFile>>,
+    pub(super) output: String,
+    pub(super) zstd_level: i32,
+}
+
+/// Rows as a multiset: the same for the same rows in any order and any files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Multiset {
+    pub(super) rows: u64,
+    /// Sum of leaf hashes.
+    pub(super) leaves: Sum,
+    /// Sum of hashes over leaf, content and the columns outside the leaf.
+    whole: Sum,
+}
+
+/// A sum of 256-bit numbers mod 2^256.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sum([u64; 4]);
+
+impl Sum {
+    fn add(&mut self, hash: &Hash) {
+        let mut carry = false;
+        for (limb, bytes) in self.0.iter_mut().zip(hash.rchunks_exact(8)) {
+            let other = u64::from_be_bytes(bytes.try_into().expect("a chunk has 8 bytes"));
+            let (sum, first) = limb.overflowing_add(other);
+            let (sum, second) = sum.overflowing_add(u64::from(carry));
+            (*limb, carry) = (sum, first || second);
+        }
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().rev().try_for_each(|limb| write!(f, "{limb:016x}"))
+    }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Merged {
+    pub(super) rows: u64,
+    pub(super) size: u64,
+    pub(super) stats: String,
+    pub(super) leaves: Sum,
+    /// What the inputs held.
+    pub(super) read: Multiset,
+    /// What the output holds, by reading it back.
+    pub(super) back: Multiset,
+}
+
+/// A path for a merged file.
+pub(super) fn output_path(partition: &BTreeMap<String, String>) -> String {
+    format!("{}/merged-{}.zstd.parquet", folder(partition), uuid::Uuid::new_v4())
+}
+
+/// Merges, writes and reads back.
+pub(super) async fn merge(work: &Work) -> Fallible<Merged> {
+    let tenant = work.inputs.first().and_then(|f| f.file.partition.get(PARTITIONS[0])).cloned().unwrap_or_default();
+    let mut leaf = LeafEncoder::new(canonical::tenant_key(&work.secret, &tenant));
+    let path = object_path(&work.output)?;
+    let mut upload = BufWriter::new(work.objects.clone(), path.clone());
+    let written = write(work, &tenant, &mut leaf, &mut upload).await;
+    let (read, stats) = match written {
+        Ok(written) => written,
+        Err(e) => {
+            // An unfinished upload costs money in a bucket; nothing depends on it being gone.
+            let _ = upload.abort().await;
+            return Err(e);
+        }
+    };
+    let size = work.objects.head(&path).await?.size;
+    let mut back = Multiset::default();
+    let (mut batches, _) = open(&work.objects, &work.output, size).await?;
+    while let Some(batch) = batches.try_next().await? {
+        back.take(&conform(batch)?, &tenant, &mut leaf);
+    }
+    Ok(Merged { rows: read.rows, size, stats: stats.to_string(), leaves: read.leaves, read, back })
+}
+
+async fn write(
+    work: &Work,
+    tenant: &str,
+    leaf: &mut LeafEncoder,
+    upload: &mut BufWriter,
+) -> Fallible<(Multiset, Value)> {
+    let mut writer = AsyncArrowWriter::try_new(upload, file_schema(), Some(writer_properties(work.zstd_level)))?;
+    let (mut read, mut stats) = (Multiset::default(), Bounds::default());
+    let mut merger = Merger::open(work).await?;
+    while let Some(batch) = merger.next().await? {
+        read.take(&batch, tenant, leaf);
+        stats.widen(&statistics(&batch));
+        writer.write(&batch).await?;
+        if writer.in_progress_size() >= ROW_GROUP_BYTES {
+            writer.flush().await?;
+        }
+    }
+    writer.close().await?;
+    let expected: u64 = work.inputs.iter().map(|f| f.file.rows).sum();
+    if read.rows != expected {
+        return Err(format!("the log promises {expected} rows, the files hold {}", read.rows).into());
+    }
+    Ok((read, stats.finish()))
+}
+
+impl Multiset {
+    fn take(&mut self, batch: &RecordBatch, tenant: &str, leaf: &mut LeafEncoder) {
+        let arrived = batch.column(Field::IngestTime as usize).as_primitive::<TimestampMicrosecondType>();
+        let duplicate = batch.column(Field::Duplicate as usize).as_boolean();
+        for row in 0..batch.num_rows() {
+            let hash = leaf.row(tenant, batch, row).hash;
+            let mark = |known: bool, value: i64| if known { value.to_be_bytes() } else { [0xff; 8] };
+            let whole = Sha256::new()
+                .chain_update(hash)
+                .chain_update(mark(arrived.is_valid(row), arrived.value(row)))
+                .chain_update(mark(duplicate.is_valid(row), i64::from(duplicate.value(row))))
+                .finalize();
+            self.leaves.add(&hash);
+            self.whole.add(&whole.into());
+            self.rows += 1;
+        }
+    }
+}
+
+/// A file in the store, as Parquet reads it: by ranges.
+struct Stored {
+    objects: Arc<dyn ObjectStore>,
+    path: Path,
+    size: u64,
+}
+
+fn external(e: object_store::Error) -> ParquetError {
+    ParquetError::External(Box::new(e))
+}
+
+impl AsyncFileReader for Stored {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
+        async move { self.objects.get_range(&self.path, range).await.map_err(external) }.boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
+        async move { self.objects.get_ranges(&self.path, &ranges).await.map_err(external) }.boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
+        async move {
+            let size = self.size;
+            let reader = ParquetMetaDataReader::new().with_arrow_reader_options(options);
+            Ok(Arc::new(reader.load_and_finish(self, size).await?))
+        }
+        .boxed()
+    }
+}
+
+/// Opens a data file for reading in batches of bounded size; also gives the bytes that a row comes to.
+async fn open(
+    objects: &Arc<dyn ObjectStore>,
+    path: &str,
+    size: u64,
+) -> Fallible<(ParquetRecordBatchStream<Stored>, usize)> {
+    let reader = Stored { objects: objects.clone(), path: object_path(path)?, size };
+    let builder = ParquetRecordBatchStreamBuilder::new(reader).await?;
+    let groups = builder.metadata().row_groups();
+    let bytes: i64 = groups.iter().map(|g| g.total_byte_size()).sum();
+    let rows: i64 = groups.iter().map(|g| g.num_rows()).sum();
+    let row_bytes = (bytes.max(0) as u64 / rows.max(1) as u64).max(1);
+    let batch = (IN_BYTES / row_bytes).clamp(16, IN_ROWS as u64) as usize;
+    Ok((builder.with_batch_size(batch).build()?, row_bytes as usize))
+}
+
+/// The batch with the columns of this build, in order: missing ones are null, as they are for every reader. A file with a
+/// column that this build does not know was written by a newer one, and is left for that to merge.
+fn conform(batch: RecordBatch) -> Fallible<RecordBatch> {
+    let schema = file_schema();
+    if let Some(unknown) = batch.schema().fields().iter().find(|f| schema.column_with_name(f.name()).is_none()) {
+        return Err(format!("column `{}` is not known to this build", unknown.name()).into());
+    }
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| match batch.column_by_name(field.name()) {
+            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+            Some(column) if column.data_type() == field.data_type() => Ok(column.clone()),
+            Some(column) => Err(format!("column `{}` is stored as {}", field.name(), column.data_type())),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+/// Sort key of a row: 15-minute bucket of time, session, time, offset, input.
+struct Key {
+    bucket: i64,
+    prefix: u64,
+    session: Box<[u8]>,
+    time: i64,
+    offset: i64,
+    run: usize,
+}
+
+impl Key {
+    fn compare(&self, bucket: i64, prefix: u64, session: &[u8], time: i64, offset: i64, run: usize) -> Ordering {
+        (self.bucket, self.prefix)
+            .cmp(&(bucket, prefix))
+            .then_with(|| (*self.session).cmp(session))
+            .then_with(|| (self.time, self.offset, self.run).cmp(&(time, offset, run)))
+    }
+}
+
+impl Ord for Key {
+    /// The heap gives its greatest first, so the least row is the greatest key.
+    fn cmp(&self, o: &Self) -> Ordering {
+        self.compare(o.bucket, o.prefix, &o.session, o.time, o.offset, o.run).reverse()
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Key {}
+
+/// One input: its rest, its batch at hand and where in it we are.
+struct Run {
+    rest: ParquetRecordBatchStream<Stored>,
+    row_bytes: usize,
+    at: Cursor,
+    /// Place of the batch among those held.
+    slot: usize,
+}
+
+struct Cursor {
+    rows: usize,
+    row: usize,
+    times: TimestampMicrosecondArray,
+    sessions: StringArray,
+    offsets: Int64Array,
+}
+
+impl Cursor {
+    fn new(batch: &RecordBatch) -> Cursor {
+        Cursor {
+            rows: batch.num_rows(),
+            row: 0,
+            times: batch.column(Field::Time as usize).as_primitive::<TimestampMicrosecondType>().clone(),
+            sessions: batch.column(Field::Session as usize).as_string::<i32>().clone(),
+            offsets: batch.column(Field::Offset as usize).as_primitive::<Int64Type>().clone(),
+        }
+    }
+
+    fn parts(&self) -> (i64, u64, &[u8], i64, i64) {
+        let row = self.row;
+        let time = if self.times.is_null(row) { 0 } else { self.times.value(row) };
+        let session = if self.sessions.is_null(row) { &[][..] } else { self.sessions.value(row).as_bytes() };
+        let offset = if self.offsets.is_null(row) { 0 } else { self.offsets.value(row) };
+        let mut prefix = [0; 8];
+        let cut = session.len().min(8);
+        prefix[..cut].copy_from_slice(&session[..cut]);
+        (time.div_euclid(BUCKET_US), u64::from_be_bytes(prefix), session, time, offset)
+    }
+
+    fn key(&self, run: usize) -> Key {
+        let (bucket, prefix, session, time, offset) = self.parts();
+        Key { bucket, prefix, session: session.into(), time, offset, run }
+    }
+}
+
+/// Gives batches in order.
+struct Merger {
+    runs: Vec<Run>,
+    heap: BinaryHeap<Key>,
+    held: Vec<RecordBatch>,
+}
+
+impl Merger {
+    async fn open(work: &Work) -> Fallible<Merger> {
+        let mut merger = Merger { runs: Vec::new(), heap: BinaryHeap::new(), held: Vec::new() };
+        for input in &work.inputs {
+            let (mut rest, row_bytes) = open(&work.objects, &input.file.path, input.file.size).await?;
+            if let Some(batch) = next(&mut rest).await? {
+                let (run, slot) = (merger.runs.len(), merger.held.len());
+                let at = Cursor::new(&batch);
+                merger.heap.push(at.key(run));
+                merger.held.push(batch);
+                merger.runs.push(Run { rest, row_bytes, at, slot });
+            }
+        }
+        Ok(merger)
+    }
+
+    async fn next(&mut self) -> Fallible<Option<RecordBatch>> {
+        let (mut picks, mut bytes) = (Vec::with_capacity(OUT_ROWS), 0);
+        while picks.len() < OUT_ROWS && bytes < OUT_BYTES {
+            let Some(least) = self.heap.pop() else { break };
+            let run = &mut self.runs[least.run];
+            let mut ended = false;
+            // The rows of a session lie together: as long as this run stays ahead of all others, go on with it.
+            loop {
+                picks.push((run.slot, run.at.row));
+                bytes += run.row_bytes;
+                run.at.row += 1;
+                if run.at.row == run.at.rows {
+                    match next(&mut run.rest).await? {
+                        Some(batch) => {
+                            run.at = Cursor::new(&batch);
+                            run.slot = self.held.len();
+                            self.held.push(batch);
+                        }
+                        None => {
+                            ended = true;
+                            break;
+                        }
+                    }
+                }
+                let (bucket, prefix, session, time, offset) = run.at.parts();
+                let behind = self
+                    .heap
+                    .peek()
+                    .is_some_and(|k| k.compare(bucket, prefix, session, time, offset, least.run).is_lt());
+                if behind || picks.len() >= OUT_ROWS || bytes >= OUT_BYTES {
+                    break;
+                }
+            }
+            if !ended {
+                self.heap.push(run.at.key(least.run));
+            }
+        }
+        if picks.is_empty() {
+            return Ok(None);
+        }
+        let out = interleave_record_batch(&self.held.iter().collect::<Vec<_>>(), &picks)?;
+        self.release();
+        Ok(Some(out))
+    }
+
+    /// Lets go of batches that are used up.
+    fn release(&mut self) {
+        let waiting: Vec<usize> = self.heap.iter().map(|k| k.run).collect();
+        let mut held = Vec::with_capacity(waiting.len());
+        for run in waiting {
+            held.push(self.held[self.runs[run].slot].clone());
+            self.runs[run].slot = held.len() - 1;
+        }
+        self.held = held;
+    }
+}
+
+/// The next batch that holds rows.
+async fn next(rest: &mut ParquetRecordBatchStream<Stored>) -> Fallible<Option<RecordBatch>> {
+    while let Some(batch) = rest.next().await {
+        let batch = batch?;
+        if batch.num_rows() > 0 {
+            return conform(batch).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// Statistics of several batches as one.
+#[derive(Default)]
+struct Bounds {
+    rows: u64,
+    nulls: BTreeMap<String, u64>,
+    min: Map<String, Value>,
+    max: Map<String, Value>,
+}
+
+impl Bounds {
+    fn widen(&mut self, stats: &Value) {
+        self.rows += stats["numRecords"].as_u64().unwrap_or(0);
+        for (name, n) in stats["nullCount"].as_object().into_iter().flatten() {
+            *self.nulls.entry(name.clone()).or_default() += n.as_u64().unwrap_or(0);
+        }
+        for (bounds, key, wider) in
+            [(&mut self.min, "minValues", Ordering::Less), (&mut self.max, "maxValues", Ordering::Greater)]
+        {
+            for (name, value) in stats[key].as_object().into_iter().flatten() {
+                let within = bounds.get(name).is_some_and(|bound| order(value, bound) != wider);
+                if !within {
+                    bounds.insert(name.clone(), value.clone());
+                }
+            }
+        }
+    }
+
+    fn finish(self) -> Value {
+        json!({"numRecords": self.rows, "minValues": self.min, "maxValues": self.max, "nullCount": self.nulls})
+    }
+}
+
+/// Order of two bounds of one column. Instants are RFC 3339 of one length, so they order as text.
+fn order(a: &Value, b: &Value) -> Ordering {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_i64().cmp(&b.as_i64()),
+        (Value::String(a), Value::String(b)) => a.cmp(b),
+        _ => Ordering::Equal,
+    }
+}
