@@ -1,23 +1,167 @@
 //! Redaction at the door: what must never reach a disk is replaced while it is being decoded.
 //!
 //! Guarantees: tokens and handles become keyed digests (`hmac:` and 32 hex digits; the same value under the same
-//! tenant's key gives the same digest, and none can be turned back without the key); secrets of well-known shape become
-//! markers. Applies to everything the decoder hands on: columns, the extra object, raw copies of rejections and messages.
+//! tenant's key gives the same digest, and none can be turned back without the key); secrets of well-known shape, and the
+//! values of telling keys, become markers `[redacted:<rule>:<8 hex digits of the keyed digest>]`, so that two uses of one
+//! secret can still be seen to be the same. Applies to everything the decoder hands on: columns, arguments, the extra
+//! object, raw copies of rejections (JSON or not, UTF-8 or not) and messages.
+//!
+//! The clean path costs two scans and no allocation: [`Redactor::suspects_record`] looks for literals of which one stands in
+//! every text that a rule matches. When it says no there is nothing to find; when it says yes each string is looked at alone.
 
 use crate::RAW_BYTES_MAX;
-use crate::json::Value;
-use aho_corasick::AhoCorasick;
+use crate::json::{Kind, Value, write_string};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use catena_schemas::rows::Rejection;
 use hmac::{Hmac, KeyInit, Mac};
+use regex::bytes::{Captures, Regex, RegexBuilder};
 use sha2::Sha256;
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-/// Holds the tenant's key and the patterns.
-#[derive(Debug)]
+/// Holds the tenant's key.
 pub struct Redactor {
     key: [u8; 32],
-    /// Literals of which at least one stands in every text that a pattern could match: the quick look.
-    literals: AhoCorasick,
+}
+
+impl std::fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Redactor")
+    }
+}
+
+/// A shape of secret. The first group that took part is the secret; without groups it is the whole match.
+struct Rule {
+    name: &'static str,
+    regex: Regex,
+    /// Whether the secret must look like one: a digit, or anything that words do not have.
+    random: bool,
+}
+
+/// Names whose assignment in a text gives a secret away, in the three spellings that the literals below know.
+const ASSIGNED: &str = "(?:[Pp]assword|PASSWORD|[Pp]asswd|PASSWD|[Pp]wd|PWD|[Ss]ecret|SECRET\
+    |[Aa]pi[_-]?[Kk]ey|API[_-]?KEY|[Aa]ccess[_-]?[Kk]ey|ACCESS[_-]?KEY|[Aa]ccount[Kk]ey|[Pp]rivate[_-]?[Kk]ey|PRIVATE[_-]?KEY\
+    |(?:[Aa]ccess|[Rr]efresh|[Ii]d|[Aa]uth|[Aa]pi|[Ss]ession|[Ss]ecurity)[_-]?[Tt]oken\
+    |(?:ACCESS|REFRESH|ID|AUTH|API|SESSION|SECURITY)[_-]?TOKEN)";
+/// The same as members of JSON that stands inside a string. No `token` by itself: native events have one.
+const MEMBERS: &str = "(?:[Pp]assword|[Pp]asswd|[Ss]ecret|[Aa]pi_?[Kk]ey|(?:access|secret|private|account)_key\
+    |[a-z]+_token|(?:access|refresh|id|auth|api|session)Token|[Aa]uthorization)";
+/// In bytes that are no JSON nothing is known of structure, so the net is wider.
+const LOOSE: &str = "(?:passw(?:or)?d|passphrase|pwd|secret|api[_-]?key|access[_-]?key|private[_-]?key|account[_-]?key\
+    |(?:access|refresh|id|auth|api|session|bearer)[_-]?token|authorization|cookie|credentials?)";
+
+static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+    let rule = |name, random, pattern: &str| Rule { name, random, regex: compile(pattern) };
+    vec![
+        rule("private_key", false, r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\z)"),
+        rule("jwt", false, r"eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){0,3}"),
+        rule("url_password", false, r#"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@"'\\<>:\[]*:([^\s/?#@"'\\<>\[]+)@"#),
+        rule("bearer", true, r"\b(?:[Bb]earer|BEARER|Basic|DPoP) +([A-Za-z0-9._~+/=-]{8,})"),
+        rule("aws_key", false, r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"),
+        rule("github_token", false, r"(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})"),
+        rule("gitlab_token", false, r"gl(?:pat|rt|dt|cbt|ptt|oas|soat|ft|imt|agent)-[A-Za-z0-9_-]{16,}"),
+        rule("slack_token", false, r"(?:xox[abeoprs]-[A-Za-z0-9-]{10,}|xapp-[0-9]-[A-Za-z0-9-]{10,}|hooks\.slack\.com/services/([A-Za-z0-9/_-]{16,}))"),
+        rule("stripe_key", false, r"(?:\b[sr]k_(?:live|test)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/=]{16,})"),
+        rule("sk_key", true, r"\bsk-[A-Za-z0-9_-]{16,}"),
+        rule("google_key", false, r"(?:AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,}|GOCSPX-[A-Za-z0-9_-]{20,})"),
+        rule("registry_token", false, r"(?:npm_[A-Za-z0-9]{36}|pypi-AgE[A-Za-z0-9_-]{32,}|\bhf_[A-Za-z0-9]{30,}|dop_v1_[a-f0-9]{32,})"),
+        rule("member", false, &format!(r#"{MEMBERS}":\s?(?:"((?:[^"\\\[]|\\.)(?:[^"\\]|\\.)*)|([0-9][0-9.eE+-]*))"#)),
+        rule("assignment", false, &format!(r#"{ASSIGNED}=["']?([^\s"'&;,\[\]<>\\]{{3,}})"#)),
+    ]
+});
+
+/// Applied after the others to bytes that could not be parsed.
+static LOOSE_RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+    let rule = |name, pattern: &str| Rule { name, random: false, regex: compile(pattern) };
+    vec![
+        rule("member", &format!(r#"(?i){LOOSE}"\s*:\s*(?:"((?:[^"\\\[]|\\.)(?:[^"\\]|\\.)*)|([^\s",\[\]{{}}]+))"#)),
+        rule("member", &format!(r#"(?i){LOOSE}\\+"\s*:\s*\\+"([^"\\\[][^"\\]*)"#)),
+        rule("assignment", &format!(r#"(?i){LOOSE}\s*[=:]\s*["']?((?:(?:bearer|basic|dpop)\s+)?[^\s"'&;,\[\]{{}}\\]{{3,}})"#)),
+    ]
+});
+
+fn compile(pattern: &str) -> Regex {
+    RegexBuilder::new(pattern).unicode(false).size_limit(1 << 24).build().expect("the patterns are constants and tested")
+}
+
+/// One of these stands in every text that a rule of [`RULES`] matches, except URLs, which have a look of their own.
+const LITERALS: &[&str] = &[
+    SK, "eyJ", "PRIVATE KEY", "earer ", "EARER ", "Basic ", "DPoP ", "AKIA", "ASIA", "ABIA", "ACCA", "ghp_", "gho_", "ghu_", "ghs_",
+    "ghr_", "github_pat_", "glpat-", "glrt-", "gldt-", "glcbt-", "glptt-", "gloas-", "glsoat-", "glft-", "glimt-", "glagent-", "xox",
+    "xapp-", "hooks.slack.com", "k_live_", "k_test_", "whsec_", "AIza", "ya29.", "GOCSPX-", "npm_", "pypi-AgE", "hf_", "dop_v1_",
+    "assword=", "ASSWORD=", "asswd=", "ASSWD=", "wd=", "WD=", "ecret=", "ECRET=", "ey=", "EY=", "oken=", "OKEN=", "assword\"",
+    "asswd\"", "ecret\"", "pi_key\"", "_key\"", "piKey\"", "pikey\"", "_token\"", "Token\"", "rization\"",
+];
+/// Common inside words (`task-1`), so it counts only where a word begins.
+const SK: &str = "sk-";
+
+static QUICK: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(LITERALS).expect("the literals are few and short")
+});
+
+/// Ends of names of members whose values are secrets, without separators, in lower case.
+const TELLING: &[&str] = &[
+    "password", "passwd", "passphrase", "pwd", "secret", "apikey", "accesskey", "secretkey", "privatekey", "signingkey", "encryptionkey",
+    "accountkey", "accesstoken", "refreshtoken", "idtoken", "authtoken", "sessiontoken", "bearertoken", "apitoken", "securitytoken",
+    "authorization", "authorizationcode", "codeverifier", "clientassertion", "cookie", "credential", "credentials", "connectionstring",
+];
+/// Whole names that are telling when a scalar stands under them; as objects they are structure.
+const TELLING_SCALARS: &[&str] = &["token", "auth", "pass", "pin", "otp", "cvv", "cvc"];
+
+/// Pieces of which at least one stands in every telling name, as it may be written in clean JSON.
+static TELLING_QUICK: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let pieces = ["pass", "pwd", "secret", "key", "token", "auth", "cookie", "credential", "string", "assertion", "verifier", "pin\"", "otp\"", "cvv\"", "cvc\""];
+    AhoCorasick::builder().ascii_case_insensitive(true).kind(Some(AhoCorasickKind::DFA)).build(pieces).expect("the pieces are few and short")
+});
+
+/// Whether the value of a member so named is a secret whatever it looks like.
+fn telling(key: &str, kind: Kind) -> bool {
+    let mut folded = [0u8; 40];
+    let mut at = folded.len();
+    // From the end: only the end of a long name matters.
+    for b in key.bytes().rev().filter(|b| !matches!(b, b'_' | b'-' | b'.' | b' ')) {
+        if at == 0 {
+            break;
+        }
+        at -= 1;
+        folded[at] = b.to_ascii_lowercase();
+    }
+    let folded = &folded[at..];
+    TELLING.iter().any(|t| folded.ends_with(t.as_bytes()))
+        || (!matches!(kind, Kind::Object | Kind::Array) && TELLING_SCALARS.iter().any(|t| folded == t.as_bytes()))
+}
+
+/// How a value is written.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner<'m> {
+    /// Whether the record is suspected at all.
+    pub(crate) dirty: bool,
+    /// Whether members are sorted by name: for producers whose order changes from record to record.
+    pub(crate) sorted: bool,
+    /// Values to leave out, and what becomes empty by that.
+    pub(crate) taken: Option<&'m Taken>,
+}
+
+/// A set of values of one record.
+#[derive(Debug, Default)]
+pub(crate) struct Taken(Vec<u64>);
+
+impl Taken {
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(crate) fn insert(&mut self, value: Value<'_>) {
+        let (word, bit) = (value.index() / 64, value.index() % 64);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << bit;
+    }
+
+    pub(crate) fn contains(&self, value: Value<'_>) -> bool {
+        self.0.get(value.index() / 64).is_some_and(|w| w >> (value.index() % 64) & 1 == 1)
+    }
 }
 
 impl Redactor {
@@ -26,31 +170,88 @@ impl Redactor {
 
     /// Under a tenant's key.
     pub fn new(key: [u8; 32]) -> Redactor {
-        let literals = ["eyJ", "AKIA", "ghp_", "-----BEGIN"];
-        Redactor { key, literals: AhoCorasick::new(literals).expect("the literals are few and short") }
+        Redactor { key }
     }
 
     /// Whether a text may hold a secret; false is certain.
     #[inline]
     pub fn suspects(&self, text: &str) -> bool {
-        self.literals.is_match(text)
+        let literal = QUICK.find_iter(text).any(|hit| {
+            let inside_word = hit.start() > 0 && text.as_bytes()[hit.start() - 1].is_ascii_alphanumeric();
+            !(hit.pattern().as_usize() == 0 && inside_word)
+        });
+        literal || url_password(text.as_bytes())
+    }
+
+    /// Whether a record may hold a secret; false is certain. Strings that had escapes are looked at in their unescaped form,
+    /// where they stand one after another, so that a word's beginning cannot be told.
+    #[inline]
+    pub fn suspects_record(&self, root: Value<'_>) -> bool {
+        let unescaped = root.unescaped();
+        self.suspects(root.source()) || (!unescaped.is_empty() && (QUICK.is_match(unescaped) || url_password(unescaped.as_bytes())))
     }
 
     /// The text with its secrets replaced.
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        Cow::Borrowed(text)
+        if !self.suspects(text) {
+            return Cow::Borrowed(text);
+        }
+        match self.replace(&RULES, Cow::Borrowed(text.as_bytes())) {
+            Cow::Borrowed(_) => Cow::Borrowed(text),
+            Cow::Owned(bytes) => Cow::Owned(match String::from_utf8(bytes) {
+                Ok(text) => text,
+                Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
+            }),
+        }
+    }
+
+    fn replace<'b>(&self, rules: &[Rule], mut bytes: Cow<'b, [u8]>) -> Cow<'b, [u8]> {
+        for rule in rules {
+            let replaced = rule.regex.replace_all(&bytes, |c: &Captures<'_>| {
+                let whole = c.get(0).expect("a match has a whole");
+                let secret = c.iter().skip(1).flatten().next().unwrap_or(whole);
+                let keep = (rule.random && !random(secret.as_bytes())) || secret.as_bytes().starts_with(b"[redacted:");
+                let mut out = whole.as_bytes()[..secret.start() - whole.start()].to_vec();
+                if keep {
+                    out.extend_from_slice(secret.as_bytes());
+                } else {
+                    out.extend_from_slice(self.marker(rule.name, secret.as_bytes()).as_bytes());
+                }
+                out.extend_from_slice(&whole.as_bytes()[secret.end() - whole.start()..]);
+                out
+            });
+            if let Cow::Owned(replaced) = replaced {
+                bytes = Cow::Owned(replaced);
+            }
+        }
+        bytes
+    }
+
+    fn marker(&self, rule: &str, secret: &[u8]) -> String {
+        format!("[redacted:{rule}:{}]", hex::encode(&self.mac(secret)[..4]))
+    }
+
+    fn mac(&self, value: &[u8]) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
+        mac.update(value);
+        mac.finalize().into_bytes().into()
     }
 
     /// Appends a value as compact JSON, secrets and the values of telling keys replaced. `dirty` says whether the record
-    /// is suspected at all; arguments are looked at for telling keys in any case.
+    /// is suspected at all; telling keys are looked for in any case.
     pub fn json(&self, value: Value<'_>, dirty: bool, out: &mut String) {
-        let _ = dirty;
-        value.write(out);
+        self.write(value, Manner { dirty, sorted: false, taken: None }, false, out);
+    }
+
+    /// The same for the value of a member of which the name is known.
+    pub fn member(&self, key: &str, value: Value<'_>, dirty: bool, out: &mut String) {
+        self.write(value, Manner { dirty, sorted: false, taken: None }, telling(key, value.kind()), out);
     }
 
     /// The same as text, borrowed from the record when nothing has to change.
+    #[inline]
     pub fn json_text<'t>(&self, value: Value<'t>, dirty: bool) -> Cow<'t, str> {
-        if value.is_verbatim() && !dirty {
+        if value.is_verbatim() && !dirty && !telling_keys(value.source().as_bytes()) {
             return Cow::Borrowed(value.source());
         }
         let mut out = String::new();
@@ -58,19 +259,144 @@ impl Redactor {
         Cow::Owned(out)
     }
 
+    /// Appends the value of a named member in the manner asked for.
+    pub(crate) fn write_member(&self, key: &str, value: Value<'_>, manner: Manner<'_>, out: &mut String) {
+        self.write(value, manner, telling(key, value.kind()), out);
+    }
+
+    /// Appends a value in the manner asked for. Recursive: the parser has bounded the depth.
+    pub(crate) fn write(&self, value: Value<'_>, manner: Manner<'_>, secret: bool, out: &mut String) {
+        match value.kind() {
+            Kind::Object => {
+                out.push('{');
+                let mut first = true;
+                let mut member = |(key, value): (&str, Value<'_>)| {
+                    if !std::mem::take(&mut first) {
+                        out.push(',');
+                    }
+                    write_string(&if manner.dirty { self.text(key) } else { Cow::Borrowed(key) }, out);
+                    out.push(':');
+                    self.write(value, manner, secret || telling(key, value.kind()), out);
+                };
+                let left = |v: Value<'_>| manner.taken.is_none_or(|taken| left(v, taken));
+                if manner.sorted {
+                    let mut members: Vec<_> = value.entries().filter(|e| left(e.1)).collect();
+                    members.sort_unstable_by_key(|e| e.0);
+                    members.into_iter().for_each(&mut member);
+                } else {
+                    value.entries().filter(|e| left(e.1)).for_each(&mut member);
+                }
+                out.push('}');
+            }
+            Kind::Array => {
+                out.push('[');
+                for (i, item) in value.items().filter(|v| !manner.taken.is_some_and(|taken| taken.contains(*v))).enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    self.write(item, manner, secret, out);
+                }
+                out.push(']');
+            }
+            Kind::Null | Kind::Bool => out.push_str(value.source()),
+            Kind::Number if secret => write_string(&self.marker("key", value.source().as_bytes()), out),
+            Kind::Number => out.push_str(value.source()),
+            Kind::String => {
+                let s = value.as_str().unwrap_or_default();
+                if secret && !s.is_empty() && !s.starts_with("[redacted:") {
+                    write_string(&self.marker("key", s.as_bytes()), out);
+                } else if manner.dirty {
+                    write_string(&self.text(s), out);
+                } else {
+                    write_string(s, out);
+                }
+            }
+        }
+    }
+
     /// Keyed digest of a token or handle; what already is one stays.
     pub fn digest(&self, value: &str) -> String {
         if value.starts_with("hmac:") {
             return value.to_owned();
         }
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
-        mac.update(value.as_bytes());
-        format!("hmac:{}", hex::encode(&mac.finalize().into_bytes()[..16]))
+        format!("hmac:{}", hex::encode(&self.mac(value.as_bytes())[..16]))
     }
 
     /// A rejection that keeps the redacted bytes.
     pub fn reject(&self, reason: &'static str, detail: String, bytes: &[u8]) -> Rejection {
-        let cut = &bytes[..bytes.len().min(RAW_BYTES_MAX)];
-        Rejection { reason, detail, raw: Some(cut.to_vec()) }
+        // A secret that the cut would halve is replaced whole before it.
+        const MARGIN: usize = 8192;
+        let near = &bytes[..bytes.len().min(RAW_BYTES_MAX + MARGIN)];
+        let redacted = self.replace(&LOOSE_RULES, self.replace(&RULES, Cow::Borrowed(near)));
+        let mut raw = redacted.into_owned();
+        raw.truncate(RAW_BYTES_MAX);
+        Rejection { reason, detail: self.detail(detail), raw: Some(raw) }
     }
+
+    /// An aside: recognised, and not kept.
+    pub fn aside(&self, reason: &'static str, detail: String) -> Rejection {
+        Rejection { reason, detail: self.detail(detail), raw: None }
+    }
+
+    fn detail(&self, detail: String) -> String {
+        const DETAIL_CHARS_MAX: usize = 500;
+        let mut detail = match self.text(&detail) {
+            Cow::Borrowed(_) => detail,
+            Cow::Owned(redacted) => redacted,
+        };
+        if let Some((cut, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
+            detail.truncate(cut);
+            detail.push('…');
+        }
+        detail
+    }
+}
+
+/// Whether anything of a value is left when the taken is taken away.
+pub(crate) fn left(value: Value<'_>, taken: &Taken) -> bool {
+    !taken.contains(value)
+        && match value.kind() {
+            Kind::Null => false,
+            Kind::Object => value.entries().any(|(_, v)| left(v, taken)),
+            Kind::Array => value.items().any(|v| left(v, taken)),
+            Kind::String => value.as_str().is_some_and(|s| !s.is_empty()),
+            _ => true,
+        }
+}
+
+/// Whether a secret looks like one: words of running text are letters of lower case only.
+fn random(secret: &[u8]) -> bool {
+    secret.iter().any(u8::is_ascii_digit) || (secret.len() >= 16 && secret.iter().any(|b| !b.is_ascii_lowercase()))
+}
+
+/// Whether `scheme://user:password@` stands in the bytes.
+fn url_password(bytes: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(hit) = memchr::memmem::find(&bytes[at..], b"://") {
+        at += hit + 3;
+        let mut colon = false;
+        while let Some(b) = bytes.get(at) {
+            match b {
+                b'@' if colon => return true,
+                b':' => colon = true,
+                b'/' | b'?' | b'#' | b'"' | b'\'' | b'\\' | b'<' | b'>' | b' ' | b'@' => break,
+                _ => {}
+            }
+            at += 1;
+        }
+    }
+    false
+}
+
+/// Whether compact JSON may have a telling key; false is certain.
+#[inline]
+fn telling_keys(json: &[u8]) -> bool {
+    TELLING_QUICK.find_iter(json).any(|hit| {
+        // A hit counts when the name it stands in ends in `":`; in a value it ends in `",` or `"}`.
+        let rest = &json[hit.start()..];
+        match memchr::memchr(b'"', rest) {
+            Some(quote) => rest.get(quote + 1) == Some(&b':'),
+            None => false,
+        }
+    })
 }

@@ -45,7 +45,7 @@ impl Native {
             self.digests.clear();
         }
         let trusted = context.trusted;
-        let dirty = !trusted && (redactor.suspects(root.source()) || redactor.suspects(root.unescaped()));
+        let dirty = !trusted && redactor.suspects_record(root);
         let mut reader = Reader {
             redactor,
             dirty,
@@ -194,7 +194,7 @@ impl<'r> Reader<'r> {
         let name = self.redactor.text(&name).into_owned();
         write_string(&self.unused(name), &mut self.extra);
         self.extra.push(':');
-        self.redactor.json(v, self.dirty, &mut self.extra);
+        self.redactor.member(key, v, self.dirty, &mut self.extra);
     }
 
     /// The name, or the first of `name~2`, `name~3` ... that is not in `extra` yet.
@@ -361,10 +361,16 @@ impl<'r> Reader<'r> {
     }
 
     fn digests<'t>(&mut self, v: Value<'t>, path: &str) -> Texts<'t> {
-        let texts = self.texts(v, path);
         if self.trusted {
-            return texts;
+            return self.texts(v, path);
         }
+        // A list that is not one of texts may still hold handles: unlike others it is not kept.
+        let readable = v.as_str().is_some() || v.is_null() || (v.kind() == Kind::Array && v.items().all(|i| i.as_str().is_some()));
+        if !readable {
+            self.flag(format!("invalid:{path}"));
+            return Vec::new();
+        }
+        let texts = self.texts(v, path);
         texts.iter().map(|s| Cow::Owned(self.digest_of(s))).collect()
     }
 

@@ -1,3 +1,7 @@
 //! One file per producer's dialect.
 
 pub mod catena;
+pub(crate) mod cerbos;
+pub(crate) mod envoy;
+pub(crate) mod mapped;
+pub(crate) mod opa;

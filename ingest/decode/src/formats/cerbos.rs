@@ -1,0 +1,338 @@
+//! Cerbos: audit entries of its file and Kafka back ends.
+//!
+//! Guarantees: one event per (input, action), in the order of the question; inputs and outputs are matched by position,
+//! because resource ids repeat. Cerbos has two effects, so a step-up is a denied action for which a rule put out the member
+//! that the mapping calls `cerbos.step_up`; an effect that is absent is `unknown`, never a denial. Access entries, server
+//! log lines and query plans are asides: a plan is a filter to be applied later, and lets nobody in. What one record
+//! multiplies into is bounded: [`DECISIONS_MAX`] decisions, and [`COPIED_BYTES_MAX`] bytes of arguments and extra, beyond
+//! which these are left out under a flag.
+
+use super::mapped::{Extra, Filling};
+use crate::json::{Kind, Value};
+use crate::mapping::{Mappings, Roots, Slot};
+use crate::redact::{Redactor, Taken};
+use crate::{Context, Format, Sink};
+use catena_schemas::event::{Basis, Event, Outcome, Texts};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// Decisions that one entry may hold.
+pub(crate) const DECISIONS_MAX: usize = 10_000;
+/// Bytes of arguments and extra that the decisions of one entry may hold together, besides the entry's own length.
+pub(crate) const COPIED_BYTES_MAX: usize = 16 << 20;
+/// What an entry says of all its decisions is repeated with each up to this size; beyond it stands with the first.
+const SHARED_BYTES_MAX: usize = 4096;
+
+/// Kafka header that names the kind of entry, and the one that names its encoding.
+const KIND_HEADER: &str = "cerbos.audit.kind";
+const ENCODING_HEADER: &str = "cerbos.audit.encoding";
+
+fn header<'a>(context: &Context<'a>, name: &str) -> Option<&'a [u8]> {
+    context.headers.iter().find(|h| h.0 == name).map(|h| h.1)
+}
+
+/// Whether the headers of a record say that Cerbos wrote it.
+pub(crate) fn is_announced(context: &Context<'_>) -> bool {
+    header(context, KIND_HEADER).is_some()
+}
+
+/// The encoding of a record, when it is one that is not read yet.
+pub(crate) fn unsupported_encoding(context: &Context<'_>) -> Option<String> {
+    let encoding = header(context, ENCODING_HEADER)?;
+    (encoding != b"json").then(|| format!("the encoding is `{}`", String::from_utf8_lossy(&encoding[..encoding.len().min(64)])))
+}
+
+/// Whether an object is an audit entry or a line of the server's log.
+pub(crate) fn is_entry(root: Value<'_>) -> bool {
+    let logger = root.get("log.logger").and_then(|v| v.as_str());
+    logger.is_some_and(|l| l == "cerbos" || l.starts_with("cerbos."))
+        || (root.get("callId").is_some() && ["checkResources", "planResources", "method", "inputs", "outputs"].iter().any(|k| root.get(k).is_some()))
+}
+
+/// The parts of an entry that its decisions share.
+struct Entry<'t> {
+    root: Value<'t>,
+    call: &'t str,
+    inputs: Vec<Value<'t>>,
+    outputs: Vec<Value<'t>>,
+    error: Option<&'t str>,
+    dirty: bool,
+}
+
+/// Reads one entry.
+pub(crate) fn decode<'t>(
+    root: Value<'t>,
+    mappings: &'t Mappings,
+    redactor: &Redactor,
+    taken: &mut Taken,
+    context: &Context<'t>,
+    sink: &mut impl Sink,
+) -> Result<(), (&'static str, String)> {
+    if root.kind() != Kind::Object {
+        return Err(("not_an_object", format!("the record is {}", root.kind().as_str())));
+    }
+    let text = |v: Value<'t>, key: &str| v.get(key).and_then(|v| v.as_str());
+    let kind = match header(context, KIND_HEADER) {
+        Some(kind) => std::str::from_utf8(kind).unwrap_or_default(),
+        None => text(root, "log.kind").unwrap_or_default(),
+    };
+    let checks = root.get("checkResources").filter(|v| v.kind() == Kind::Object);
+    let older = root.get("inputs").or_else(|| root.get("outputs")).map(|_| root);
+    let aside = |reason, detail: String, sink: &mut dyn FnMut(catena_schemas::rows::Rejection)| sink(redactor.aside(reason, detail));
+    let mut put = |a| sink.aside(a, Format::Cerbos);
+    if let Some(plan) = root.get("planResources") {
+        let input = plan.get("input");
+        let who = input.and_then(|i| i.get("principal")).and_then(|p| text(p, "id")).unwrap_or("?");
+        let what = input.and_then(|i| i.get("resource")).and_then(|r| text(r, "kind")).unwrap_or("?");
+        let filter = plan.get("output").and_then(|o| o.get("filter")).and_then(|f| text(f, "kind")).unwrap_or("?");
+        aside("query_plan", format!("`{who}` on `{what}`: {filter}"), &mut put);
+        return Ok(());
+    }
+    let Some(body) = checks.or(older) else {
+        if kind == "access" || (root.get("callId").is_some() && root.get("method").is_some()) {
+            let code = root.get("statusCode").and_then(|v| v.as_scalar()).unwrap_or("0");
+            aside("access_entry", format!("{} answered {code}", text(root, "method").unwrap_or("?")), &mut put);
+            return Ok(());
+        }
+        if root.get("log.logger").is_some() && root.get("message").is_some() {
+            aside("server_log", text(root, "message").unwrap_or_default().to_owned(), &mut put);
+            return Ok(());
+        }
+        return Err(("entry_unknown", "the record is neither a decision nor an access entry nor a line of the server's log".into()));
+    };
+    let Some(call) = text(root, "callId").filter(|s| !s.is_empty()) else {
+        return Err(("call_id_missing", "`callId` is required".into()));
+    };
+    let items = |key: &str| body.get(key).map(|v| v.items().collect::<Vec<_>>()).unwrap_or_default();
+    let entry = Entry {
+        root,
+        call,
+        inputs: items("inputs"),
+        outputs: items("outputs"),
+        error: text(body, "error").filter(|s| !s.is_empty()),
+        dirty: redactor.suspects_record(root),
+    };
+    entry.decisions(mappings, redactor, taken, context, sink)
+}
+
+/// One question: an action on an input, with its answer.
+struct Question<'t> {
+    input: Option<Value<'t>>,
+    output: Option<Value<'t>>,
+    action: &'t str,
+    answer: Option<Value<'t>>,
+    /// Whether it is the only action asked about this input.
+    alone: bool,
+}
+
+impl<'t> Entry<'t> {
+    fn decisions(
+        &self,
+        mappings: &'t Mappings,
+        redactor: &Redactor,
+        taken: &mut Taken,
+        context: &Context<'t>,
+        sink: &mut impl Sink,
+    ) -> Result<(), (&'static str, String)> {
+        let questions = self.questions()?;
+        let shared = self.shared(redactor, taken);
+        let mut budget = COPIED_BYTES_MAX + self.root.source().len();
+        // Read once, so that a bad time refuses the whole entry before any of its decisions is out.
+        if let Some(v) = self.root.get("timestamp").filter(|v| !v.is_null())
+            && super::catena::instant(v).is_none()
+        {
+            return Err(("time_invalid", format!("`timestamp` is {}", v.to_json())));
+        }
+        let count = questions.len() as u32;
+        for (index, question) in questions.iter().enumerate() {
+            let roots = Roots { record: self.root, input: question.input, output: question.output, val: None };
+            let Some(mapping) = mappings.choose(Format::Cerbos, &roots) else {
+                sink.rejection(
+                    redactor.reject("mapping_missing", format!("no mapping's conditions hold for decision {index}"), self.root.source().as_bytes()),
+                    Format::Cerbos,
+                );
+                continue;
+            };
+            taken.clear();
+            let mut fill =
+                Filling { mapping, roots, redactor, dirty: self.dirty, taken, flags: Vec::new(), absent: None, quoted: true };
+            let mut e = Event::default();
+            fill.time(&mut e, self.root.get("timestamp"), context)?;
+            e.id = Cow::Owned(format!("{}/{index}", fill.clean(self.call)));
+            e.source.kind = Some(Cow::Borrowed("cerbos"));
+            e.source.record = Some(fill.clean(self.call));
+            (e.source.decision_index, e.source.decision_count) = (index as u32, count);
+            if !question.action.is_empty() {
+                e.tool.action = Some(fill.clean(question.action));
+            }
+            self.decide(question, &mut fill, &mut e);
+            fill.apply(&mut e);
+            fill.drop();
+            fill.finish(&mut e, context);
+            let mut extra = Extra::new(redactor, self.dirty, fill.taken);
+            question.input.into_iter().for_each(|v| extra.member("input", v));
+            question.output.into_iter().for_each(|v| extra.member("output", v));
+            let repeated = index == 0 || shared.len() <= SHARED_BYTES_MAX;
+            e.extra = extra.finish_with(if repeated { &shared } else { "" });
+            limit(&mut e, &mut budget);
+            sink.event(&e, Format::Cerbos);
+        }
+        Ok(())
+    }
+
+    fn questions(&self) -> Result<Vec<Question<'t>>, (&'static str, String)> {
+        let mut questions: Vec<Question<'t>> = Vec::new();
+        for at in 0..self.inputs.len().max(self.outputs.len()) {
+            let (input, output) = (self.inputs.get(at).copied(), self.outputs.get(at).copied());
+            let answers: HashMap<&str, Value<'t>> =
+                output.and_then(|o| o.get("actions")).map(|a| a.entries().collect()).unwrap_or_default();
+            let mut asked: Vec<&str> = Vec::new();
+            let mut known = std::collections::HashSet::new();
+            let listed = input.and_then(|i| i.get("actions"));
+            asked.extend(listed.iter().flat_map(|l| l.items()).filter_map(|v| v.as_str()).filter(|a| known.insert(*a)));
+            // Answers that nobody is on record to have asked for: an older entry, or one that was trimmed.
+            let mut unasked: Vec<&str> = answers.keys().copied().filter(|a| known.insert(*a)).collect();
+            unasked.sort_unstable();
+            asked.extend(unasked);
+            let alone = asked.len() == 1;
+            if asked.is_empty() && self.error.is_some() {
+                asked.push("");
+            }
+            for action in asked {
+                questions.push(Question { input, output, action, answer: answers.get(action).copied(), alone });
+            }
+            if questions.len() > DECISIONS_MAX {
+                return Err(("decisions_too_many", format!("more than {DECISIONS_MAX} in one entry")));
+            }
+        }
+        if questions.is_empty() {
+            if self.error.is_none() {
+                return Err(("decisions_missing", "the entry holds no action".into()));
+            }
+            questions.push(Question { input: None, output: None, action: "", answer: None, alone: true });
+        }
+        Ok(questions)
+    }
+
+    /// What the entry says of all its decisions, as members of `extra` without braces, sorted.
+    fn shared(&self, redactor: &Redactor, taken: &mut Taken) -> String {
+        taken.clear();
+        let mut extra = Extra::new(redactor, self.dirty, taken);
+        let mut members: Vec<_> = self.root.entries().collect();
+        members.sort_unstable_by_key(|m| m.0);
+        let told = ["callId", "timestamp", "checkResources", "inputs", "outputs", "error", "log.logger", "log.kind"];
+        members.into_iter().filter(|m| !told.contains(&m.0)).for_each(|(key, v)| extra.member(key, v));
+        if let Some(error) = self.error {
+            extra.text("error", error);
+        }
+        extra.into_members()
+    }
+
+    /// Outcome, policy, reasons: what Cerbos answered.
+    fn decide(&self, question: &Question<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
+        let d = &mut e.decision;
+        d.policy_engine = Some(Cow::Borrowed("cerbos"));
+        if let Some(policy) = question.answer.and_then(|a| a.get("policy")).and_then(|p| p.as_str()) {
+            match policy {
+                "" => {}
+                "NO_MATCH" => d.reasons.push(Cow::Borrowed("no_match")),
+                policy => d.policy_id = Some(fill.clean(policy)),
+            }
+        }
+        let effect = question.answer.and_then(|a| a.get("effect")).and_then(|v| v.as_str());
+        d.basis = Some(Basis::Explicit);
+        d.outcome = match (self.error, effect) {
+            (Some(_), _) => Outcome::Error,
+            (None, Some("EFFECT_ALLOW")) => Outcome::Allow,
+            (None, Some("EFFECT_DENY")) => Outcome::Deny,
+            (None, Some("EFFECT_NO_MATCH")) => {
+                if !d.reasons.iter().any(|r| r == "no_match") {
+                    d.reasons.push(Cow::Borrowed("no_match"));
+                }
+                Outcome::Deny
+            }
+            (None, other) => {
+                d.basis = Some(Basis::Inferred);
+                d.reasons.push(Cow::Borrowed(if other.is_some() { "effect_unknown" } else { "effect_missing" }));
+                Outcome::Unknown
+            }
+        };
+        if self.error.is_some() {
+            d.reasons.push(Cow::Borrowed("check_error"));
+        }
+        let Some(output) = question.output else { return };
+        self.rule_outputs(output, question, fill, e);
+        for role in output.get("effectiveDerivedRoles").iter().flat_map(|r| r.items()).filter_map(|r| r.as_str()) {
+            e.decision.rules.push(Cow::Owned(format!("derived_role:{}", fill.clean(role))));
+        }
+        // Answers to other actions belong to their events; ids repeat the input's.
+        for key in ["actions", "outputs", "effectiveDerivedRoles", "requestId", "resourceId"] {
+            output.get(key).into_iter().for_each(|v| fill.taken.insert(v));
+        }
+        let input = question.input.and_then(|i| i.get("actions"));
+        input.into_iter().for_each(|v| fill.taken.insert(v));
+    }
+
+    /// What rules put out for this action: a step-up, reasons, obligations.
+    fn rule_outputs(&self, output: Value<'t>, question: &Question<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
+        let (mut obligations, mut challenge): (Vec<Value<'t>>, Option<Value<'t>>) = (Vec::new(), None);
+        let (mut rules, mut reasons): (Texts<'t>, Texts<'t>) = (Vec::new(), Vec::new());
+        for item in output.get("outputs").iter().flat_map(|o| o.items()) {
+            // Releases before 0.45 do not say which action an output is for.
+            let ours = match item.get("action").and_then(|a| a.as_str()) {
+                Some(action) => action == question.action,
+                None => question.alone,
+            };
+            if !ours {
+                continue;
+            }
+            if let Some(src) = item.get("src").and_then(|s| s.as_str()) {
+                rules.push(fill.clean(src));
+            }
+            let Some(val) = item.get("val").filter(|v| !v.is_null()) else { continue };
+            fill.roots.val = Some(val);
+            let stepping = fill.value(Slot::StepUp).is_some() && matches!(e.decision.outcome, Outcome::Deny);
+            if let Some(reason) = val.as_str().or_else(|| fill.peek(Slot::Reason)) {
+                let reason = fill.clean(reason);
+                reasons.push(if stepping { Cow::Owned(format!("step_up:{reason}")) } else { reason });
+            }
+            if stepping {
+                challenge = Some(val);
+            } else {
+                obligations.push(val);
+            }
+        }
+        fill.roots.val = None;
+        if let Some(val) = challenge {
+            e.decision.outcome = Outcome::StepUp;
+            let mut out = String::new();
+            fill.redactor.write(val, fill.manner(), false, &mut out);
+            e.decision.challenge = (val.kind() == Kind::Object).then_some(Cow::Owned(out));
+        }
+        if !obligations.is_empty() {
+            let mut out = String::from("[");
+            for (i, val) in obligations.into_iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                fill.redactor.write(val, fill.manner(), false, &mut out);
+            }
+            e.decision.obligations = Some(Cow::Owned(out + "]"));
+        }
+        e.decision.rules.extend(rules);
+        e.decision.reasons.extend(reasons);
+    }
+}
+
+/// Leaves out arguments and extra once the entry has been copied often enough.
+fn limit(e: &mut Event<'_>, budget: &mut usize) {
+    for (field, flag) in [(&mut e.call.params, "cut:params"), (&mut e.extra, "cut:extra"), (&mut e.decision.obligations, "cut:obligations")] {
+        let size = field.as_ref().map_or(0, |s| s.len());
+        if size > *budget {
+            *field = None;
+            e.flags.push(Cow::Borrowed(flag));
+        } else {
+            *budget -= size;
+        }
+    }
+}

@@ -1,0 +1,594 @@
+//! Applies a mapping to a record: what all mapped formats share.
+//!
+//! Guarantees: a field that its decoder has set already is left alone; of a field's alternatives the first that the record has
+//! and that is of the right type is taken, and one of a wrong type is flagged `invalid:<field>`; what was taken does not
+//! appear in `extra`, and everything else does. Members of `params` and `extra` are sorted, because these producers change
+//! their order from record to record, and re-sent records must come out equal.
+
+use crate::Context;
+use crate::claims;
+use crate::formats::catena::instant;
+use crate::json::{Kind, Value, write_string};
+use crate::mapping::{Alternative, Mapping, Origin, Roots, Slot};
+use crate::redact::{Manner, Redactor, Taken, left};
+use catena_schemas::Micros;
+use catena_schemas::event::{Actor, Event, Text, Texts};
+use std::borrow::Cow;
+
+/// An event this far ahead of its receipt is flagged `skew`.
+const SKEW_US_MAX: i64 = 24 * 3600 * 1_000_000;
+
+/// Fills one event.
+pub(crate) struct Filling<'t, 'r> {
+    pub(crate) mapping: &'t Mapping,
+    pub(crate) roots: Roots<'t>,
+    pub(crate) redactor: &'r Redactor,
+    /// Whether the record is suspected to hold secrets.
+    pub(crate) dirty: bool,
+    pub(crate) taken: &'r mut Taken,
+    pub(crate) flags: Texts<'t>,
+    /// What stands for absent in text: `-` in Envoy's.
+    pub(crate) absent: Option<&'static str>,
+    /// Whether text may be JSON text of a string, as older Cerbos writes attributes.
+    pub(crate) quoted: bool,
+}
+
+impl<'t> Filling<'t, '_> {
+    pub(crate) fn flag(&mut self, flag: impl Into<Cow<'static, str>>) {
+        let flag: Cow<'static, str> = flag.into();
+        if !self.flags.contains(&flag) {
+            self.flags.push(flag);
+        }
+    }
+
+    pub(crate) fn clean(&self, s: &'t str) -> Cow<'t, str> {
+        if self.dirty { self.redactor.text(s) } else { Cow::Borrowed(s) }
+    }
+
+    pub(crate) fn manner(&self) -> Manner<'_> {
+        Manner { dirty: self.dirty, sorted: true, taken: None }
+    }
+
+    /// The values that a field's alternatives find, in order, without absent ones.
+    fn found(&self, slot: Slot) -> impl Iterator<Item = (Found<'t>, &'t Alternative)> + use<'t> {
+        let (roots, absent, mapping) = (self.roots, self.absent, self.mapping);
+        mapping.field(slot).iter().filter(move |a| a.applies(&roots, &mapping.outcome)).filter_map(move |a| {
+            let found = match &a.from {
+                Origin::Constant(text) => Found::Constant(text),
+                Origin::Pointer(pointer) => {
+                    let v = pointer.follow(&roots)?;
+                    let nothing = v.is_null() || v.as_str().is_some_and(|s| s.is_empty() || Some(s) == absent);
+                    if nothing {
+                        return None;
+                    }
+                    Found::Value(v)
+                }
+            };
+            Some((found, a))
+        })
+    }
+
+    /// Text of a field, as it is, for the decoder's own use; not taken.
+    pub(crate) fn peek(&self, slot: Slot) -> Option<&'t str> {
+        self.found(slot).find_map(|(found, _)| found.scalar())
+    }
+
+    /// The first value of a field; not taken.
+    pub(crate) fn value(&self, slot: Slot) -> Option<Value<'t>> {
+        self.found(slot).find_map(|(found, _)| match found {
+            Found::Value(v) => Some(v),
+            Found::Constant(_) => None,
+        })
+    }
+
+    /// Marks what a field finds as used.
+    pub(crate) fn take(&mut self, slot: Slot) {
+        if let Some(v) = self.value(slot) {
+            self.taken.insert(v);
+        }
+    }
+
+    pub(crate) fn text(&mut self, slot: Slot) -> Text<'t> {
+        for (found, alternative) in self.found(slot) {
+            let Some(s) = found.scalar() else {
+                self.flag(format!("invalid:{}", slot.name()));
+                continue;
+            };
+            if let Found::Value(v) = found {
+                self.taken.insert(v);
+            }
+            return Some(self.worded(s, alternative));
+        }
+        None
+    }
+
+    fn worded(&self, s: &'t str, alternative: &Alternative) -> Cow<'t, str> {
+        let s = if self.quoted { unquoted(s) } else { s };
+        match alternative.prefix.as_str() {
+            "" => self.clean(s),
+            prefix => Cow::Owned(format!("{prefix}{}", self.clean(s))),
+        }
+    }
+
+    fn texts(&mut self, slot: Slot) -> Texts<'t> {
+        for (found, alternative) in self.found(slot) {
+            let v = match found {
+                Found::Constant(s) => return vec![self.worded(s, alternative)],
+                Found::Value(v) => v,
+            };
+            let mut texts = Vec::new();
+            if let Some(s) = v.as_scalar() {
+                match &alternative.split {
+                    Some(split) => texts.extend(s.split(split.as_str()).filter(|s| !s.is_empty()).map(|s| self.worded(s, alternative))),
+                    None => texts.push(self.worded(s, alternative)),
+                }
+                self.taken.insert(v);
+                return texts;
+            }
+            let mut odd = v.kind() != Kind::Array;
+            for item in v.items() {
+                let item = match &alternative.each {
+                    Some(each) => each.from(item),
+                    None => Some(item),
+                };
+                match item.map(|i| (i, i.as_scalar())) {
+                    Some((item, Some(s))) => {
+                        let text = self.worded(s, alternative);
+                        if !texts.contains(&text) {
+                            texts.push(text);
+                        }
+                        self.taken.insert(item);
+                    }
+                    Some((_, None)) => odd = true,
+                    None => {}
+                }
+            }
+            if odd {
+                self.flag(format!("invalid:{}", slot.name()));
+            }
+            if !texts.is_empty() {
+                return texts;
+            }
+        }
+        Vec::new()
+    }
+
+    fn json(&mut self, slot: Slot) -> Text<'t> {
+        let (found, _) = self.found(slot).next()?;
+        let v = match found {
+            Found::Constant(s) => return Some(Cow::Borrowed(s)),
+            Found::Value(v) => v,
+        };
+        self.taken.insert(v);
+        let empty = matches!(v.kind(), Kind::Array | Kind::Object) && v.items().next().is_none() && v.entries().next().is_none();
+        if empty {
+            return None;
+        }
+        let mut out = String::with_capacity(64);
+        self.redactor.write(v, self.manner(), false, &mut out);
+        Some(Cow::Owned(out))
+    }
+
+    fn number<T: std::str::FromStr>(&mut self, slot: Slot) -> Option<T> {
+        for (found, _) in self.found(slot) {
+            let Some(n) = found.scalar().and_then(|s| s.parse().ok()) else {
+                self.flag(format!("invalid:{}", slot.name()));
+                continue;
+            };
+            if let Found::Value(v) = found {
+                self.taken.insert(v);
+            }
+            return Some(n);
+        }
+        None
+    }
+
+    /// Applies every field to the event.
+    pub(crate) fn apply(&mut self, e: &mut Event<'t>) {
+        macro_rules! set {
+            ($target:expr, $how:ident, $slot:ident) => {
+                if $target.is_none() {
+                    $target = self.$how(Slot::$slot);
+                }
+            };
+            ($target:expr, list, $slot:ident) => {
+                if $target.is_empty() {
+                    $target = self.texts(Slot::$slot);
+                }
+            };
+        }
+        if e.decision.phase.is_none() {
+            e.decision.phase = self.mapping.phase;
+        }
+        for (slot, _) in &self.mapping.fields {
+            match slot {
+                Slot::Id => {
+                    if e.id.is_empty() {
+                        e.id = self.text(Slot::Id).unwrap_or_default();
+                    }
+                }
+                Slot::SourceInstance => set!(e.source.instance, text, SourceInstance),
+                Slot::SourceRecord => set!(e.source.record, text, SourceRecord),
+                Slot::PolicyEngine => set!(e.decision.policy_engine, text, PolicyEngine),
+                Slot::PolicyId => set!(e.decision.policy_id, text, PolicyId),
+                Slot::PolicyVersion => set!(e.decision.policy_version, text, PolicyVersion),
+                Slot::PolicyDigest => set!(e.decision.policy_digest, text, PolicyDigest),
+                Slot::Rules => {
+                    let rules = self.texts(Slot::Rules);
+                    e.decision.rules.extend(rules);
+                }
+                Slot::Reasons => {
+                    let reasons = self.texts(Slot::Reasons);
+                    e.decision.reasons.extend(reasons);
+                }
+                Slot::Obligations => set!(e.decision.obligations, json, Obligations),
+                Slot::Challenge => set!(e.decision.challenge, json, Challenge),
+                Slot::RequesterId => set!(e.requester.id, text, RequesterId),
+                Slot::RequesterIssuer => set!(e.requester.issuer, text, RequesterIssuer),
+                Slot::RequesterKind => set!(e.requester.kind, text, RequesterKind),
+                Slot::RequesterEmail => set!(e.requester.email, text, RequesterEmail),
+                Slot::RequesterRoles => {
+                    if e.requester.roles.is_empty() {
+                        e.requester.roles = self.texts(Slot::RequesterRoles);
+                    }
+                }
+                Slot::SessionId => set!(e.session.id, text, SessionId),
+                Slot::SessionRun => set!(e.session.run, text, SessionRun),
+                Slot::SessionConversation => set!(e.session.conversation, text, SessionConversation),
+                Slot::SessionMcp => set!(e.session.mcp, text, SessionMcp),
+                Slot::SessionTask => set!(e.session.task, text, SessionTask),
+                Slot::ServerId => set!(e.server.id, text, ServerId),
+                Slot::ServerName => set!(e.server.name, text, ServerName),
+                Slot::ToolName => set!(e.tool.name, text, ToolName),
+                Slot::ToolAction => set!(e.tool.action, text, ToolAction),
+                Slot::ToolDataClass => set!(e.tool.data_class, text, ToolDataClass),
+                Slot::Protocol => set!(e.call.protocol, text, Protocol),
+                Slot::ProtocolVersion => set!(e.call.protocol_version, text, ProtocolVersion),
+                Slot::Method => set!(e.call.method, text, Method),
+                Slot::JsonrpcId => set!(e.call.jsonrpc_id, text, JsonrpcId),
+                Slot::JsonrpcError => set!(e.call.jsonrpc_error, number, JsonrpcError),
+                Slot::HttpMethod => set!(e.call.http_method, text, HttpMethod),
+                Slot::HttpHost => set!(e.call.http_host, text, HttpHost),
+                Slot::HttpPath => set!(e.call.http_path, text, HttpPath),
+                Slot::HttpStatus => set!(e.call.http_status, number, HttpStatus),
+                Slot::Params => set!(e.call.params, json, Params),
+                Slot::Resources => {
+                    let resources = self.texts(Slot::Resources);
+                    e.call.resources.extend(resources);
+                }
+                Slot::Destination => set!(e.call.destination, text, Destination),
+                Slot::GrantId => set!(e.grant_id, text, GrantId),
+                Slot::ParentDecision => set!(e.links.parent_decision, text, ParentDecision),
+                Slot::ParentOrigin => set!(e.links.parent_origin, text, ParentOrigin),
+                Slot::Trace => set!(e.links.trace, text, Trace),
+                Slot::Span => set!(e.links.span, text, Span),
+                Slot::ParentSpan => set!(e.links.parent_span, text, ParentSpan),
+                Slot::HttpTrace => set!(e.links.http_trace, text, HttpTrace),
+                Slot::Request => set!(e.links.request, text, Request),
+                Slot::Ip => {
+                    if let (None, Some(address)) = (&e.network.ip, self.text(Slot::Ip)) {
+                        e.network.ip = Some(without_port(address));
+                    }
+                }
+                Slot::UserAgent => set!(e.network.user_agent, text, UserAgent),
+                Slot::Spiffe => set!(e.network.spiffe, text, Spiffe),
+                Slot::TokenProof => set!(e.token.proof, text, TokenProof),
+                Slot::TokenScope => {
+                    if e.token.scope.is_empty() {
+                        e.token.scope = self.texts(Slot::TokenScope);
+                    }
+                }
+                Slot::TokenReference => {
+                    if let (None, Some(token)) = (&e.token.reference, self.peek(Slot::TokenReference)) {
+                        e.token.reference = Some(Cow::Owned(self.redactor.digest(token)));
+                        self.take(Slot::TokenReference);
+                    }
+                }
+                Slot::TokenClaims => self.claims(e),
+                Slot::Traceparent => self.traceparent(e),
+                // Read below, when all that they depend on is there, or by the decoder itself.
+                Slot::Time | Slot::ActorsId | Slot::ActorsAct | Slot::ActorsList | Slot::ActorsDeclared | Slot::ActorsKind => {}
+                Slot::EnvoyDetails | Slot::EnvoyFlags | Slot::EnvoyEffect | Slot::EnvoyRbac | Slot::EnvoyRbacPolicy => {}
+                Slot::StepUp | Slot::Reason => {}
+            }
+        }
+        self.actors(e);
+        assurance(e);
+    }
+
+    fn claims(&mut self, e: &mut Event<'t>) {
+        let Some(claims) = self.value(Slot::TokenClaims) else { return };
+        if claims.kind() != Kind::Object {
+            return self.flag("invalid:token.claims");
+        }
+        let (dirty, redactor) = (self.dirty, self.redactor);
+        let text = |s: &'t str| if dirty { redactor.text(s) } else { Cow::Borrowed(s) };
+        claims::fill(&mut e.token, claims, redactor, self.taken, &text);
+    }
+
+    fn traceparent(&mut self, e: &mut Event<'t>) {
+        let Some(header) = self.peek(Slot::Traceparent) else { return };
+        let Some((trace, span)) = traceparent(header) else { return self.flag("invalid:links.traceparent") };
+        if e.links.trace.is_none() {
+            e.links.trace = Some(Cow::Borrowed(trace));
+            // The caller's span, under which this decision was taken.
+            e.links.parent_span = Some(Cow::Borrowed(span));
+        }
+        self.take(Slot::Traceparent);
+    }
+
+    /// Who acts. The acting agent as the record names it outweighs any chain: a chain that does not end in it is somebody
+    /// else's, and is left in `extra` under a flag.
+    fn actors(&mut self, e: &mut Event<'t>) {
+        if !e.actors.is_empty() {
+            return;
+        }
+        let agent = self.peek(Slot::ActorsId).map(|s| if self.quoted { unquoted(s) } else { s });
+        let fits = |last: Option<&str>| last.is_some() && (agent.is_none() || last == agent);
+        let mut contradicted = false;
+        if let Some(act) = self.value(Slot::ActorsAct) {
+            match claims::actors(act) {
+                Some(chain) if fits(chain.last().map(|a| a.id)) => {
+                    let clean = |s: &'t str| self.clean(s);
+                    e.actors = chain.iter().map(|a| a.actor(&clean)).collect();
+                    for level in &chain {
+                        self.taken.insert(level.id_value);
+                        level.issuer.into_iter().for_each(|v| self.taken.insert(v));
+                    }
+                    e.actors_source = Some(Cow::Borrowed("act_claim"));
+                }
+                Some(_) => contradicted = true,
+                None => self.flag("invalid:actors.act"),
+            }
+        }
+        if let Some(list) = self.value(Slot::ActorsList) {
+            let ids: Vec<&str> = list.items().filter_map(|v| v.as_scalar()).collect();
+            if e.actors.is_empty() && fits(ids.last().copied()) {
+                e.actors = ids.iter().map(|id| Actor::named(self.clean(id))).collect();
+                e.actors_source = Some(Cow::Borrowed("declared"));
+            }
+            if e.actors.len() == ids.len() && e.actors.iter().zip(&ids).all(|(a, id)| a.id == *id) {
+                self.taken.insert(list);
+            } else if !ids.is_empty() {
+                contradicted = true;
+            }
+        }
+        if e.actors.is_empty() {
+            let mut ids: Vec<(&str, Value<'t>)> = Vec::new();
+            for (found, _) in self.found(Slot::ActorsDeclared) {
+                if let Found::Value(v) = found
+                    && let Some(id) = v.as_scalar()
+                    && !ids.iter().any(|known| known.0 == id)
+                {
+                    ids.push((id, v));
+                }
+            }
+            if fits(ids.last().map(|l| l.0)) {
+                e.actors = ids.iter().map(|(id, _)| Actor::named(self.clean(id))).collect();
+                ids.iter().for_each(|(_, v)| self.taken.insert(*v));
+                e.actors_source = Some(Cow::Borrowed("declared"));
+            }
+        }
+        if let (true, Some(agent)) = (e.actors.is_empty(), agent) {
+            e.actors = vec![Actor::named(self.clean(agent))];
+            e.actors_source = Some(Cow::Borrowed("declared"));
+        }
+        self.take(Slot::ActorsId);
+        // What the declared list repeats need not stand in `extra` as well.
+        let repeats: Vec<_> = self.found(Slot::ActorsDeclared).filter_map(|(f, _)| match f { Found::Value(v) => Some(v), Found::Constant(_) => None }).collect();
+        for v in repeats {
+            if v.as_scalar().is_some_and(|s| e.actors.iter().any(|a| a.id == s)) {
+                self.taken.insert(v);
+            }
+        }
+        if contradicted {
+            self.flag("actors_contradicted");
+        }
+        if let Some(kind) = self.text(Slot::ActorsKind) {
+            e.actors.iter_mut().for_each(|a| a.kind = Some(kind.clone()));
+        }
+    }
+
+    /// The time of the event, by field or as given; the receipt's when there is none.
+    pub(crate) fn time(&mut self, e: &mut Event<'t>, given: Option<Value<'t>>, context: &Context<'_>) -> Result<(), (&'static str, String)> {
+        let found = given.filter(|v| !v.is_null()).or_else(|| self.value(Slot::Time));
+        match found {
+            Some(v) => {
+                let read = instant(v).or_else(|| v.as_str().and_then(|s| s.parse().ok()).and_then(Micros::from_epoch_guess));
+                e.time = read.ok_or_else(|| ("time_invalid", format!("the time is {}", v.to_json())))?;
+                self.taken.insert(v);
+                if context.received.0 != 0 && e.time.0 - context.received.0 > SKEW_US_MAX {
+                    self.flag("skew");
+                }
+            }
+            None => {
+                e.time = context.received;
+                self.flag("time_missing");
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the event an id and its flags.
+    pub(crate) fn finish(&mut self, e: &mut Event<'t>, context: &Context<'t>) {
+        if e.id.is_empty() {
+            e.id = Cow::Borrowed(context.fallback_id);
+            self.flag("id_missing");
+        }
+        if e.source.record.as_deref() == Some(e.id.as_ref()) {
+            e.source.record = None;
+        }
+        e.flags = std::mem::take(&mut self.flags);
+    }
+
+    /// Marks what the mapping drops.
+    pub(crate) fn drop(&mut self) {
+        for pointer in &self.mapping.drop {
+            if let Some(v) = pointer.follow(&self.roots) {
+                self.taken.insert(v);
+            }
+        }
+    }
+}
+
+/// A value of the record, or a constant of the mapping.
+#[derive(Clone, Copy)]
+enum Found<'t> {
+    Value(Value<'t>),
+    Constant(&'t str),
+}
+
+impl<'t> Found<'t> {
+    fn scalar(self) -> Option<&'t str> {
+        match self {
+            Found::Value(v) => v.as_scalar(),
+            Found::Constant(s) => Some(s),
+        }
+    }
+}
+
+/// `extra` under construction: an object whose members are given in order.
+pub(crate) struct Extra<'x> {
+    redactor: &'x Redactor,
+    dirty: bool,
+    taken: &'x Taken,
+    out: String,
+}
+
+impl<'x> Extra<'x> {
+    pub(crate) fn new(redactor: &'x Redactor, dirty: bool, taken: &'x Taken) -> Extra<'x> {
+        Extra { redactor, dirty, taken, out: String::new() }
+    }
+
+    fn key(&mut self, key: &str) {
+        self.out.push(if self.out.is_empty() { '{' } else { ',' });
+        write_string(&if self.dirty { self.redactor.text(key) } else { Cow::Borrowed(key) }, &mut self.out);
+        self.out.push(':');
+    }
+
+    /// A member, if anything of its value is left.
+    pub(crate) fn member(&mut self, key: &str, value: Value<'_>) {
+        if !left(value, self.taken) {
+            return;
+        }
+        self.key(key);
+        let manner = Manner { dirty: self.dirty, sorted: true, taken: Some(self.taken) };
+        self.redactor.write_member(key, value, manner, &mut self.out);
+    }
+
+    /// A member of text.
+    pub(crate) fn text(&mut self, key: &str, text: &str) {
+        self.key(key);
+        write_string(&self.redactor.text(text), &mut self.out);
+    }
+
+    /// The members of an object, sorted.
+    pub(crate) fn members(&mut self, of: Value<'_>) {
+        let mut members: Vec<_> = of.entries().collect();
+        members.sort_unstable_by_key(|m| m.0);
+        members.into_iter().for_each(|(key, v)| self.member(key, v));
+    }
+
+    pub(crate) fn finish(self) -> Text<'static> {
+        self.finish_with("")
+    }
+
+    /// With members that another has written.
+    pub(crate) fn finish_with(mut self, members: &str) -> Text<'static> {
+        if !members.is_empty() {
+            self.out.push(if self.out.is_empty() { '{' } else { ',' });
+            self.out.push_str(members);
+        }
+        if self.out.is_empty() {
+            return None;
+        }
+        self.out.push('}');
+        Some(Cow::Owned(self.out))
+    }
+
+    /// The members as they stand inside the braces.
+    pub(crate) fn into_members(mut self) -> String {
+        if !self.out.is_empty() {
+            self.out.remove(0);
+        }
+        self.out
+    }
+}
+
+/// What is known of ids by the token they stand in.
+fn assurance(e: &mut Event<'_>) {
+    let verified = matches!(e.token.proof.as_deref(), Some("verified" | "introspected"));
+    if e.requester.id.is_some() {
+        let by_token = e.token.subject == e.requester.id;
+        if by_token && e.requester.issuer.is_none() {
+            e.requester.issuer.clone_from(&e.token.issuer);
+        }
+        if e.requester.assurance.is_none() {
+            e.requester.assurance = Some(Cow::Borrowed(if verified && by_token { "verified" } else { "asserted" }));
+        }
+    }
+    let by_claim = e.actors_source.as_deref() == Some("act_claim");
+    for actor in &mut e.actors {
+        if actor.assurance.is_none() {
+            actor.assurance = Some(Cow::Borrowed(if verified && by_claim { "verified" } else { "asserted" }));
+        }
+    }
+}
+
+/// Trace id and span id of a W3C `traceparent`.
+pub(crate) fn traceparent(header: &str) -> Option<(&str, &str)> {
+    let mut parts = header.split('-');
+    let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
+    let hex = |s: &str, length: usize| s.len() == length && s.bytes().all(|b| b.is_ascii_hexdigit()) && s.bytes().any(|b| b != b'0');
+    let well_formed = version.len() == 2 && version != "ff" && hex(trace, 32) && hex(span, 16) && parts.next().is_some();
+    well_formed.then_some((trace, span))
+}
+
+/// An address without its port: `1.2.3.4:5`, `[::1]:5`.
+fn without_port(address: Cow<'_, str>) -> Cow<'_, str> {
+    let bare = match (address.strip_prefix('['), address.rsplit_once(':')) {
+        (Some(inner), _) => inner.split(']').next(),
+        (None, Some((host, port))) if !host.contains(':') && port.bytes().all(|b| b.is_ascii_digit()) => Some(host),
+        _ => None,
+    };
+    match bare {
+        Some(bare) => Cow::Owned(bare.to_owned()),
+        None => address,
+    }
+}
+
+/// Text without the quotes of a JSON string, when it is one without escapes.
+fn unquoted(s: &str) -> &str {
+    match s.strip_prefix('"').and_then(|s| s.strip_suffix('"')) {
+        Some(inner) if !inner.contains(['"', '\\']) => inner,
+        _ => s,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traceparents_are_checked() {
+        let t = "4bf92f3577b34da6a3ce929d0e0e4736";
+        for (header, good) in [
+            (format!("00-{t}-00f067aa0ba902b7-01"), true),
+            (format!("cc-{t}-00f067aa0ba902b7-01-more"), true),
+            (format!("ff-{t}-00f067aa0ba902b7-01"), false),
+            (format!("00-{t}-0000000000000000-01"), false),
+            (format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)), false),
+            (format!("00-{t}-00f067aa0ba902b7"), false),
+            ("-".into(), false),
+        ] {
+            assert_eq!(traceparent(&header).is_some(), good, "{header}");
+        }
+    }
+
+    #[test]
+    fn addresses_lose_their_port() {
+        for (address, bare) in [("10.0.0.1:80", "10.0.0.1"), ("10.0.0.1", "10.0.0.1"), ("[::1]:80", "::1"), ("::1", "::1"), ("host:x", "host:x")] {
+            assert_eq!(without_port(address.into()), bare);
+        }
+    }
+}

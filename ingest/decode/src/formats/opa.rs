@@ -1,0 +1,222 @@
+//! Open Policy Agent: decision logs, as console lines and as uploaded events.
+//!
+//! Guarantees: the two forms of one decision come out equal, so that one can stand for the other: what the console adds is
+//! left out, and an `error` object is written as the text that the console has. What `input` and `result` mean is the
+//! policy's own affair, so a mapping says it. A decision whose result is missing is `unknown`, one with an error `error`;
+//! nothing is taken for a denial that does not say so. Other lines of the console are asides.
+
+use super::mapped::{Extra, Filling};
+use crate::json::{Kind, Value};
+use crate::mapping::{Mappings, Roots};
+use crate::redact::{Redactor, Taken};
+use crate::{Context, Decoded, Format};
+use catena_schemas::event::{Basis, Event, Outcome};
+use std::borrow::Cow;
+
+/// Marks a decision among the lines of the console.
+const TYPE: &str = "openpolicyagent.org/decision_logs";
+
+/// Whether an object is a decision.
+pub(crate) fn is_decision(root: Value<'_>) -> bool {
+    root.get("decision_id").is_some_and(|v| v.as_str().is_some())
+        && ["labels", "path", "query", "result", "input", "timestamp"].iter().any(|key| root.get(key).is_some())
+        || root.get("type").and_then(|v| v.as_str()) == Some(TYPE)
+}
+
+/// Whether an object is another line of the console.
+pub(crate) fn is_console(root: Value<'_>) -> bool {
+    ["level", "msg", "time"].iter().all(|key| root.get(key).is_some_and(|v| v.as_str().is_some()))
+}
+
+/// Reads one event.
+pub(crate) fn decode<'t>(
+    root: Value<'t>,
+    mappings: &'t Mappings,
+    redactor: &Redactor,
+    taken: &mut Taken,
+    context: &Context<'t>,
+) -> Decoded<'t> {
+    if root.kind() != Kind::Object {
+        return Decoded::Rejection("not_an_object", format!("the record is {}", root.kind().as_str()));
+    }
+    if !is_decision(root) {
+        if is_console(root) {
+            let message = root.get("msg").and_then(|v| v.as_str()).unwrap_or_default();
+            return Decoded::Aside("console_line", message.to_owned());
+        }
+        if root.get("labels").is_some() && (root.get("plugins").is_some() || root.get("bundles").is_some()) {
+            return Decoded::Aside("status_report", String::new());
+        }
+        return Decoded::Rejection("decision_id_missing", "the record is neither a decision nor a line of the console".into());
+    }
+    let roots = Roots::record(root);
+    let Some(mapping) = mappings.choose(Format::Opa, &roots) else {
+        return Decoded::Rejection("mapping_missing", "no mapping's conditions hold".into());
+    };
+    taken.clear();
+    let dirty = redactor.suspects_record(root);
+    let mut fill = Filling { mapping, roots, redactor, dirty, taken, flags: Vec::new(), absent: None, quoted: false };
+    let mut e = Event::default();
+    e.source.kind = Some(Cow::Borrowed("opa"));
+    e.source.decision_count = 1;
+    if let Err((reason, detail)) = fill.time(&mut e, root.get("timestamp"), context) {
+        return Decoded::Rejection(reason, detail);
+    }
+    for (key, v) in root.entries() {
+        let text = v.as_str().filter(|s| !s.is_empty());
+        let known = match (key, text) {
+            ("decision_id", Some(s)) => {
+                e.id = fill.clean(s);
+                true
+            }
+            ("trace_id", Some(s)) => {
+                e.links.trace = Some(fill.clean(s));
+                true
+            }
+            ("span_id", Some(s)) => {
+                e.links.span = Some(fill.clean(s));
+                true
+            }
+            ("path", Some(s)) => {
+                e.decision.policy_id = Some(fill.clean(s.strip_prefix('/').unwrap_or(s)));
+                true
+            }
+            ("level" | "msg" | "time", _) => root.get("type").is_some(),
+            ("type", Some(s)) => s == TYPE,
+            // An empty list says nothing.
+            ("erased" | "masked", _) => {
+                if v.items().next().is_some() {
+                    fill.flag(if key == "erased" { "producer_erased" } else { "producer_masked" });
+                }
+                false
+            }
+            _ => false,
+        };
+        if known {
+            fill.taken.insert(v);
+        }
+    }
+    labels(root, &mut fill, &mut e);
+    policy(root, &mut fill, &mut e);
+    headers(root, &mut fill, &mut e);
+    let error = error(root, &mut fill, &mut e);
+    if error.is_none() {
+        outcome(root, &mut fill, &mut e);
+    }
+    fill.apply(&mut e);
+    fill.drop();
+    fill.finish(&mut e, context);
+    let mut extra = Extra::new(redactor, dirty, fill.taken);
+    let mut members: Vec<_> = root.entries().collect();
+    members.sort_unstable_by_key(|m| m.0);
+    for (key, v) in members {
+        match (key, &error) {
+            ("error", Some(text)) => extra.text(key, text),
+            _ => extra.member(key, v),
+        }
+    }
+    e.extra = extra.finish();
+    Decoded::Event(Box::new(e))
+}
+
+/// The instance's id is new at each start; the labels that its operator gave it stay in `extra`.
+fn labels<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
+    if let Some(id) = root.get("labels").and_then(|l| l.get("id"))
+        && let Some(s) = id.as_str()
+    {
+        e.source.instance = Some(fill.clean(s));
+        fill.taken.insert(id);
+    }
+}
+
+/// Revisions of the bundles that took part: one as it is, several with their names, sorted.
+fn policy<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
+    e.decision.policy_engine = Some(Cow::Borrowed("opa"));
+    let revision = |v: Value<'t>| v.get("revision").and_then(|r| Some((r, r.as_str().filter(|s| !s.is_empty())?)));
+    let bundles = root.get("bundles");
+    let mut found: Vec<(&str, Value<'t>, &str)> =
+        bundles.iter().flat_map(|b| b.entries()).filter_map(|(name, v)| revision(v).map(|(r, s)| (name, r, s))).collect();
+    found.sort_unstable_by_key(|f| f.0);
+    let single = found.len() == 1;
+    e.decision.policy_version = match found.as_slice() {
+        [] => revision(root).map(|(r, s)| {
+            fill.taken.insert(r);
+            fill.clean(s)
+        }),
+        [(_, _, only)] => Some(fill.clean(only)),
+        several => {
+            let named: Vec<_> = several.iter().map(|(name, _, s)| format!("{name}:{s}")).collect();
+            Some(Cow::Owned(fill.redactor.text(&named.join(",")).into_owned()))
+        }
+    };
+    // The name of a single bundle would be lost with its revision.
+    if !single {
+        found.iter().for_each(|f| fill.taken.insert(f.1));
+    }
+}
+
+/// Headers of the question that OPA was set to log; their spelling is that of its configuration.
+fn headers<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
+    let Some(headers) = root.get("request_context").and_then(|c| c.get("http")).and_then(|h| h.get("headers")) else { return };
+    for (name, values) in headers.entries() {
+        let Some((item, s)) = values.items().next().or(Some(values)).and_then(|v| Some((v, v.as_str().filter(|s| !s.is_empty())?))) else { continue };
+        if name.eq_ignore_ascii_case("x-request-id") {
+            e.links.request = Some(fill.clean(s));
+        } else if name.eq_ignore_ascii_case("mcp-session-id") {
+            e.session.mcp = Some(fill.clean(s));
+        } else if name.eq_ignore_ascii_case("traceparent") && e.links.trace.is_none() {
+            let Some((trace, span)) = super::mapped::traceparent(s) else { continue };
+            e.links.trace = Some(Cow::Borrowed(trace));
+            e.links.parent_span = Some(Cow::Borrowed(span));
+        } else {
+            continue;
+        }
+        if values.items().nth(1).is_none() {
+            fill.taken.insert(item);
+            fill.taken.insert(values);
+        }
+    }
+}
+
+/// An error of evaluation, as the text `file:row: code: message`; the code becomes the reason.
+fn error<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) -> Option<String> {
+    let error = root.get("error").filter(|v| !v.is_null())?;
+    e.decision.outcome = Outcome::Error;
+    e.decision.basis = Some(Basis::Explicit);
+    let text = match error.as_str() {
+        Some(text) => text.to_owned(),
+        None => {
+            let part = |v: Option<Value<'t>>| v.and_then(|v| v.as_scalar()).unwrap_or_default();
+            let location = error.get("location");
+            let place = match (part(location.and_then(|l| l.get("file"))), part(location.and_then(|l| l.get("row")))) {
+                ("", "") => String::new(),
+                (file, row) => format!("{file}:{row}: "),
+            };
+            match (part(error.get("code")), part(error.get("message"))) {
+                // OPA writes some errors as `{}`.
+                ("", "") => error.to_json(),
+                (code, message) => format!("{place}{code}: {message}"),
+            }
+        }
+    };
+    let code = text.split(": ").find(|p| p.ends_with("_error") && p.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+    e.decision.reasons.push(Cow::Owned(code.unwrap_or("evaluation_error").to_owned()));
+    fill.taken.insert(error);
+    Some(text)
+}
+
+fn outcome<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
+    if let Some((outcome, v)) = fill.mapping.outcome.read(&fill.roots) {
+        e.decision.outcome = outcome;
+        e.decision.basis = Some(fill.mapping.outcome.basis.unwrap_or(Basis::Explicit));
+        fill.taken.insert(v);
+        return;
+    }
+    e.decision.outcome = Outcome::Unknown;
+    e.decision.basis = Some(Basis::Inferred);
+    let reason = match root.get("result") {
+        None => "result_undefined",
+        Some(_) => "result_unmapped",
+    };
+    e.decision.reasons.push(Cow::Borrowed(reason));
+}
