@@ -1,1 +1,14 @@
-//! Being built.
+//! Judges: given facts, says something about them.
+//!
+//! Guarantee: the same calls give the same judgement, on any day and in any order of arrival. This room knows no
+//! clocks, no I/O, no async and no SQL.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`chain`] | calls to chains: who asked whom to call what, drawn as trees |
+//! | [`text`] | names made harmless for a terminal |
+
+pub mod chain;
+pub mod text;
+
+pub use chain::{Call, Chain, build};
