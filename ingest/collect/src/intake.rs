@@ -291,7 +291,10 @@ impl Intake {
         });
         let (queue, requests) = sync_channel(QUEUE_MAX);
         let writer = Arc::downgrade(&shared);
-        std::thread::Builder::new().name("intake".into()).spawn(move || write_all(&writer, &requests)).map_err(folder)?;
+        std::thread::Builder::new()
+            .name("intake".into())
+            .spawn(move || write_all(&writer, &requests))
+            .map_err(folder)?;
         Ok(Intake { shared, queue })
     }
 
@@ -315,7 +318,12 @@ impl Intake {
     pub fn align(&self, partition: u16, position: u64) -> Result<(), IntakeError> {
         let next = self.shared.partitions.lock()[usize::from(partition)].next;
         if position > next {
-            tracing::warn!(partition, position, next, "intake log stands before the lake: continuing at the lake's position");
+            tracing::warn!(
+                partition,
+                position,
+                next,
+                "intake log stands before the lake: continuing at the lake's position"
+            );
             self.shared.remove(partition, position)?;
         }
         let mut partitions = self.shared.partitions.lock();
@@ -354,32 +362,33 @@ impl Intake {
     /// Blocks of a partition from the one that holds offset `from` on, about `bytes_max` of them. Blocking.
     pub fn read(&self, partition: u16, from: u64, bytes_max: usize) -> Result<Vec<Block>, IntakeError> {
         let low = self.shared.partitions.lock()[usize::from(partition)].low;
-        self.shared.with_store("read", |store| {
-            let mut start = from.max(low);
-            if store.log.get(key(partition, start))?.is_none()
-                && let Some(before) = store.log.range(key(partition, low)..=key(partition, start)).next_back()
-            {
-                start = offset_of(&before.key()?);
-            }
-            let (mut blocks, mut bytes) = (Vec::new(), 0);
-            for item in store.log.range(key(partition, start)..=key(partition, u64::MAX)) {
-                let (k, value) = item.into_inner()?;
-                let at = offset_of(&k);
-                bytes += value.len();
-                blocks.push((at, value));
-                if bytes >= bytes_max {
-                    break;
+        self.shared
+            .with_store("read", |store| {
+                let mut start = from.max(low);
+                if store.log.get(key(partition, start))?.is_none()
+                    && let Some(before) = store.log.range(key(partition, low)..=key(partition, start)).next_back()
+                {
+                    start = offset_of(&before.key()?);
                 }
-            }
-            Ok(blocks)
-        })?
-        .into_iter()
-        .map(|(at, bytes)| match block::count(&bytes) {
-            Some(count) => Ok(Block { from: at, to: at + u64::from(count), bytes }),
-            None => Err(IntakeError::Damaged { path: self.shared.path.clone(), partition, offset: at }),
-        })
-        .filter(|block| block.as_ref().map_or(true, |b| b.to > from))
-        .collect()
+                let (mut blocks, mut bytes) = (Vec::new(), 0);
+                for item in store.log.range(key(partition, start)..=key(partition, u64::MAX)) {
+                    let (k, value) = item.into_inner()?;
+                    let at = offset_of(&k);
+                    bytes += value.len();
+                    blocks.push((at, value));
+                    if bytes >= bytes_max {
+                        break;
+                    }
+                }
+                Ok(blocks)
+            })?
+            .into_iter()
+            .map(|(at, bytes)| match block::count(&bytes) {
+                Some(count) => Ok(Block { from: at, to: at + u64::from(count), bytes }),
+                None => Err(IntakeError::Damaged { path: self.shared.path.clone(), partition, offset: at }),
+            })
+            .filter(|block| block.as_ref().map_or(true, |b| b.to > from))
+            .collect()
     }
 
     /// Removes the blocks of a partition that end at or before `to`. Blocking.
@@ -388,6 +397,11 @@ impl Intake {
     pub fn truncate(&self, partition: u16, to: u64) -> Result<(), IntakeError> {
         let next = self.shared.partitions.lock()[usize::from(partition)].next;
         self.shared.remove(partition, to.min(next))
+    }
+
+    /// First offset of a partition that is kept.
+    pub fn low(&self, partition: u16) -> u64 {
+        self.shared.partitions.lock()[usize::from(partition)].low
     }
 
     /// A receiver that changes with every group of appends.
@@ -436,7 +450,11 @@ impl Shared {
         }
     }
 
-    fn with_store<T>(&self, doing: &'static str, f: impl FnOnce(&Store) -> Result<T, fjall::Error>) -> Result<T, IntakeError> {
+    fn with_store<T>(
+        &self,
+        doing: &'static str,
+        f: impl FnOnce(&Store) -> Result<T, fjall::Error>,
+    ) -> Result<T, IntakeError> {
         match &*self.store.read() {
             Some(store) => f(store).map_err(|source| IntakeError::Store { doing, path: self.path.clone(), source }),
             None => Err(IntakeError::Broken { path: self.path.clone() }),
@@ -453,7 +471,8 @@ impl Shared {
     /// Appends a group of requests with one fsync, then answers them.
     fn write(&self, group: Vec<Request>) {
         #[cfg(any(test, feature = "faults"))]
-        let group = if self.settings.fault == Some(Fault::AcknowledgeFirst) { self.acknowledge_first(group) } else { group };
+        let group =
+            if self.settings.fault == Some(Fault::AcknowledgeFirst) { self.acknowledge_first(group) } else { group };
         let bytes: u64 = group.iter().map(|r| r.batch.len() as u64).sum();
         let result = match self.disk_low() {
             Some(low) => Err(low),
@@ -590,7 +609,11 @@ impl Shared {
             Ok((store, _, partitions, bytes)) => {
                 let mut held = self.partitions.lock();
                 for (held, found) in held.iter_mut().zip(partitions) {
-                    *held = Partition { aligned: held.aligned, low: found.low.max(held.low), next: found.next.max(held.next) };
+                    *held = Partition {
+                        aligned: held.aligned,
+                        low: found.low.max(held.low),
+                        next: found.next.max(held.next),
+                    };
                 }
                 self.bytes.store(bytes, Ordering::Relaxed);
                 *slot = Some(store);

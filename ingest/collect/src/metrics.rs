@@ -8,6 +8,7 @@
 use crate::intake::{Intake, Stats};
 use crate::receive::http::Answer;
 use catena_schemas::Micros;
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -16,7 +17,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use parking_lot::Mutex;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -124,7 +124,11 @@ impl Default for Metrics {
         };
         metrics.register(|r| {
             let m = &metrics;
-            r.register("received", "Decisions, rejections and asides read from a source and landed", m.received.clone());
+            r.register(
+                "received",
+                "Decisions, rejections and asides read from a source and landed",
+                m.received.clone(),
+            );
             r.register("accepted", "Decisions in the lake, duplicates included", m.accepted.clone());
             r.register("duplicates", "Decisions that were in the lake already", m.duplicates.clone());
             r.register("rejected", "Rejections in the lake", m.rejected.clone());
@@ -132,10 +136,19 @@ impl Default for Metrics {
             r.register("unaccounted", "Received less what landed; anything but 0 is an error", m.unaccounted.clone());
             r.register("records", "Records of a partition that landed", m.records.clone());
             r.register("position", "Next offset to read, as the lake holds it", m.position.clone());
-            r.register_with_unit("last_seen", "When the last landed record was received", Unit::Seconds, m.seen.clone());
+            r.register_with_unit(
+                "last_seen",
+                "When the last landed record was received",
+                Unit::Seconds,
+                m.seen.clone(),
+            );
             r.register_with_unit("flush", "Time to make a flush durable and commit it", Unit::Seconds, m.flush.clone());
             r.register("flush_failures", "Flushes that did not land; their records are read again", m.failures.clone());
-            r.register("lake_version", "Version of the lake after the last commit of this collector", m.version.clone());
+            r.register(
+                "lake_version",
+                "Version of the lake after the last commit of this collector",
+                m.version.clone(),
+            );
             r.register("http_answers", "Answers of the ingest routes by status", m.http.clone());
             r.register("http_sent", "What bodies held, by format, as answered with 200", m.sent.clone());
         });
@@ -247,7 +260,8 @@ mod tests {
     #[test]
     fn figures_are_shown_and_add_up() {
         let metrics = Metrics::default();
-        let standing = Standing { topic: "intake".into(), partition: 3, records: 5, position: 17, seen: Micros(2_500_000) };
+        let standing =
+            Standing { topic: "intake".into(), partition: 3, records: 5, position: 17, seen: Micros(2_500_000) };
         let landing = Landing { received: 5, accepted: 3, duplicates: 1, rejected: 1, asides: 1 };
         metrics.landed("http", landing, &[standing], 9, Duration::from_millis(30));
         metrics.failed("http", "fenced");

@@ -173,7 +173,8 @@ impl<'a> Iterator for Records<'a> {
         self.offset += 1;
         let kind = self.reader.take(1)?[0];
         let len = self.reader.take(1)?[0];
-        let format = Format::parse(std::str::from_utf8(self.reader.take(usize::from(len))?).ok()?).unwrap_or(Format::Catena);
+        let format =
+            Format::parse(std::str::from_utf8(self.reader.take(usize::from(len))?).ok()?).unwrap_or(Format::Catena);
         let body = match kind {
             EVENT => Body::Event(self.reader.field()??),
             REJECTION | ASIDE => {
@@ -265,7 +266,8 @@ mod tests {
             batch.event(Format::Catena, |out| out.resize(out.len() + BLOCK_BYTES / 2, b'x'));
         }
         assert_eq!(batch.blocks().map(|(_, n)| n).collect::<Vec<_>>(), [2, 2, 1]);
-        let lens: Vec<_> = batch.blocks().flat_map(|(b, _)| Records::new(b, 0).collect::<Vec<_>>()).map(|r| r.body).collect();
+        let lens: Vec<_> =
+            batch.blocks().flat_map(|(b, _)| Records::new(b, 0).collect::<Vec<_>>()).map(|r| r.body).collect();
         assert!(lens.iter().all(|b| matches!(b, Body::Event(e) if e.len() == BLOCK_BYTES / 2)));
     }
 

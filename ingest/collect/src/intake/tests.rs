@@ -121,7 +121,10 @@ fn one_process_has_the_folder() {
     let dir = folder();
     let first = open(dir.path(), one());
     let refused = Intake::open(dir.path(), one()).map(|_| ()).unwrap_err();
-    assert!(matches!(refused, IntakeError::Locked { .. }) && refused.to_string().contains("in use by another process"), "{refused}");
+    assert!(
+        matches!(refused, IntakeError::Locked { .. }) && refused.to_string().contains("in use by another process"),
+        "{refused}"
+    );
     drop(first);
     open(dir.path(), one());
 }
@@ -269,7 +272,12 @@ async fn rate() {
     }
     let took = began.elapsed().as_secs_f64();
     let stats = intake.stats();
-    eprintln!("append: {:.0} events/s, {} fsyncs for {} appends", (posts * per_post) as f64 / took, stats.syncs, stats.appends);
+    eprintln!(
+        "append: {:.0} events/s, {} fsyncs for {} appends",
+        (posts * per_post) as f64 / took,
+        stats.syncs,
+        stats.appends
+    );
     let began = Instant::now();
     let mut read = 0;
     for partition in 0..4 {
@@ -286,5 +294,9 @@ async fn rate() {
     for partition in 0..4 {
         intake.truncate(partition, u64::MAX).unwrap();
     }
-    eprintln!("truncate: {:.0} events/s, {} bytes wait", read as f64 / began.elapsed().as_secs_f64(), intake.stats().bytes);
+    eprintln!(
+        "truncate: {:.0} events/s, {} bytes wait",
+        read as f64 / began.elapsed().as_secs_f64(),
+        intake.stats().bytes
+    );
 }

@@ -13,8 +13,8 @@
 //!
 //! | status | means |
 //! |---|---|
-//! | 200 | all records are kept; `rejected` of them as rejections, of which `errors` names the first 20 |
-//! | 400 | the body as a whole cannot be read: unpacking failed, an array that does not end, an unknown `format` |
+//! | 200 | all records are kept, `rejected` of them as rejections, of which `errors` names the first 20: also when that is all of them, since sending them again would change nothing |
+//! | 400 | the body as a whole cannot be read: it does not unpack, ended early, or `format` is unknown |
 //! | 401, 403 | no or an unknown key; a browser page or host name that has no business here |
 //! | 408, 413, 415 | the body took too long; is too big, or unpacks to too much; has an unknown encoding |
 //! | 429, 503 | the log is full; it is starting, failing, closing or busy. Both with `Retry-After` |
@@ -25,17 +25,17 @@ mod problem;
 mod serve;
 
 pub use auth::{Auth, AuthError, Key, loopback_only};
-pub use body::Unpacked;
 pub use serve::{Limits, serve};
 
 use crate::intake::{AppendError, Batch, Intake};
 use crate::metrics::Metrics;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use catena_decode::frame::{self, Packing};
 use catena_decode::{Context, Decoder, Format, Redactor, Sink};
 use catena_schemas::rows::Rejection;
 use catena_schemas::{Event, Micros, canonical, wire};
@@ -106,7 +106,14 @@ pub struct Receiver {
 
 impl Receiver {
     /// A receiver that writes to an intake log.
-    pub fn new(intake: Intake, secret: [u8; 32], auth: Auth, bodies: Bodies, metrics: Arc<Metrics>, now: fn() -> Micros) -> Receiver {
+    pub fn new(
+        intake: Intake,
+        secret: [u8; 32],
+        auth: Auth,
+        bodies: Bodies,
+        metrics: Arc<Metrics>,
+        now: fn() -> Micros,
+    ) -> Receiver {
         let budget = Semaphore::new((bodies.budget_bytes / BUDGET_UNIT).max(1));
         Receiver { intake, secret, auth, bodies, metrics, now, checks: Vec::new(), budget, decoders: Mutex::default() }
     }
@@ -191,7 +198,8 @@ async fn events(
     let name = query.get("format").map_or("catena", String::as_str);
     let Some(format) = Format::parse(name) else {
         let known: Vec<_> = Format::ALL.iter().map(|f| f.as_str()).collect();
-        return Problem::bad_request("format_unknown", format!("`format` is none of {}", known.join(", "))).into_response();
+        return Problem::bad_request("format_unknown", format!("`format` is none of {}", known.join(", ")))
+            .into_response();
     };
     answer(receiver, format, headers, body).await
 }
@@ -219,7 +227,7 @@ async fn answer(receiver: Arc<Receiver>, format: Format, headers: HeaderMap, bod
 async fn receive(receiver: Arc<Receiver>, format: Format, headers: &HeaderMap, body: Body) -> Result<Answer, Problem> {
     let key = receiver.auth.tenant(headers).ok_or_else(Problem::unauthorized)?;
     let tenant = key.to_owned();
-    let encoding = body::Encoding::of(headers)?;
+    let packing = body::packing(headers)?;
     // A full log says so before the body is read.
     if let Some(refusal) = receiver.intake.refusal() {
         return Err(refusal.into());
@@ -229,7 +237,7 @@ async fn receive(receiver: Arc<Receiver>, format: Format, headers: &HeaderMap, b
     if length.is_some_and(|n| n > bodies.bytes_max) {
         return Err(Problem::too_large(format!("the body is larger than {} bytes", bodies.bytes_max)));
     }
-    let share = encoding.memory(length.unwrap_or(bodies.bytes_max), bodies).div_ceil(BUDGET_UNIT);
+    let share = body::memory(packing, length.unwrap_or(bodies.bytes_max), bodies).div_ceil(BUDGET_UNIT);
     let share = share.clamp(1, (bodies.budget_bytes / BUDGET_UNIT).max(1)) as u32;
     let _share = match tokio::time::timeout(bodies.budget_wait, receiver.budget.acquire_many(share)).await {
         Ok(Ok(share)) => share,
@@ -237,7 +245,7 @@ async fn receive(receiver: Arc<Receiver>, format: Format, headers: &HeaderMap, b
     };
     let bytes = read(body, bodies).await?;
     let worker = receiver.clone();
-    let (batch, answer) = tokio::task::spawn_blocking(move || decode(&worker, &tenant, format, encoding, &bytes))
+    let (batch, answer) = tokio::task::spawn_blocking(move || decode(&worker, &tenant, format, packing, &bytes))
         .await
         .map_err(|_| Problem::internal())??;
     if !batch.is_empty() {
@@ -266,17 +274,16 @@ fn decode(
     receiver: &Receiver,
     tenant: &str,
     format: Format,
-    encoding: body::Encoding,
+    packing: Packing,
     bytes: &[u8],
 ) -> Result<(Batch, Answer), Problem> {
-    let unpacked = body::unpack(encoding, bytes, &receiver.bodies)?;
-    let records = body::records(unpacked.as_ref())?;
+    let unpacked = body::unpack(packing, bytes, &receiver.bodies)?;
     let received = (receiver.now)();
     let mut decoder = receiver.decoder(tenant);
     let mut kept = Kept { batch: Batch::new(tenant, received), answer: Answer::default() };
     // A record without an id of its own gets one from here: what is sent twice without ids is kept twice.
     let request = Uuid::new_v4();
-    for record in records {
+    for (_, record) in frame::records(&unpacked) {
         let fallback_id = format!("{request}/{}", kept.answer.records);
         let context = Context { received, fallback_id: &fallback_id, headers: &[], trusted: false };
         decoder.record(format, record, &context, &mut kept);
@@ -338,8 +345,7 @@ async fn ready(State(receiver): State<Arc<Receiver>>) -> Response {
     }
 }
 
-async fn metrics(State(receiver): State<Arc<Receiver>>, method: Method) -> Response {
-    let _ = method;
+async fn metrics(State(receiver): State<Arc<Receiver>>) -> Response {
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], receiver.metrics.encode()).into_response()
 }

@@ -5,11 +5,11 @@
 //! the listener must be on a loopback address, and a web page in a browser here is turned away.
 
 use super::problem::Problem;
+use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::Router;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -45,7 +45,9 @@ pub enum AuthError {
     )]
     Exposed(SocketAddr),
     /// Not a digest.
-    #[error("key of tenant `{tenant}` is not the SHA-256 of a key: 64 hex digits are needed (printf %s KEY | sha256sum)")]
+    #[error(
+        "key of tenant `{tenant}` is not the SHA-256 of a key: 64 hex digits are needed (printf %s KEY | sha256sum)"
+    )]
     Digest {
         /// Whose.
         tenant: String,
@@ -74,7 +76,8 @@ impl Auth {
         let mut known = HashMap::new();
         for key in keys {
             let mut digest = [0; 32];
-            hex::decode_to_slice(&key.sha256, &mut digest).map_err(|_| AuthError::Digest { tenant: key.tenant.clone() })?;
+            hex::decode_to_slice(&key.sha256, &mut digest)
+                .map_err(|_| AuthError::Digest { tenant: key.tenant.clone() })?;
             if let Some(other) = known.insert(digest, key.tenant.clone()) {
                 return Err(AuthError::Shared(other, key.tenant.clone()));
             }
@@ -128,7 +131,9 @@ async fn check_host(request: Request, next: Next) -> Response {
         return Problem::forbidden("host_foreign", detail).into_response();
     }
     let origin = headers.get(header::ORIGIN).map(|o| o.to_str().unwrap_or("null"));
-    if !origin.is_none_or(|o| o.split_once("://").is_some_and(|(_, host)| Some(host) == self::authority(headers, named))) {
+    if !origin
+        .is_none_or(|o| o.split_once("://").is_some_and(|(_, host)| Some(host) == self::authority(headers, named)))
+    {
         return Problem::forbidden("origin_foreign", "pages of other sites are not answered".into()).into_response();
     }
     next.run(request).await
@@ -167,14 +172,19 @@ mod tests {
         };
         assert_eq!(tenant(&["Bearer ka"]).as_deref(), Some("a"));
         assert_eq!(tenant(&["bearer kb"]).as_deref(), Some("b"));
-        for refused in [&[][..], &["Bearer"], &["Bearer "], &["Bearer kc"], &["Basic ka"], &["ka"], &["Bearer ka", "Bearer kb"]] {
+        for refused in
+            [&[][..], &["Bearer"], &["Bearer "], &["Bearer kc"], &["Basic ka"], &["ka"], &["Bearer ka", "Bearer kb"]]
+        {
             assert_eq!(tenant(refused), None, "{refused:?}");
         }
     }
 
     #[test]
     fn settings_that_cannot_be_meant_are_refused() {
-        assert_eq!(Auth::new(&[key("k", "a"), key("k", "b")], "d").err(), Some(AuthError::Shared("a".into(), "b".into())));
+        assert_eq!(
+            Auth::new(&[key("k", "a"), key("k", "b")], "d").err(),
+            Some(AuthError::Shared("a".into(), "b".into()))
+        );
         let plain = Key { sha256: "secret".into(), tenant: "a".into() };
         assert_eq!(Auth::new(&[plain], "d").err(), Some(AuthError::Digest { tenant: "a".into() }));
         for name in ["", "..", "a/b", "a=b", "ü", &"x".repeat(65)] {
@@ -185,16 +195,28 @@ mod tests {
     #[test]
     fn without_keys_only_this_machine() {
         let open = Auth::new(&[], "default").unwrap();
-        for (address, allowed) in
-            [("127.0.0.1:1", true), ("127.9.9.9:1", true), ("[::1]:1", true), ("0.0.0.0:1", false), ("[::]:1", false), ("10.0.0.1:1", false)]
-        {
+        for (address, allowed) in [
+            ("127.0.0.1:1", true),
+            ("127.9.9.9:1", true),
+            ("[::1]:1", true),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            ("10.0.0.1:1", false),
+        ] {
             assert_eq!(open.check_listener(address.parse().unwrap()).is_ok(), allowed, "{address}");
         }
         let keyed = Auth::new(&[key("k", "a")], "d").unwrap();
         assert!(keyed.check_listener("0.0.0.0:1".parse().unwrap()).is_ok());
         for (host, ours) in [
-            ("localhost:7878", true), ("LOCALHOST", true), ("127.0.0.1:1", true), ("[::1]:1", true), ("[::1]", true),
-            ("evil.example:7878", false), ("localhost.evil.example", false), ("", false), ("10.0.0.1", false),
+            ("localhost:7878", true),
+            ("LOCALHOST", true),
+            ("127.0.0.1:1", true),
+            ("[::1]:1", true),
+            ("[::1]", true),
+            ("evil.example:7878", false),
+            ("localhost.evil.example", false),
+            ("", false),
+            ("10.0.0.1", false),
         ] {
             assert_eq!(is_this_machine(host), ours, "{host}");
         }

@@ -44,7 +44,12 @@ impl Problem {
     }
 
     pub(super) fn encoding(detail: String) -> Problem {
-        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding_unknown", "the content encoding is not known", detail)
+        Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "encoding_unknown",
+            "the content encoding is not known",
+            detail,
+        )
     }
 
     pub(super) fn full(detail: String) -> Problem {
@@ -63,7 +68,8 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = json!({"title": self.title, "status": self.status.as_u16(), "code": self.code, "detail": self.detail});
+        let body =
+            json!({"title": self.title, "status": self.status.as_u16(), "code": self.code, "detail": self.detail});
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
