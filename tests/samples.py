@@ -207,6 +207,13 @@ def envoy(check, lake):
     same_again(check, lake, "envoy", files)
 
 
+def native(check, lake):
+    files = [find("catena/fleet.ndjson")]
+    check.adds_up(lake.ingest("catena", files))
+    compare(check, lake, load("catena/expected.json"))
+    same_again(check, lake, "catena", files)
+
+
 def mcp(check, lake):
     files = [find("mcp/python-sdk/opa-decisions.jsonl")]
     check.adds_up(lake.ingest("opa", files))
@@ -221,6 +228,7 @@ CASES = {
     "cerbos-file": cerbos_file,
     "envoy": envoy,
     "mcp": mcp,
+    "native": native,
 }
 
 
