@@ -124,8 +124,6 @@ const FOREIGN_MAX: usize = 100_000;
 /// Removed files are remembered this long, so that they are deleted late and other tools can do it too.
 pub(crate) const TOMBSTONES_KEPT: Duration = Duration::from_secs(7 * 86_400);
 const TOMBSTONES_MIN: usize = 10_000;
-/// Nonces that are remembered as our own.
-const NONCES_MAX: usize = 1024;
 
 /// Parts of the protection that a test may switch off, to see that it fails then.
 #[cfg(any(test, feature = "faults"))]
@@ -190,7 +188,6 @@ struct Head {
     seen_wall: i64,
     /// Added by others since last asked.
     foreign: VecDeque<Arc<ActiveFile>>,
-    nonces: VecDeque<String>,
     /// Removed files are thinned out when there are this many.
     tombstones_max: usize,
 }
@@ -237,7 +234,6 @@ impl Table {
             seen_monotonic: clock.monotonic(),
             seen_wall: clock.wall().0,
             foreign: VecDeque::new(),
-            nonces: VecDeque::new(),
             tombstones_max: TOMBSTONES_MIN,
         };
         let table = Table {
@@ -331,28 +327,33 @@ impl Table {
     pub(crate) async fn apply(&self, change: Change) -> Result<Committed, CommitError> {
         let mut head = self.head.lock().await;
         let nonce = nonce();
-        head.nonces.push_back(nonce.clone());
-        if head.nonces.len() > NONCES_MAX {
-            head.nonces.pop_front();
-        }
         if self.is_old(&head) {
             self.renew(&mut head).await?;
         }
         let bytes = self.render(&change, &nonce);
-        let mut contended = 0;
+        let (mut contended, mut current) = (0, false);
         loop {
-            self.check(&head.state, &change)?;
+            if let Err(refusal) = self.check(&head.state, &change) {
+                // Others may have moved on since we looked: only the newest version may refuse.
+                if current {
+                    return Err(refusal);
+                }
+                self.refresh(&mut head).await?;
+                current = true;
+                continue;
+            }
             let version = head.state.version + 1;
             match self.create(version, &bytes, &nonce).await? {
                 Outcome::Landed => {
                     let own = Commit::parse(&bytes).map_err(|detail| self.broken(version, detail))?;
-                    self.advance(&mut head, version, own);
+                    self.advance(&mut head, version, own, true);
                     return Ok(Committed { version, contended });
                 }
                 Outcome::Taken(other) => {
-                    self.advance(&mut head, version, *other);
+                    self.advance(&mut head, version, *other, false);
                     // Catch up in one go, or a slow writer would fight for each version in turn.
                     self.refresh(&mut head).await?;
+                    current = true;
                     contended += 1;
                     self.pause(contended).await;
                 }
@@ -376,6 +377,7 @@ impl Table {
             moved.insert(app, *to);
         }
         match change.removes.iter().find(|file| !state.files.contains_key(&file.path)) {
+            Some(_) if self.accepts_any_position() => Ok(()),
             Some(file) => Err(CommitError::Replaced { path: file.path.clone(), table: self.name.clone() }),
             None => Ok(()),
         }
@@ -406,8 +408,11 @@ impl Table {
                 Ok(Some(other)) => return Ok(Outcome::Taken(Box::new(other))),
                 Ok(None) if self.moves_on_when_unknown() && !taken => return Ok(Outcome::Taken(Box::default())),
                 Ok(None) => {}
-                Err(broken @ LogError::Broken { .. }) => return Err(broken.into()),
-                Err(e) => tracing::warn!(table = self.name, version, error = %e, "could not read a commit back"),
+                Err(e @ LogError::Store { .. }) => {
+                    tracing::warn!(table = self.name, version, error = %e, "could not read a commit back")
+                }
+                // Somebody has the version, and we cannot go on from it.
+                Err(e) => return Err(e.into()),
             }
             if self.clock.monotonic().saturating_sub(began) >= self.patience.unknown_max {
                 return Err(CommitError::Store { version, table: self.name.clone(), source: failure });
@@ -433,7 +438,7 @@ impl Table {
         }
         while let Some(next) = self.read(head.state.version + 1).await? {
             let version = head.state.version + 1;
-            self.advance(head, version, next);
+            self.advance(head, version, next, false);
         }
         // Without this version there is none after it, unless both were cleaned up; `is_old` watches for that.
         Ok(())
@@ -484,9 +489,8 @@ impl Table {
         Ok(())
     }
 
-    /// Takes a version into the head.
-    fn advance(&self, head: &mut Head, version: u64, commit: Commit) {
-        let own = commit.nonce.as_ref().is_some_and(|n| head.nonces.contains(n));
+    /// Takes a version into the head. One that we gave up on and that landed later is another's: its rows are news.
+    fn advance(&self, head: &mut Head, version: u64, commit: Commit, own: bool) {
         if !own && commit.new_rows {
             head.foreign.extend(commit.adds.iter().cloned().map(Arc::new));
             while head.foreign.len() > FOREIGN_MAX {

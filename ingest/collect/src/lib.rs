@@ -21,3 +21,6 @@ pub mod receive;
 pub mod store;
 pub mod upkeep;
 pub mod worker;
+
+#[cfg(test)]
+mod trials;

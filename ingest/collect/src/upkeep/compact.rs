@@ -6,7 +6,7 @@
 
 use super::merge::{self, Merged};
 use super::{MAINT, Upkeep, UpkeepError};
-use crate::commit::{Change, DataFile, Range, folder_name};
+use crate::commit::{Change, CommitError, DataFile, Range, folder_name};
 use crate::log::{ActiveFile, State, object_path};
 use catena_schemas::table::PARTITIONS;
 use object_store::ObjectStoreExt;
@@ -29,36 +29,55 @@ pub struct Compacted {
     pub bytes_after: u64,
 }
 
+/// A merger that is written and checked, and not yet part of the table.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    inputs: Vec<Arc<ActiveFile>>,
+    output: DataFile,
+    leaves: String,
+    lease: i64,
+}
+
 impl Upkeep {
     /// Merges the files of one partition that are most worth it; `None` when nothing is.
     pub async fn compact_once(&self) -> Result<Option<Compacted>, UpkeepError> {
+        match self.prepare().await? {
+            Some(prepared) => self.finish(prepared).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Plans, merges and checks.
+    pub(crate) async fn prepare(&self) -> Result<Option<Prepared>, UpkeepError> {
         let table = self.lake.records();
         let state = table.snapshot().await?;
         let today = table.clock().wall().date();
         let Some(inputs) = plan(&state, &today, &self.settings) else { return Ok(None) };
         let lease = state.txns.get(MAINT).map_or(0, |p| p.version);
         drop(state);
-        let output = merge::output_path(&inputs[0].file.partition);
-        let outcome = self.swap(&inputs, &output, lease).await;
-        if outcome.is_err() {
-            self.discard(&output).await;
+        let partition = inputs[0].file.partition.clone();
+        let path = merge::output_path(&partition);
+        match self.merge(&inputs, &path).await {
+            Ok(Merged { rows, size, stats, leaves, .. }) => {
+                let output = DataFile { path, size, rows, partition, stats };
+                Ok(Some(Prepared { inputs, output, leaves: leaves.to_string(), lease }))
+            }
+            Err(e) => {
+                self.discard(&path).await;
+                Err(self.overtaken(lease).await.unwrap_or(e))
+            }
         }
-        outcome.map(Some)
     }
 
-    async fn swap(&self, inputs: &[Arc<ActiveFile>], output: &str, lease: i64) -> Result<Compacted, UpkeepError> {
-        let table = self.lake.records();
-        let partition = inputs[0].file.partition.clone();
-        let merged = self.merge(inputs, output).await?;
-        let bytes_before = inputs.iter().map(|f| f.file.size).sum();
+    /// Puts the output in the place of the inputs.
+    pub(crate) async fn finish(&self, prepared: Prepared) -> Result<Compacted, UpkeepError> {
+        let Prepared { inputs, output, leaves, lease } = prepared;
         let info = json!({"compact": {
-            "inputs": inputs.iter().map(|f| f.file.path.as_str()).collect::<Vec<_>>(), "output": output,
-            "rows": merged.rows, "leaves": merged.leaves.to_string(),
+            "inputs": inputs.iter().map(|f| f.file.path.as_str()).collect::<Vec<_>>(), "output": output.path,
+            "rows": output.rows, "leaves": leaves,
         }});
-        let add =
-            DataFile { path: output.to_owned(), size: merged.size, rows: merged.rows, partition, stats: merged.stats };
         let change = Change {
-            adds: vec![add],
+            adds: vec![output.clone()],
             removes: inputs.iter().map(|f| f.file.clone()).collect(),
             ranges: vec![Range { app: MAINT.to_owned(), from: lease, to: lease + 1, start: 0 }],
             info: info.as_object().cloned().unwrap_or_default(),
@@ -66,10 +85,31 @@ impl Upkeep {
             data_change: false,
             ..Change::default()
         };
-        let committed = table.apply(change).await?;
-        tracing::info!(version = committed.version, inputs = inputs.len(), rows = merged.rows, output, "compacted");
-        let (inputs, rows, bytes_after) = (inputs.len(), merged.rows, merged.size);
-        Ok(Compacted { version: committed.version, inputs, rows, bytes_before, bytes_after })
+        let version = match self.lake.records().apply(change).await {
+            Ok(committed) => committed.version,
+            Err(e) => {
+                // Only a refusal is final. After anything else the commit may still land, and then it needs its file.
+                if matches!(e, CommitError::Fenced { .. } | CommitError::Replaced { .. }) {
+                    self.discard(&output.path).await;
+                }
+                return Err(e.into());
+            }
+        };
+        tracing::info!(version, inputs = inputs.len(), rows = output.rows, path = output.path, "compacted");
+        Ok(Compacted {
+            version,
+            inputs: inputs.len(),
+            rows: output.rows,
+            bytes_before: inputs.iter().map(|f| f.file.size).sum(),
+            bytes_after: output.size,
+        })
+    }
+
+    /// A merge may fail because its inputs were merged and deleted by another maintainer meanwhile: then that is the error.
+    async fn overtaken(&self, lease: i64) -> Option<UpkeepError> {
+        let found = self.lake.records().position(MAINT).await.ok()?;
+        (found.unwrap_or(0) != lease)
+            .then(|| CommitError::Fenced { app: MAINT.to_owned(), expected: lease, found }.into())
     }
 
     /// Merges on a thread of its own: decoding, sorting and encoding block.
@@ -91,14 +131,10 @@ impl Upkeep {
         }
     }
 
-    /// Deletes an output that is not part of the table. If the commit's outcome is unknown it may be: then vacuum decides.
+    /// Deletes an output that is not part of the table and never will be. What stays is found by vacuum.
     async fn discard(&self, output: &str) {
-        let table = self.lake.records();
-        let Ok(state) = table.snapshot().await else { return };
-        let unknown = state.files.contains_key(output);
-        if let (false, Ok(path)) = (unknown, object_path(output)) {
-            // What stays is found by vacuum.
-            let _ = table.objects().delete(&path).await;
+        if let Ok(path) = object_path(output) {
+            let _ = self.lake.records().objects().delete(&path).await;
         }
     }
 }
@@ -155,4 +191,53 @@ impl merge::Merged {
 /// Path of a merged file.
 pub(super) fn folder(partition: &BTreeMap<String, String>) -> String {
     PARTITIONS.map(|column| folder_name(column, partition.get(column).map_or("", String::as_str))).join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upkeep::UpkeepSettings;
+
+    const TODAY: &str = "2026-11-21";
+
+    /// Files as `tenant day MiB`, oldest first, and the places of those that are chosen.
+    fn check(files: &str, want: &[usize]) {
+        let mut state = State::empty();
+        for (n, file) in files.split(',').map(str::trim).filter(|f| !f.is_empty()).enumerate() {
+            let words: Vec<&str> = file.split(' ').collect();
+            let (path, size) = (n.to_string(), words[2].parse::<u64>().unwrap() << 20);
+            let partition = BTreeMap::from([
+                ("tenant".to_owned(), words[0].to_owned()),
+                ("ingest_date".to_owned(), words[1].to_owned()),
+                ("class".to_owned(), "decision".to_owned()),
+            ]);
+            let file = DataFile { path: path.clone(), size, rows: 1, partition, stats: String::new() };
+            state.files.insert(path, Arc::new(ActiveFile { file, modified: n as i64, arrived: n as i64 }));
+        }
+        let settings = UpkeepSettings { inputs_min: 3, inputs_max: 4, ..UpkeepSettings::default() };
+        let chosen = plan(&state, TODAY, &settings).unwrap_or_default();
+        let chosen: Vec<usize> = chosen.iter().map(|f| f.file.path.parse().unwrap()).collect();
+        assert_eq!(chosen, want, "{files}");
+    }
+
+    #[test]
+    fn files_that_are_worth_it_are_chosen() {
+        check("", &[]);
+        check("a 2026-11-21 1, a 2026-11-21 1", &[]);
+        check("a 2026-11-21 1, a 2026-11-21 1, a 2026-11-21 1", &[0, 1, 2]);
+        // With their like only: a row is rewritten about once per tier.
+        check("a 2026-11-21 1, a 2026-11-21 5, a 2026-11-21 1", &[]);
+        check("a 2026-11-21 1, a 2026-11-21 5, a 2026-11-21 1, a 2026-11-21 3", &[0, 2, 3]);
+        // The oldest, and no more than at once.
+        check("a 2026-11-21 1, a 2026-11-21 1, a 2026-11-21 1, a 2026-11-21 1, a 2026-11-21 1", &[0, 1, 2, 3]);
+        // Not across tenants or days.
+        check("a 2026-11-21 1, b 2026-11-21 1, a 2026-11-22 1", &[]);
+        // A closed day is merged whatever the sizes, small ones first, up to the target.
+        check("a 2026-11-20 90, a 2026-11-20 1", &[1, 0]);
+        check("a 2026-11-20 150, a 2026-11-20 100, a 2026-11-20 120", &[1, 2]);
+        check("a 2026-11-20 150, a 2026-11-20 150", &[]);
+        check("a 2026-11-20 200, a 2026-11-20 1", &[]);
+        // The fullest partition first.
+        check("a 2026-11-20 1, a 2026-11-20 1, b 2026-11-21 1, b 2026-11-21 1, b 2026-11-21 1", &[2, 3, 4]);
+    }
 }
