@@ -98,8 +98,8 @@ impl Splitter {
                     self.offset += used as u64;
                 }
                 None if last || rest.len() >= RECORD_BYTES_MAX => {
-                    if !rest.iter().all(|b| is_space(*b)) {
-                        each(self.offset, rest);
+                    if let Some(start) = rest.iter().position(|b| !is_space(*b)) {
+                        each(self.offset + start as u64, rest[start..].trim_ascii_end());
                     }
                     at += rest.len();
                     self.offset += rest.len() as u64;
@@ -112,7 +112,10 @@ impl Splitter {
 
     /// Looks at what comes: skips white space, then settles on a mode.
     fn open(&mut self, rest: &[u8], last: bool) -> Option<usize> {
-        let Some(start) = rest.iter().position(|b| !is_space(*b)) else { return Some(rest.len()) };
+        let Some(start) = rest.iter().position(|b| !is_space(*b)) else {
+            // What stands before the record on its line belongs to it.
+            return memchr::memrchr(b'\n', rest).map(|n| n + 1);
+        };
         if rest[start] == b'[' {
             // A log in plain text may begin with a time in brackets.
             match rest[start + 1..].iter().find(|b| !is_space(**b)) {

@@ -184,7 +184,7 @@ impl One<'_> {
                         kind => format!("the record is {}", kind.as_str()),
                     };
                     let reason = if root.kind() == Kind::Object { "shape_unknown" } else { "not_an_object" };
-                    return sink.rejection(redactor.reject(reason, detail, bytes), Format::Auto);
+                    return sink.rejection(redactor.reject_value(reason, detail, root, bytes), Format::Auto);
                 }
             },
             format => format,
@@ -213,12 +213,12 @@ impl One<'_> {
                         Ok(root) => formats::envoy::decode(root, self.mappings, redactor, taken, context),
                         Err(e) => Decoded::Rejection(e.reason, "with the objects that stand as text".into()),
                     };
-                    return hand_on(decoded, format, bytes, place, redactor, sink);
+                    return hand_on(decoded, format, (root, bytes), place, redactor, sink);
                 }
                 formats::envoy::decode(root, self.mappings, redactor, taken, context)
             }
         };
-        hand_on(decoded, format, bytes, place, redactor, sink);
+        hand_on(decoded, format, (root, bytes), place, redactor, sink);
     }
 
     /// The dialect of a record, by its shape.
@@ -249,13 +249,13 @@ impl One<'_> {
     }
 }
 
-fn hand_on(decoded: Decoded<'_>, format: Format, bytes: &[u8], place: (u32, u32), redactor: &Redactor, sink: &mut impl Sink) {
+fn hand_on(decoded: Decoded<'_>, format: Format, record: (Value<'_>, &[u8]), place: (u32, u32), redactor: &Redactor, sink: &mut impl Sink) {
     match decoded {
         Decoded::Event(mut event) => {
             (event.source.decision_index, event.source.decision_count) = place;
             sink.event(&event, format);
         }
         Decoded::Aside(reason, detail) => sink.aside(redactor.aside(reason, detail), format),
-        Decoded::Rejection(reason, detail) => sink.rejection(redactor.reject(reason, detail, bytes), format),
+        Decoded::Rejection(reason, detail) => sink.rejection(redactor.reject_value(reason, detail, record.0, record.1), format),
     }
 }

@@ -322,13 +322,36 @@ impl Redactor {
         format!("hmac:{}", hex::encode(&self.mac(value.as_bytes())[..16]))
     }
 
-    /// A rejection that keeps the redacted bytes.
+    /// A rejection of bytes that could not be parsed; keeps them, redacted. Secrets are also looked for behind escapes and
+    /// between the zero bytes of UTF-16; only when one is found there is what is kept rewritten without these.
     pub fn reject(&self, reason: &'static str, detail: String, bytes: &[u8]) -> Rejection {
         // A secret that the cut would halve is replaced whole before it.
         const MARGIN: usize = 8192;
         let near = &bytes[..bytes.len().min(RAW_BYTES_MAX + MARGIN)];
-        let redacted = self.replace(&LOOSE_RULES, self.replace(&RULES, Cow::Borrowed(near)));
-        let mut raw = redacted.into_owned();
+        let mut raw = self.loose(near).into_owned();
+        if let Some(plain) = plain(&raw)
+            && let Cow::Owned(again) = self.loose(&plain)
+            && again != plain
+        {
+            raw = again;
+        }
+        raw.truncate(RAW_BYTES_MAX);
+        Rejection { reason, detail: self.detail(detail), raw: Some(raw) }
+    }
+
+    fn loose<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
+        self.replace(&LOOSE_RULES, self.replace(&RULES, Cow::Borrowed(bytes)))
+    }
+
+    /// A rejection of a record that was parsed. What holds no secret is kept byte for byte; what does is written anew.
+    pub fn reject_value(&self, reason: &'static str, detail: String, value: Value<'_>, bytes: &[u8]) -> Rejection {
+        let mut written = String::new();
+        self.json(value, true, &mut written);
+        if !written.contains("[redacted:") {
+            let raw = bytes[..bytes.len().min(RAW_BYTES_MAX)].to_vec();
+            return Rejection { reason, detail: self.detail(detail), raw: Some(raw) };
+        }
+        let mut raw = written.into_bytes();
         raw.truncate(RAW_BYTES_MAX);
         Rejection { reason, detail: self.detail(detail), raw: Some(raw) }
     }
@@ -340,9 +363,10 @@ impl Redactor {
 
     fn detail(&self, detail: String) -> String {
         const DETAIL_CHARS_MAX: usize = 500;
-        let mut detail = match self.text(&detail) {
-            Cow::Borrowed(_) => detail,
-            Cow::Owned(redacted) => redacted,
+        // Details quote values as JSON, in which nested JSON is escaped.
+        let mut detail = match self.suspects(&detail) || detail.contains('"') {
+            true => String::from_utf8_lossy(&self.loose(detail.as_bytes())).into_owned(),
+            false => detail,
         };
         if let Some((cut, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
             detail.truncate(cut);
@@ -362,6 +386,39 @@ pub(crate) fn left(value: Value<'_>, taken: &Taken) -> bool {
             Kind::String => value.as_str().is_some_and(|s| !s.is_empty()),
             _ => true,
         }
+}
+
+/// The bytes without zeros and without escapes that stand for plain characters; `None` when there are none of these.
+fn plain(bytes: &[u8]) -> Option<Vec<u8>> {
+    let escaped = memchr::memmem::find(bytes, b"\\u00").is_some() || memchr::memmem::find(bytes, b"\\/").is_some();
+    if !escaped && memchr::memchr(0, bytes).is_none() {
+        return None;
+    }
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((first, after)) = rest.split_first() {
+        let hex = |at: usize| rest.get(at).and_then(|b| (*b as char).to_digit(16));
+        rest = match (first, after) {
+            (0, _) => after,
+            (b'\\', [b'/', after @ ..]) => {
+                out.push(b'/');
+                after
+            }
+            (b'\\', [b'u', b'0', b'0', _, _, tail @ ..]) if let (Some(high @ 2..=7), Some(low)) = (hex(4), hex(5)) => {
+                match (high * 16 + low) as u8 {
+                    // These would change what is a string and what is not.
+                    quote @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', quote]),
+                    plain => out.push(plain),
+                }
+                tail
+            }
+            _ => {
+                out.push(*first);
+                after
+            }
+        };
+    }
+    Some(out)
 }
 
 /// Whether a secret looks like one: words of running text are letters of lower case only.

@@ -162,7 +162,7 @@ fn cerbos_file() {
 fn cerbos_server_log() {
     let seen = decode_body(Format::Auto, &corpus("cerbos/file/server.log.gz"));
     assert_eq!(seen.events, []);
-    assert_eq!(tally(seen.asides.iter().map(|a| a.reason)), counts(&[("server_log", 825)]));
+    assert_eq!(tally(seen.asides.iter().map(|a| a.reason)), counts(&[("server_log", 830)]));
     // Cerbos writes `peer.address` twice when it could not evaluate a condition or read a token.
     assert_eq!(tally(seen.rejections.iter().map(|r| r.reason)), counts(&[("json_duplicate_key", 49)]));
 }

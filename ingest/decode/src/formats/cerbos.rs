@@ -148,7 +148,7 @@ impl<'t> Entry<'t> {
             let roots = Roots { record: self.root, input: question.input, output: question.output, val: None };
             let Some(mapping) = mappings.choose(Format::Cerbos, &roots) else {
                 sink.rejection(
-                    redactor.reject("mapping_missing", format!("no mapping's conditions hold for decision {index}"), self.root.source().as_bytes()),
+                    redactor.reject_value("mapping_missing", format!("no mapping's conditions hold for decision {index}"), self.root, self.root.source().as_bytes()),
                     Format::Cerbos,
                 );
                 continue;
