@@ -176,7 +176,7 @@ impl Engine {
 
     /// Asks within a scope.
     pub fn session(&self, scope: Scope) -> Session {
-        Session { engine: self.clone(), scope }
+        Session { engine: self.clone(), scope, pinned: None }
     }
 
     /// Asks over all tenants.
@@ -236,6 +236,7 @@ impl Engine {
 pub struct Session {
     engine: Engine,
     scope: Scope,
+    pinned: Option<Arc<Snapshot>>,
 }
 
 impl Session {
@@ -249,7 +250,16 @@ impl Session {
         &self.scope
     }
 
-    /// Runs one statement over the newest version.
+    /// The same session, held at one version: the newest now, or the one it is held at already.
+    pub async fn pin(&self) -> Result<Session, LakeError> {
+        let pinned = match &self.pinned {
+            Some(snapshot) => snapshot.clone(),
+            None => self.engine.refresh().await?,
+        };
+        Ok(Session { pinned: Some(pinned), ..self.clone() })
+    }
+
+    /// Runs one statement over the newest version, or the one that the session is held at.
     pub async fn sql(&self, sql: &str, limits: &Limits) -> Result<Answer, QueryError> {
         let deadline = Instant::now().checked_add(limits.time).map(tokio::time::Instant::from_std);
         let (head, mut heads) = mpsc::channel(1);
@@ -330,7 +340,10 @@ impl Run {
     async fn start(&self) -> Result<(SchemaRef, Option<u64>, datafusion::execution::SendableRecordBatchStream), QueryError> {
         let engine = &self.session.engine;
         let asked = gate::check(&self.sql)?;
-        let snapshot = engine.refresh().await?;
+        let snapshot = match &self.session.pinned {
+            Some(snapshot) => snapshot.clone(),
+            None => engine.refresh().await?,
+        };
         let version = snapshot.version();
         let explain = |e| engine.explain(e);
         let context = engine.context(&self.session.scope, snapshot, &self.limits).map_err(explain)?;

@@ -10,6 +10,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use catena_analysis::text::escape;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -306,7 +307,7 @@ fn write_table(out: &mut impl Write, schema: &Schema, batches: &[RecordBatch]) -
 fn cell(text: &str) -> String {
     let text = escape(text);
     if text.width() <= CELL_WIDTH_MAX {
-        return text;
+        return text.into_owned();
     }
     let mut cut = String::new();
     let mut width = 1;
@@ -319,26 +320,4 @@ fn cell(text: &str) -> String {
     }
     cut.push('…');
     cut
-}
-
-/// Text without characters that a terminal would obey, or that hide or reorder what stands beside them: they are
-/// written as `\n`, `\t` or `\u{..}`.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            '\r' => out.push_str("\\r"),
-            c if c.is_control() || is_invisible(c) => out.extend(c.escape_unicode()),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// Zero-width, direction and tag characters.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }

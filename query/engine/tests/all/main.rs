@@ -1,4 +1,9 @@
 //! The engine over real lakes, from outside.
 
+mod chains;
+mod gate;
+mod interop;
 mod lake;
+mod log;
+mod prune;
 mod sql;

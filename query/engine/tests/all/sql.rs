@@ -43,30 +43,100 @@ async fn check(sql: &str, want: Expect) {
 
 #[tokio::test]
 async fn outcomes_are_counted_once() {
-    check("SELECT outcome, count(*) AS n FROM decisions GROUP BY 1 ORDER BY 1", expect![[r#""#]]).await;
-    check("SELECT class, count(*) AS n FROM records GROUP BY 1 ORDER BY 1", expect![[r#""#]]).await;
+    check("SELECT outcome, count(*) AS n FROM decisions GROUP BY 1 ORDER BY 1", expect![[r#"
+        outcome  n
+        ───────  ─
+        allow    2
+        deny     2
+        step_up  1
+    "#]]).await;
+    check("SELECT class, count(*) AS n FROM records GROUP BY 1 ORDER BY 1", expect![[r#"
+        class     n
+        ────────  ─
+        decision  6
+        reject    2
+    "#]]).await;
 }
 
 #[tokio::test]
 async fn decisions_have_the_columns_of_the_contract_first() {
-    check("SELECT * FROM decisions WHERE event_id = 'e2'", expect![[r#""#]]).await;
+    check("SELECT * FROM decisions WHERE event_id = 'e2'", expect![[r#"
+        tenant  event_id  time                  ingest_time                  outcome  basis  enforced  phase  requester           requester_kind  agent          actors                                  session  server   tool           action  impact  policy_id  policy_version  reasons            scopes  audience  token_ref  token_expires  grant_id  parent_decision  trace_id  span_id  parent_span_id  request_id  params  ip  format  source  source_record  decision_index  chain_id  topic      partition  offset  redaction  leaf_version  source_kind  source_seq  source_epoch  decision_count  policy_engine  policy_digest  policy_rules  obligations  challenge  requester_email  requester_issuer  requester_assurance  requester_roles  actor_kinds  actor_assurance  actor_details  actors_source  actors_complete  run  conversation  mcp_session  task  server_name  data_class  definition_digest  protocol  protocol_version  method  jsonrpc_id  jsonrpc_error  http_method  http_host  http_path  http_status  params_digest  resources  destination  handles_in  handles_out  state_in  state_out  result_class  result_bytes  token_proof  token_issuer  token_subject  token_client  token_resource  token_issued  token_auth_time  token_acr  token_cnf  token_txn  token_acti  token_parent_ref  parent_origin  http_trace  user_agent  spiffe  extra  flags  ingest_date
+        ──────  ────────  ────────────────────  ───────────────────────────  ───────  ─────  ────────  ─────  ──────────────────  ──────────────  ─────────────  ──────────────────────────────────────  ───────  ───────  ─────────────  ──────  ──────  ─────────  ──────────────  ─────────────────  ──────  ────────  ─────────  ─────────────  ────────  ───────────────  ────────  ───────  ──────────────  ──────────  ──────  ──  ──────  ──────  ─────────────  ──────────────  ────────  ─────────  ─────────  ──────  ─────────  ────────────  ───────────  ──────────  ────────────  ──────────────  ─────────────  ─────────────  ────────────  ───────────  ─────────  ───────────────  ────────────────  ───────────────────  ───────────────  ───────────  ───────────────  ─────────────  ─────────────  ───────────────  ───  ────────────  ───────────  ────  ───────────  ──────────  ─────────────────  ────────  ────────────────  ──────  ──────────  ─────────────  ───────────  ─────────  ─────────  ───────────  ─────────────  ─────────  ───────────  ──────────  ───────────  ────────  ─────────  ────────────  ────────────  ───────────  ────────────  ─────────────  ────────────  ──────────────  ────────────  ───────────────  ─────────  ─────────  ─────────  ──────────  ────────────────  ─────────────  ──────────  ──────────  ──────  ─────  ─────  ───────────
+        acme    e2        2026-08-20T00:02:00Z  2026-08-20T00:00:00.000001Z  deny                             alice@corp.example  human           agent:planner  ["client:claude-code","agent:planner"]  s-1      tickets  ticket.delete                                             ["scope_missing"]                                                                                                                                    catena          e2                          0            decisions          0       1  1                     1  catena                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                2026-08-20
+    "#]]).await;
     check(
         "SELECT source_record, event_id, chain_id, partition, offset, time, session, format, actors[2] FROM decisions ORDER BY time, event_id",
-        expect![[r#""#]],
+        expect![[r#"
+            syntax: the statement cannot be read: Expected: an expression, found: , at Line: 1, Column: 60
+        "#]],
     )
     .await;
 }
 
 #[tokio::test]
 async fn rejects_keep_their_bytes() {
-    check("SELECT tenant, reason, detail, raw, topic, partition, offset FROM rejects ORDER BY offset", expect![[r#""#]]).await;
-    check("SELECT count(*) FROM asides", expect![[r#""#]]).await;
+    check("SELECT tenant, reason, detail, raw, topic, partition, offset FROM rejects ORDER BY offset", expect![[r#"
+        syntax: the statement cannot be read: Expected: end of statement, found: rejects at Line: 1, Column: 67
+    "#]]).await;
+    check("SELECT count(*) FROM asides", expect![[r#"
+        count(*)
+        ────────
+               0
+    "#]]).await;
 }
 
 #[tokio::test]
 async fn the_catalog_says_what_there_is() {
-    check("SHOW TABLES", expect![[r#""#]]).await;
-    check("DESCRIBE rejects", expect![[r#""#]]).await;
-    check("SHOW COLUMNS FROM asides", expect![[r#""#]]).await;
-    check("EXPLAIN SELECT outcome FROM decisions WHERE tenant = 'acme' AND session = 's-1'", expect![[r#""#]]).await;
+    check("SHOW TABLES", expect![[r#"
+        table_catalog  table_schema        table_name   table_type
+        ─────────────  ──────────────────  ───────────  ──────────
+        catena         public              asides       VIEW
+        catena         public              rejects      VIEW
+        catena         public              decisions    VIEW
+        catena         public              records      VIEW
+        catena         information_schema  tables       VIEW
+        catena         information_schema  views        VIEW
+        catena         information_schema  columns      VIEW
+        catena         information_schema  df_settings  VIEW
+        catena         information_schema  schemata     VIEW
+        catena         information_schema  routines     VIEW
+        catena         information_schema  parameters   VIEW
+    "#]]).await;
+    check("DESCRIBE rejects", expect![[r#"
+        column_name  data_type             is_nullable
+        ───────────  ────────────────────  ───────────
+        tenant       Utf8                  YES
+        ingest_time  Timestamp(µs, "UTC")  YES
+        format       Utf8                  YES
+        reason       Utf8                  YES
+        detail       Utf8                  YES
+        raw          Binary                YES
+        topic        Utf8                  YES
+        partition    Int32                 YES
+        offset       Int64                 YES
+        redaction    Utf8                  YES
+        ingest_date  Date32                YES
+    "#]]).await;
+    check("SHOW COLUMNS FROM asides", expect![[r#"
+        table_catalog  table_schema  table_name  column_name  data_type             is_nullable
+        ─────────────  ────────────  ──────────  ───────────  ────────────────────  ───────────
+        catena         public        asides      tenant       Utf8                  YES
+        catena         public        asides      ingest_time  Timestamp(µs, "UTC")  YES
+        catena         public        asides      format       Utf8                  YES
+        catena         public        asides      reason       Utf8                  YES
+        catena         public        asides      detail       Utf8                  YES
+        catena         public        asides      raw          Binary                YES
+        catena         public        asides      topic        Utf8                  YES
+        catena         public        asides      partition    Int32                 YES
+        catena         public        asides      offset       Int64                 YES
+        catena         public        asides      redaction    Utf8                  YES
+        catena         public        asides      ingest_date  Date32                YES
+    "#]]).await;
+    check("EXPLAIN SELECT outcome FROM decisions WHERE tenant = 'acme' AND session = 's-1'", expect![[r#"
+        plan_type      plan
+        ─────────────  ────────────────────────────────────────────────────────────────────────────────
+        logical_plan   SubqueryAlias: decisions\n  Projection: records.outcome\n    Filter: records.du…
+        physical_plan  DataSourceExec: file_groups={1 group of 1 files}, projection=[outcome], file_ty…
+    "#]]).await;
 }
