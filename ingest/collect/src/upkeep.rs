@@ -21,6 +21,8 @@ pub use compact::Compacted;
 use crate::commit::CommitError;
 use crate::lake::{Lake, LakeError};
 use crate::log::LogError;
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,6 +103,14 @@ pub enum UpkeepError {
     /// The merger could not be committed.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// An input cannot be read as rows; it is left alone for an hour.
+    #[error("could not merge `{path}`")]
+    Unreadable {
+        /// Path below the table.
+        path: String,
+        /// Cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Files could not be merged.
     #[error("could not merge {inputs} files into `{output}`")]
     Merge {
@@ -134,12 +144,14 @@ pub enum UpkeepError {
 pub struct Upkeep {
     lake: Arc<Lake>,
     settings: UpkeepSettings,
+    /// Files that could not be merged, and until when they are left alone: one bad file must not hold up the others.
+    avoided: Arc<Mutex<HashMap<String, Duration>>>,
 }
 
 impl Upkeep {
     /// Upkeep of a lake.
     pub fn new(lake: Arc<Lake>, settings: UpkeepSettings) -> Upkeep {
-        Upkeep { lake, settings }
+        Upkeep { lake, settings, avoided: Arc::default() }
     }
 
     /// Does what is due, every `interval`, until cancelled. A step that fails is reported and tried again later.
@@ -154,6 +166,8 @@ impl Upkeep {
                     Ok(Some(_)) if cancel.is_cancelled() => return,
                     Ok(Some(_)) => {}
                     Err(UpkeepError::Commit(CommitError::Fenced { .. })) => break,
+                    // There may be others to merge.
+                    Err(e @ (UpkeepError::Unreadable { .. } | UpkeepError::Changed { .. })) => report("compaction", &e),
                     Err(e) => {
                         report("compaction", &e);
                         break;

@@ -161,6 +161,69 @@ async fn an_output_that_differs_is_not_committed() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// Puts a file of its own making into the table.
+async fn foreign(lake: &Lake, batch: &RecordBatch, from: i64, to: i64) -> DataFile {
+    let mut file = data_file(&rows("k", from, to), 0, TENANT, Class::Decision, Micros(NOON));
+    let mut writer = parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(batch).unwrap();
+    let bytes = writer.into_inner().unwrap();
+    file.size = bytes.len() as u64;
+    lake.put(&file.path, bytes.into()).await.unwrap();
+    lake.commit(vec![file.clone()], vec![range("k", from, to)], serde_json::Map::new()).await.unwrap();
+    file
+}
+
+#[tokio::test]
+async fn files_of_older_builds_are_merged_and_those_of_newer_ones_left_alone() {
+    let folder = tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    append(&lake, "k", 0, 8).await.unwrap();
+    // An older build had fewer columns.
+    let batch = rows("k", 8, 16);
+    let few: Vec<usize> =
+        (0..batch.num_columns()).filter(|i| *i != Field::Ip as usize && *i != Field::Extra as usize).collect();
+    foreign(&lake, &batch.project(&few).unwrap(), 8, 16).await;
+    // A newer one has more.
+    let batch = rows("k", 16, 24);
+    let mut columns: Vec<_> =
+        batch.schema().fields().iter().map(|f| f.name().clone()).zip(batch.columns().to_vec()).collect();
+    columns.push(("from_the_future".into(), columns[0].1.clone()));
+    let newer = foreign(&lake, &RecordBatch::try_from_iter(columns).unwrap(), 16, 24).await;
+    // And one is broken.
+    let broken = foreign(&lake, &rows("k", 24, 32), 24, 32).await;
+    lake.put(&broken.path, vec![7; broken.size as usize].into()).await.unwrap();
+    append(&lake, "k", 32, 40).await.unwrap();
+    let upkeep = Upkeep::new(lake.clone(), eager());
+    let mut avoided = Vec::new();
+    let compacted = loop {
+        match upkeep.compact_once().await {
+            Ok(compacted) => break compacted.unwrap(),
+            Err(UpkeepError::Unreadable { path, .. }) => avoided.push(path),
+            Err(e) => panic!("{e}"),
+        }
+    };
+    avoided.sort();
+    let mut wanted = [newer.path.clone(), broken.path.clone()];
+    wanted.sort();
+    assert_eq!(avoided, wanted);
+    assert_eq!((compacted.inputs, compacted.rows), (3, 24));
+    lake.put(&broken.path, encode(&rows("k", 24, 32), &writer_properties(1)).unwrap().into()).await.unwrap();
+    let mut merged = Vec::new();
+    for file in lake.files().await.iter().filter(|f| f.path.contains("merged-")) {
+        merged.extend(read(&lake, file).await);
+    }
+    let parts = [rows("k", 0, 8), rows("k", 8, 16), rows("k", 32, 40)];
+    let offsets = |batches: &[RecordBatch]| {
+        let mut all: Vec<i64> = batches
+            .iter()
+            .flat_map(|b| b.column(Field::Offset as usize).as_primitive::<Int64Type>().values().to_vec())
+            .collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(offsets(&merged), offsets(&parts));
+}
+
 fn walk(folder: &Path) -> Vec<String> {
     let (mut names, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(at) = folders.pop() {

@@ -11,8 +11,12 @@ use crate::log::{ActiveFile, State, object_path};
 use catena_schemas::table::PARTITIONS;
 use object_store::ObjectStoreExt;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a file is left alone that could not be merged.
+const AVOIDED: Duration = Duration::from_secs(3600);
 
 /// One compaction that landed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +56,13 @@ impl Upkeep {
         let table = self.lake.records();
         let state = table.snapshot().await?;
         let today = table.clock().wall().date();
-        let Some(inputs) = plan(&state, &today, &self.settings) else { return Ok(None) };
+        let now = table.clock().monotonic();
+        let avoided: HashSet<String> = {
+            let mut avoided = self.avoided.lock();
+            avoided.retain(|_, until| *until > now);
+            avoided.keys().cloned().collect()
+        };
+        let Some(inputs) = plan(&state, &avoided, &today, &self.settings) else { return Ok(None) };
         let lease = state.txns.get(MAINT).map_or(0, |p| p.version);
         drop(state);
         let partition = inputs[0].file.partition.clone();
@@ -64,7 +74,16 @@ impl Upkeep {
             }
             Err(e) => {
                 self.discard(&path).await;
-                Err(self.overtaken(lease).await.unwrap_or(e))
+                let e = self.overtaken(lease).await.unwrap_or(e);
+                let until = now + AVOIDED;
+                match &e {
+                    UpkeepError::Unreadable { path, .. } => drop(self.avoided.lock().insert(path.clone(), until)),
+                    UpkeepError::Changed { .. } => {
+                        self.avoided.lock().extend(inputs.iter().map(|f| (f.file.path.clone(), until)));
+                    }
+                    _ => {}
+                }
+                Err(e)
             }
         }
     }
@@ -114,7 +133,10 @@ impl Upkeep {
 
     /// Merges on a thread of its own: decoding, sorting and encoding block.
     async fn merge(&self, inputs: &[Arc<ActiveFile>], output: &str) -> Result<Merged, UpkeepError> {
-        let failed = |source| UpkeepError::Merge { inputs: inputs.len(), output: output.to_owned(), source };
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| match source.downcast::<merge::Unreadable>() {
+            Ok(unreadable) => UpkeepError::Unreadable { path: unreadable.path, source: unreadable.source },
+            Err(source) => UpkeepError::Merge { inputs: inputs.len(), output: output.to_owned(), source },
+        };
         let work = merge::Work {
             objects: self.lake.records().objects().clone(),
             secret: self.lake.secret(),
@@ -140,11 +162,16 @@ impl Upkeep {
 }
 
 /// Chooses files to merge: of one partition, together at most the target size, oldest first.
-pub(super) fn plan(state: &State, today: &str, settings: &super::UpkeepSettings) -> Option<Vec<Arc<ActiveFile>>> {
+pub(super) fn plan(
+    state: &State,
+    avoided: &HashSet<String>,
+    today: &str,
+    settings: &super::UpkeepSettings,
+) -> Option<Vec<Arc<ActiveFile>>> {
     let done = settings.target_bytes / 4 * 3;
     // While a day is open, files are merged with their like, so that a row is rewritten about once per tier.
     let mut groups: BTreeMap<(&BTreeMap<String, String>, u32), Vec<&Arc<ActiveFile>>> = BTreeMap::new();
-    for active in state.files.values().filter(|f| f.file.size < done) {
+    for active in state.files.values().filter(|f| f.file.size < done && !avoided.contains(&f.file.path)) {
         let closed = active.file.partition.get(PARTITIONS[1]).is_some_and(|day| day.as_str() < today);
         let tier = if closed { u32::MAX } else { tier(active.file.size) };
         groups.entry((&active.file.partition, tier)).or_default().push(active);
@@ -215,7 +242,7 @@ mod tests {
             state.files.insert(path, Arc::new(ActiveFile { file, modified: n as i64, arrived: n as i64 }));
         }
         let settings = UpkeepSettings { inputs_min: 3, inputs_max: 4, ..UpkeepSettings::default() };
-        let chosen = plan(&state, TODAY, &settings).unwrap_or_default();
+        let chosen = plan(&state, &HashSet::new(), TODAY, &settings).unwrap_or_default();
         let chosen: Vec<usize> = chosen.iter().map(|f| f.file.path.parse().unwrap()).collect();
         assert_eq!(chosen, want, "{files}");
     }

@@ -34,6 +34,23 @@ use std::sync::Arc;
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
+/// An input that is there and does not hold rows that this build can carry over.
+#[derive(Debug, thiserror::Error)]
+#[error("could not read `{path}`")]
+pub(super) struct Unreadable {
+    pub(super) path: String,
+    pub(super) source: Box<dyn Error + Send + Sync>,
+}
+
+/// Names the input at fault, unless the store is: then a later try may do.
+fn at_fault(path: &str, source: Box<dyn Error + Send + Sync>) -> Box<dyn Error + Send + Sync> {
+    let gone = |e: &object_store::Error| matches!(e, object_store::Error::NotFound { .. });
+    match source.downcast_ref::<ParquetError>() {
+        Some(ParquetError::External(e)) if e.downcast_ref::<object_store::Error>().is_some_and(|e| !gone(e)) => source,
+        _ => Box::new(Unreadable { path: path.to_owned(), source }),
+    }
+}
+
 /// Rows of a batch that is written, and the most bytes of values it is to hold.
 const OUT_ROWS: usize = 8192;
 const OUT_BYTES: usize = 32 << 20;
@@ -281,6 +298,7 @@ impl Eq for Key {}
 
 /// One input: its rest, its batch at hand and where in it we are.
 struct Run {
+    path: String,
     rest: ParquetRecordBatchStream<Stored>,
     row_bytes: usize,
     at: Cursor,
@@ -335,13 +353,15 @@ impl Merger {
     async fn open(work: &Work) -> Fallible<Merger> {
         let mut merger = Merger { runs: Vec::new(), heap: BinaryHeap::new(), held: Vec::new() };
         for input in &work.inputs {
-            let (mut rest, row_bytes) = open(&work.objects, &input.file.path, input.file.size).await?;
-            if let Some(batch) = next(&mut rest).await? {
+            let path = input.file.path.clone();
+            let opened = open(&work.objects, &path, input.file.size).await;
+            let (mut rest, row_bytes) = opened.map_err(|e| at_fault(&path, e))?;
+            if let Some(batch) = next(&mut rest).await.map_err(|e| at_fault(&path, e))? {
                 let (run, slot) = (merger.runs.len(), merger.held.len());
                 let at = Cursor::new(&batch);
                 merger.heap.push(at.key(run));
                 merger.held.push(batch);
-                merger.runs.push(Run { rest, row_bytes, at, slot });
+                merger.runs.push(Run { path, rest, row_bytes, at, slot });
             }
         }
         Ok(merger)
@@ -359,7 +379,7 @@ impl Merger {
                 bytes += run.row_bytes;
                 run.at.row += 1;
                 if run.at.row == run.at.rows {
-                    match next(&mut run.rest).await? {
+                    match next(&mut run.rest).await.map_err(|e| at_fault(&run.path, e))? {
                         Some(batch) => {
                             run.at = Cursor::new(&batch);
                             run.slot = self.held.len();
