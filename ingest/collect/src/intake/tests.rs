@@ -1,3 +1,5 @@
+//! The intake log against a plain list, and against kills, full disks and other processes.
+
 use super::*;
 use catena_decode::Format;
 use proptest::prelude::*;
