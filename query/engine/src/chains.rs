@@ -101,7 +101,11 @@ impl Session {
         let quoted = quote(name);
         let condition = format!("event_id = {quoted} OR session = {quoted} OR trace_id = {quoted}");
         let pinned = self.pin().await?;
-        let (start, version) = pinned.calls(&[condition], limits).await?;
+        let (mut start, version) = pinned.calls(&[condition], limits).await?;
+        if start.is_empty() {
+            // A decision that never came can still have led to others.
+            start = pinned.calls(&[format!("parent_decision = {quoted}")], limits).await?.0;
+        }
         if start.is_empty() {
             if !name.starts_with("c-") {
                 return Ok(Vec::new());
@@ -225,12 +229,15 @@ fn fits(chain: &Chain, filter: &Filter) -> bool {
 
 fn read(batch: &RecordBatch, into: &mut Vec<Call>) -> Result<(), QueryError> {
     let column = |name: &str| {
-        batch.column_by_name(name).ok_or_else(|| QueryError::new(Code::Internal, format!("the column `{name}` was asked for and is not there")))
+        batch.column_by_name(name).ok_or_else(|| {
+            QueryError::new(Code::Internal, format!("the column `{name}` was asked for and is not there"))
+        })
     };
     let text = |name: &str| column(name).map(|c| c.as_string::<i32>().clone());
     let list = |name: &str| column(name).map(|c| c.as_list::<i32>().clone());
     let (tenant, event_id, session, trace) = (text("tenant")?, text("event_id")?, text("session")?, text("trace_id")?);
-    let (parent, requester, server, tool) = (text("parent_decision")?, text("requester")?, text("server")?, text("tool")?);
+    let (parent, requester, server, tool) =
+        (text("parent_decision")?, text("requester")?, text("server")?, text("tool")?);
     let (action, outcome, actors, reasons) = (text("action")?, text("outcome")?, list("actors")?, list("reasons")?);
     let time = column("time")?.as_primitive::<TimestampMicrosecondType>();
     let at = |array: &arrow_array::StringArray, row: usize| array.is_valid(row).then(|| array.value(row).to_owned());

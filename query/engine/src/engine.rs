@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::log::{Log, Snapshot};
 use crate::table::{RecordsTable, Scope};
 use crate::views;
-use arrow_array::{RecordBatch, StringArray};
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
@@ -184,7 +184,12 @@ impl Engine {
         self.session(Scope::All).sql(sql, limits).await
     }
 
-    fn context(&self, scope: &Scope, snapshot: Arc<Snapshot>, limits: &Limits) -> Result<SessionContext, DataFusionError> {
+    fn context(
+        &self,
+        scope: &Scope,
+        snapshot: Arc<Snapshot>,
+        limits: &Limits,
+    ) -> Result<SessionContext, DataFusionError> {
         let inner = &self.inner;
         let mut config = SessionConfig::new()
             .with_target_partitions(inner.options.threads.max(1))
@@ -199,7 +204,11 @@ impl Engine {
         settings.execution.parquet.pushdown_filters = true;
         settings.execution.parquet.reorder_filters = true;
         settings.sql_parser.map_string_types_to_utf8view = false;
-        let mode = inner.options.spill.clone().map_or(DiskManagerMode::OsTmpDirectory, |folder| DiskManagerMode::Directories(vec![folder]));
+        let mode = inner
+            .options
+            .spill
+            .clone()
+            .map_or(DiskManagerMode::OsTmpDirectory, |folder| DiskManagerMode::Directories(vec![folder]));
         let disk = DiskManager::builder().with_mode(mode).with_max_temp_directory_size(limits.spill).build()?;
         let environment = RuntimeEnv {
             memory_pool: Arc::new(FairSpillPool::new(limits.memory)),
@@ -221,7 +230,11 @@ impl Engine {
     /// A message without the place of the lake in it.
     fn scrub(&self, message: &str) -> String {
         let root = self.inner.place.root.as_ref();
-        if root.is_empty() { message.to_owned() } else { message.replace(&format!("/{root}"), "<lake>").replace(root, "<lake>") }
+        if root.is_empty() {
+            message.to_owned()
+        } else {
+            message.replace(&format!("/{root}"), "<lake>").replace(root, "<lake>")
+        }
     }
 
     fn explain(&self, error: DataFusionError) -> QueryError {
@@ -269,9 +282,18 @@ impl Session {
         let task = AbortOnDrop(runtime.spawn(run.go()));
         match until(deadline, heads.recv()).await {
             None => Err(out_of_time(limits)),
-            Some(Some(Ok((schema, version)))) => {
-                Ok(Answer { schema, version, batches, task, deadline, limits: limits.clone(), rows: 0, bytes: 0, cut: None, done: false })
-            }
+            Some(Some(Ok((schema, version)))) => Ok(Answer {
+                schema,
+                version,
+                batches,
+                task,
+                deadline,
+                limits: limits.clone(),
+                rows: 0,
+                bytes: 0,
+                cut: None,
+                done: false,
+            }),
             Some(Some(Err(error))) => Err(error),
             Some(None) => Err(broken()),
         }
@@ -287,7 +309,8 @@ async fn until<T>(deadline: Option<tokio::time::Instant>, work: impl Future<Outp
 }
 
 fn out_of_time(limits: &Limits) -> QueryError {
-    let message = format!("the query took longer than {} s; ask for less time or fewer columns", limits.time.as_secs_f32());
+    let message =
+        format!("the query took longer than {} s; ask for less time or fewer columns", limits.time.as_secs_f32());
     QueryError::new(Code::Time, message)
 }
 
@@ -337,7 +360,9 @@ impl Run {
         }
     }
 
-    async fn start(&self) -> Result<(SchemaRef, Option<u64>, datafusion::execution::SendableRecordBatchStream), QueryError> {
+    async fn start(
+        &self,
+    ) -> Result<(SchemaRef, Option<u64>, datafusion::execution::SendableRecordBatchStream), QueryError> {
         let engine = &self.session.engine;
         let asked = gate::check(&self.sql)?;
         let snapshot = match &self.session.pinned {
@@ -357,7 +382,8 @@ impl Run {
         reads.verify_plan(&logical).map_err(|e| QueryError::new(Code::NotRead, e.strip_backtrace()))?;
         let columns = logical.schema().fields().len();
         if columns > COLUMNS_MAX {
-            let message = format!("the answer has {columns} columns, more than {COLUMNS_MAX}; name the ones that matter");
+            let message =
+                format!("the answer has {columns} columns, more than {COLUMNS_MAX}; name the ones that matter");
             return Err(QueryError::new(Code::TooComplex, message));
         }
         let optimized = state.optimize(&logical).map_err(explain)?;
@@ -374,12 +400,24 @@ impl Run {
 }
 
 /// The answer to EXPLAIN.
-fn plan_rows(logical: &str, physical: &str, version: Option<u64>) -> (SchemaRef, Option<u64>, datafusion::execution::SendableRecordBatchStream) {
-    let schema = Arc::new(Schema::new(vec![Field::new("plan_type", DataType::Utf8, false), Field::new("plan", DataType::Utf8, false)]));
-    let kinds = StringArray::from(vec!["logical_plan", "physical_plan"]);
-    let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(kinds), Arc::new(StringArray::from(vec![logical, physical]))])
-        .map_err(DataFusionError::from);
-    let stream = datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(schema.clone(), futures::stream::iter([batch]));
+fn plan_rows(
+    logical: &str,
+    physical: &str,
+    version: Option<u64>,
+) -> (SchemaRef, Option<u64>, datafusion::execution::SendableRecordBatchStream) {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("plan_type", DataType::Utf8, false),
+        Field::new("plan", DataType::Utf8, false),
+    ]));
+    // A row per line, so that a text table shows a plan as a plan.
+    let lines = logical.lines().map(|l| ("logical_plan", l)).chain(physical.lines().map(|l| ("physical_plan", l)));
+    let (kinds, plans): (Vec<&str>, Vec<&str>) = lines.unzip();
+    let columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(kinds)), Arc::new(StringArray::from(plans))];
+    let batch = RecordBatch::try_new(schema.clone(), columns).map_err(DataFusionError::from);
+    let stream = datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(
+        schema.clone(),
+        futures::stream::iter([batch]),
+    );
     (schema, version, Box::pin(stream))
 }
 
@@ -526,6 +564,13 @@ impl Answer {
     }
 }
 
+fn out_of_memory() -> QueryError {
+    QueryError::new(
+        Code::Memory,
+        "the query needs more memory or disk for spilling than it may use; group, join or sort by less",
+    )
+}
+
 /// What an error of DataFusion means to the one who asked.
 fn query_error(error: &DataFusionError) -> QueryError {
     let text = |e: &DataFusionError| {
@@ -545,28 +590,35 @@ fn query_error(error: &DataFusionError) -> QueryError {
                 let hint = match near.as_slice() {
                     [] if names.len() <= 12 => format!("there are {}", names.join(", ")),
                     [] => "SHOW COLUMNS FROM the table lists them".to_owned(),
-                    near => format!("did you mean {}?", near.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" or ")),
+                    near => format!(
+                        "did you mean {}?",
+                        near.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" or ")
+                    ),
                 };
                 QueryError::new(Code::UnknownColumn, format!("there is no column `{}`; {hint}", field.flat_name()))
             }
             SchemaError::AmbiguousReference { field } => {
-                let message = format!("the column `{}` is in more than one table; write the table before it", field.name);
+                let message =
+                    format!("the column `{}` is in more than one table; write the table before it", field.name);
                 QueryError::new(Code::Invalid, message)
             }
             _ => QueryError::new(Code::Invalid, text(error)),
         },
-        DataFusionError::ResourcesExhausted(what) => {
-            let message = format!("the query needs more memory or spill space than it may use; group or sort by less ({what})");
-            QueryError::new(Code::Memory, message.lines().next().unwrap_or_default())
-        }
+        DataFusionError::ResourcesExhausted(_) => out_of_memory(),
         DataFusionError::SQL(..) => QueryError::new(Code::Syntax, text(error)),
-        DataFusionError::Plan(message) if message.contains("Invalid function") || message.contains("not found") && message.contains("unction") => {
+        DataFusionError::Plan(message)
+            if message.contains("Invalid function") || message.contains("not found") && message.contains("unction") =>
+        {
             QueryError::new(Code::UnknownFunction, text(error).replace(".\n", "; ").replace('\n', " "))
         }
         DataFusionError::Plan(_) | DataFusionError::NotImplemented(_) | DataFusionError::Configuration(_) => {
             QueryError::new(Code::Invalid, text(error))
         }
-        DataFusionError::Execution(_) | DataFusionError::ArrowError(..) => QueryError::new(Code::Execution, text(error)),
+        DataFusionError::Execution(_) | DataFusionError::ArrowError(..) => match text(error) {
+            // Spilling reports its own limit as an input/output error.
+            text if text.contains("max_temp_directory_size") => out_of_memory(),
+            text => QueryError::new(Code::Execution, text),
+        },
         DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {
             QueryError::new(Code::Lake, format!("a file of the lake could not be read: {}", text(error)))
         }

@@ -26,7 +26,11 @@ pub(crate) struct Place {
 
 impl Place {
     /// From a folder or a URL; `store` replaces the one that the URL names.
-    pub(crate) fn new(url: &str, options: &BTreeMap<String, String>, store: Option<Arc<dyn ObjectStore>>) -> Result<Place, LakeError> {
+    pub(crate) fn new(
+        url: &str,
+        options: &BTreeMap<String, String>,
+        store: Option<Arc<dyn ObjectStore>>,
+    ) -> Result<Place, LakeError> {
         let bad = |reason: String| LakeError::Url { url: url.to_owned(), reason };
         let full = if url.contains("://") {
             Url::parse(url).map_err(|e| bad(e.to_string()))?
@@ -65,7 +69,10 @@ impl Place {
         }
         let has = async |below: &str| {
             let mut list = self.store.list(Some(&self.root.clone().join(below)));
-            list.try_next().await.map(|first| first.is_some()).map_err(|source| LakeError::Store { path: below.to_owned(), source })
+            list.try_next()
+                .await
+                .map(|first| first.is_some())
+                .map_err(|source| LakeError::Store { path: below.to_owned(), source })
         };
         if has(catena_schemas::table::RECORDS).await? || has("_catena").await? {
             return Ok(());
@@ -76,7 +83,9 @@ impl Place {
         let any = self.store.list_with_delimiter(Some(&self.root)).await;
         match any {
             Ok(found) if found.objects.is_empty() => Ok(()),
-            Ok(_) => Err(not("it holds other files and no folder `records`; name the folder of the lake, or an empty one")),
+            Ok(_) => {
+                Err(not("it holds other files and no folder `records`; name the folder of the lake, or an empty one"))
+            }
             Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(source) => Err(LakeError::Store { path: String::new(), source }),
         }

@@ -198,7 +198,8 @@ impl Log {
 
     /// A path as messages name it: from `records` on.
     fn shown(&self, path: &Path) -> String {
-        let parts: Vec<_> = path.parts().skip(self.table.parts().count().saturating_sub(1)).map(|p| p.as_ref().to_owned()).collect();
+        let parts: Vec<_> =
+            path.parts().skip(self.table.parts().count().saturating_sub(1)).map(|p| p.as_ref().to_owned()).collect();
         parts.join("/")
     }
 
@@ -207,7 +208,9 @@ impl Log {
     /// `long_ago` says that the snapshot is so old that upkeep may have removed the entries after it: then the last
     /// checkpoint is asked too.
     pub(crate) async fn advance(&self, from: &Snapshot, long_ago: bool) -> Result<Option<Snapshot>, LakeError> {
-        let Some(mut version) = from.version else { return self.load().await.map(|s| s.version.is_some().then_some(s)) };
+        let Some(mut version) = from.version else {
+            return self.load().await.map(|s| s.version.is_some().then_some(s));
+        };
         if long_ago && self.checkpoint_hint().await?.is_some_and(|checkpoint| checkpoint > version) {
             return self.load().await.map(Some);
         }
@@ -245,7 +248,10 @@ impl Log {
         while let Some((version, bytes)) = entries.next().await {
             let expected = snapshot.version.map_or(0, |v| v + 1);
             if version != expected {
-                return Err(LakeError::Log { version: expected, reason: format!("the entry is missing, but {version} is there") });
+                return Err(LakeError::Log {
+                    version: expected,
+                    reason: format!("the entry is missing, but {version} is there"),
+                });
             }
             let Some(bytes) = bytes? else {
                 return Err(LakeError::Log { version, reason: "the entry went away while it was read".into() });
@@ -276,7 +282,10 @@ impl Log {
         let mut expected = HashMap::new();
         while let Some(found) = list.try_next().await.map_err(failed)? {
             let Some(name) = found.location.filename() else { continue };
-            let Some(version) = name.split('.').next().filter(|v| v.len() == 20).and_then(|v| v.parse::<u64>().ok()) else { continue };
+            let Some(version) = name.split('.').next().filter(|v| v.len() == 20).and_then(|v| v.parse::<u64>().ok())
+            else {
+                continue;
+            };
             let rest: Vec<&str> = name.split('.').skip(1).collect();
             match rest.as_slice() {
                 ["json"] => entries.push(version),
@@ -294,7 +303,8 @@ impl Log {
             }
         }
         entries.sort_unstable();
-        let checkpoint = checkpoints.into_iter().rev().find(|(version, parts)| expected.get(version) == Some(&parts.len()));
+        let checkpoint =
+            checkpoints.into_iter().rev().find(|(version, parts)| expected.get(version) == Some(&parts.len()));
         Ok(Listed { entries, checkpoint })
     }
 
@@ -327,7 +337,8 @@ impl Log {
                     return Err(LakeError::Unsupported { what: "deletion vectors".into() });
                 }
                 let value = |name: &str| add.partition_values.get(name).cloned().flatten();
-                let file = self.data_file(version, &add.path, add.size, add.modification_time, value, add.stats.as_deref())?;
+                let file =
+                    self.data_file(version, &add.path, add.size, add.modification_time, value, add.stats.as_deref())?;
                 snapshot.add(add.path.into(), file);
             }
         }
@@ -343,8 +354,14 @@ impl Log {
         let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(failed)?;
         let schema = builder.parquet_schema();
         let wanted = ["add", "metaData", "protocol", "sidecar"];
-        let roots: Vec<usize> =
-            schema.root_schema().get_fields().iter().enumerate().filter(|(_, f)| wanted.contains(&f.name())).map(|(i, _)| i).collect();
+        let roots: Vec<usize> = schema
+            .root_schema()
+            .get_fields()
+            .iter()
+            .enumerate()
+            .filter(|(_, f)| wanted.contains(&f.name()))
+            .map(|(i, _)| i)
+            .collect();
         let mask = ProjectionMask::roots(schema, roots);
         for batch in builder.with_projection(mask).build().map_err(failed)? {
             self.apply_checkpoint(snapshot, version, &batch.map_err(|e| failed(e.into()))?)?;
@@ -361,8 +378,12 @@ impl Log {
         }
         if let Some(protocol) = part("protocol") {
             for row in rows(protocol) {
-                let min_reader_version = long(protocol, "minReaderVersion", row).ok_or_else(|| damaged("no reader version"))?;
-                check_protocol(&Protocol { min_reader_version, reader_features: texts(protocol, "readerFeatures", row) })?;
+                let min_reader_version =
+                    long(protocol, "minReaderVersion", row).ok_or_else(|| damaged("no reader version"))?;
+                check_protocol(&Protocol {
+                    min_reader_version,
+                    reader_features: texts(protocol, "readerFeatures", row),
+                })?;
             }
         }
         if let Some(meta) = part("metaData") {
@@ -381,7 +402,8 @@ impl Log {
             let modified = long(add, "modificationTime", row).unwrap_or(0);
             let values = map(add, "partitionValues", row);
             let stats = text(add, "stats", row);
-            let file = self.data_file(version, &path, size, modified, |n| values.get(n).cloned().flatten(), stats.as_deref())?;
+            let file =
+                self.data_file(version, &path, size, modified, |n| values.get(n).cloned().flatten(), stats.as_deref())?;
             snapshot.add(path.into(), file);
         }
         Ok(())
@@ -404,7 +426,9 @@ impl Log {
         let below = Path::from_url_path(path).map_err(|e| damaged(format!("path of a file: {e}")))?;
         let location = Path::from_iter(self.table.parts().chain(below.parts()));
         let [tenant, ingest_date, class] = PARTITIONS.map(|name| value(name).map(Arc::<str>::from));
-        let whole = |v: Option<Arc<str>>, name: &str| v.ok_or_else(|| damaged(format!("a file without partition value `{name}`")));
+        let whole = |v: Option<Arc<str>>, name: &str| {
+            v.ok_or_else(|| damaged(format!("a file without partition value `{name}`")))
+        };
         let (rows, bounds) = stats.map(read_stats).unwrap_or_default();
         Ok(DataFile {
             location,
@@ -512,7 +536,9 @@ fn texts(part: &StructArray, name: &str, row: usize) -> Option<Vec<String>> {
 }
 
 fn map(part: &StructArray, name: &str, row: usize) -> HashMap<String, Option<String>> {
-    let Some(map) = part.column_by_name(name).and_then(|c| c.as_map_opt()).filter(|m| m.is_valid(row)) else { return HashMap::new() };
+    let Some(map) = part.column_by_name(name).and_then(|c| c.as_map_opt()).filter(|m| m.is_valid(row)) else {
+        return HashMap::new();
+    };
     let entries = map.value(row);
     let (keys, values) = (entries.column(0), entries.column(1));
     (0..entries.len()).filter_map(|i| text_at(keys, i).map(|key| (key, text_at(values, i)))).collect()

@@ -116,7 +116,8 @@ impl<W: Write + Send> Writer<W> {
             }
             Format::Table => Form::Table(out, Vec::new()),
             Format::Parquet => {
-                let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+                let properties =
+                    WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
                 Form::Parquet(Box::new(ArrowWriter::try_new(out, schema.clone(), Some(properties))?))
             }
         };
@@ -127,13 +128,18 @@ impl<W: Write + Send> Writer<W> {
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), OutputError> {
         let failed = |form: &'static str| move |source| OutputError::Form { form, source };
         match &mut self.form {
-            Form::Json(writer) => writer.write(&printable(&self.schema, batch).map_err(failed("JSON"))?).map_err(unwrap_io("JSON"))?,
-            Form::Jsonl(writer) => writer.write(&printable(&self.schema, batch).map_err(failed("JSON"))?).map_err(unwrap_io("JSON"))?,
+            Form::Json(writer) => {
+                writer.write(&printable(&self.schema, batch).map_err(failed("JSON"))?).map_err(unwrap_io("JSON"))?
+            }
+            Form::Jsonl(writer) => {
+                writer.write(&printable(&self.schema, batch).map_err(failed("JSON"))?).map_err(unwrap_io("JSON"))?
+            }
             Form::Csv(out) => {
                 let batch = printable(&self.schema, batch).map_err(failed("CSV"))?;
                 let cells = Cells::new(&batch).map_err(failed("CSV"))?;
                 for row in 0..batch.num_rows() {
-                    let line: Vec<String> = (0..batch.num_columns()).map(|c| csv_cell(&cells.text(c, row), cells.is_text(c))).collect();
+                    let line: Vec<String> =
+                        (0..batch.num_columns()).map(|c| csv_cell(&cells.text(c, row), cells.is_text(c))).collect();
                     write!(out, "{}\r\n", line.join(","))?;
                 }
             }
@@ -187,15 +193,24 @@ pub(crate) fn value_bytes(batch: &RecordBatch) -> u64 {
     batch.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0) as u64).sum()
 }
 
-/// Bytes become text: what is no UTF-8 is shown as hex digits after `hex:`.
+/// Bytes become text: what is no UTF-8 is shown as hex digits after `hex:`. Lists of text become lists of one kind of text.
 fn printable_schema(schema: &Schema) -> SchemaRef {
-    Arc::new(Schema::new(
-        schema
-            .fields()
-            .iter()
-            .map(|f| if is_bytes(f.data_type()) { Arc::new(Field::new(f.name(), DataType::Utf8, true)) } else { f.clone() })
-            .collect::<Vec<_>>(),
-    ))
+    let printable = |kind: &DataType| match kind {
+        kind if is_bytes(kind) => Some(DataType::Utf8),
+        DataType::List(item) | DataType::LargeList(item) if is_text(item.data_type()) => {
+            Some(DataType::new_list(DataType::Utf8, true))
+        }
+        _ => None,
+    };
+    let fields = schema.fields().iter().map(|f| match printable(f.data_type()) {
+        Some(kind) => Arc::new(Field::new(f.name(), kind, true)),
+        None => f.clone(),
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn is_text(kind: &DataType) -> bool {
+    matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 fn is_bytes(kind: &DataType) -> bool {
@@ -206,12 +221,15 @@ fn printable(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch, Arr
     let columns: Result<Vec<ArrayRef>, ArrowError> = batch
         .columns()
         .iter()
-        .map(|column| {
+        .zip(schema.fields())
+        .map(|(column, field)| {
             if !is_bytes(column.data_type()) {
-                return Ok(column.clone());
+                let same = column.data_type() == field.data_type();
+                return if same { Ok(column.clone()) } else { arrow::compute::cast(column, field.data_type()) };
             }
             let bytes = arrow::compute::cast(column, &DataType::Binary)?;
-            Ok(Arc::new(bytes.as_binary::<i32>().iter().map(|b| b.map(bytes_as_text)).collect::<StringArray>()) as ArrayRef)
+            Ok(Arc::new(bytes.as_binary::<i32>().iter().map(|b| b.map(bytes_as_text)).collect::<StringArray>())
+                as ArrayRef)
         })
         .collect();
     RecordBatch::try_new(schema.clone(), columns?)
@@ -236,7 +254,8 @@ struct Cells<'a> {
 impl<'a> Cells<'a> {
     fn new(batch: &'a RecordBatch) -> Result<Cells<'a>, ArrowError> {
         static OPTIONS: FormatOptions<'static> = FormatOptions::new().with_null("").with_display_error(false);
-        let formatters = batch.columns().iter().map(|c| ArrayFormatter::try_new(c.as_ref(), &OPTIONS)).collect::<Result<_, _>>()?;
+        let formatters =
+            batch.columns().iter().map(|c| ArrayFormatter::try_new(c.as_ref(), &OPTIONS)).collect::<Result<_, _>>()?;
         Ok(Cells { batch, formatters })
     }
 
@@ -274,7 +293,9 @@ fn write_table(out: &mut impl Write, schema: &Schema, batches: &[RecordBatch]) -
     let mut lines: Vec<Vec<String>> = vec![schema.fields().iter().map(|f| cell(f.name())).collect()];
     for batch in batches {
         let cells = Cells::new(batch).map_err(|source| OutputError::Form { form: "text", source })?;
-        lines.extend((0..batch.num_rows()).map(|row| (0..batch.num_columns()).map(|c| cell(&cells.text(c, row))).collect()));
+        lines.extend(
+            (0..batch.num_rows()).map(|row| (0..batch.num_columns()).map(|c| cell(&cells.text(c, row))).collect()),
+        );
     }
     let width = |column: usize| lines.iter().map(|line| line[column].width()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..schema.fields().len()).map(width).collect();

@@ -5,7 +5,9 @@
 //! that an older file lacks come out null.
 
 use crate::log::{Bound, DataFile, Snapshot};
-use arrow_array::{ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
+use arrow_array::{
+    ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
+};
 use arrow_schema::{Field as ArrowField, Schema, SchemaRef};
 use async_trait::async_trait;
 use catena_schemas::table::{Field, Kind, PARTITIONS, file_schema, table_schema};
@@ -55,11 +57,15 @@ impl Scope {
 }
 
 /// Partition columns first for people; the scan itself has them last, as DataFusion wants it.
-static SCAN_SCHEMA: LazyLock<TableSchema> = LazyLock::new(|| TableSchema::builder(file_schema()).with_table_partition_cols(partition_fields()).build());
+static SCAN_SCHEMA: LazyLock<TableSchema> =
+    LazyLock::new(|| TableSchema::builder(file_schema()).with_table_partition_cols(partition_fields()).build());
 
 fn partition_fields() -> Vec<Arc<ArrowField>> {
     let table = table_schema();
-    PARTITIONS.iter().map(|name| Arc::new(table.field_with_name(name).expect("partition columns are columns").clone())).collect()
+    PARTITIONS
+        .iter()
+        .map(|name| Arc::new(table.field_with_name(name).expect("partition columns are columns").clone()))
+        .collect()
 }
 
 /// Columns of [`RecordsTable`]: those of the files, then the partition columns.
@@ -90,7 +96,13 @@ impl TableProvider for RecordsTable {
         // Partition values are the same in every row of a file, so a filter over them alone is answered by the list.
         Ok(filters
             .iter()
-            .map(|f| if over_partitions(f) { TableProviderFilterPushDown::Exact } else { TableProviderFilterPushDown::Inexact })
+            .map(|f| {
+                if over_partitions(f) {
+                    TableProviderFilterPushDown::Exact
+                } else {
+                    TableProviderFilterPushDown::Inexact
+                }
+            })
             .collect())
     }
 
@@ -150,7 +162,8 @@ impl RecordsTable {
             return Ok(files);
         }
         // A predicate that cannot be judged from bounds (a function over two columns) rules out nothing.
-        let Ok(predicate) = PruningPredicateBuilder::new().with_file_schema(schema).try_build(conjunction(bounded)) else {
+        let Ok(predicate) = PruningPredicateBuilder::new().with_file_schema(schema).try_build(conjunction(bounded))
+        else {
             return Ok(files);
         };
         let keep = match predicate.prune(&Log { files: &files }) {
@@ -171,7 +184,11 @@ fn over_partitions(filter: &Expr) -> bool {
         .apply(|expr| {
             match expr {
                 Expr::Column(column) => only &= PARTITIONS.contains(&column.name.as_str()),
-                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::OuterReferenceColumn(..) | Expr::Placeholder(_) => {
+                Expr::ScalarSubquery(_)
+                | Expr::InSubquery(_)
+                | Expr::Exists(_)
+                | Expr::OuterReferenceColumn(..)
+                | Expr::Placeholder(_) => {
                     only = false;
                 }
                 _ => {}
@@ -188,7 +205,10 @@ fn keep_by_partitions(files: Vec<Arc<DataFile>>, filter: &Arc<dyn PhysicalExpr>)
     let columns: Vec<ArrayRef> = schema
         .fields()
         .iter()
-        .map(|field| partition_array(&files, field.name()).unwrap_or_else(|| arrow_array::new_null_array(field.data_type(), files.len())))
+        .map(|field| {
+            partition_array(&files, field.name())
+                .unwrap_or_else(|| arrow_array::new_null_array(field.data_type(), files.len()))
+        })
         .collect();
     let batch = RecordBatch::try_new(Arc::new(Schema::clone(&schema)), columns)?;
     let kept = filter.evaluate(&batch)?.into_array(files.len())?;
@@ -200,7 +220,9 @@ fn partition_array(files: &[Arc<DataFile>], name: &str) -> Option<ArrayRef> {
     match name {
         "tenant" => Some(Arc::new(StringArray::from_iter_values(files.iter().map(|f| f.tenant.as_ref())))),
         "class" => Some(Arc::new(StringArray::from_iter_values(files.iter().map(|f| f.class.as_ref())))),
-        "ingest_date" => Some(Arc::new(arrow_array::Date32Array::from_iter(files.iter().map(|f| date(&f.ingest_date))))),
+        "ingest_date" => {
+            Some(Arc::new(arrow_array::Date32Array::from_iter(files.iter().map(|f| date(&f.ingest_date)))))
+        }
         _ => None,
     }
 }

@@ -21,10 +21,46 @@ pub const TABLES: [&str; 4] = ["decisions", "rejects", "asides", "records"];
 
 /// Frequent columns of `decisions`, in the order of the contract.
 const DECISIONS: &[&str] = &[
-    "tenant", "event_id", "time", "ingest_time", "outcome", "basis", "enforced", "phase", "requester", "requester_kind", "agent",
-    "actors", "session", "server", "tool", "action", "impact", "policy_id", "policy_version", "reasons", "scopes", "audience",
-    "token_ref", "token_expires", "grant_id", "parent_decision", "trace_id", "span_id", "parent_span_id", "request_id", "params",
-    "ip", "format", "source", "source_record", "decision_index", CHAIN_ID, "topic", "partition", "offset",
+    "tenant",
+    "event_id",
+    "time",
+    "ingest_time",
+    "outcome",
+    "basis",
+    "enforced",
+    "phase",
+    "requester",
+    "requester_kind",
+    "agent",
+    "actors",
+    "session",
+    "server",
+    "tool",
+    "action",
+    "impact",
+    "policy_id",
+    "policy_version",
+    "reasons",
+    "scopes",
+    "audience",
+    "token_ref",
+    "token_expires",
+    "grant_id",
+    "parent_decision",
+    "trace_id",
+    "span_id",
+    "parent_span_id",
+    "request_id",
+    "params",
+    "ip",
+    "format",
+    "source",
+    "source_record",
+    "decision_index",
+    CHAIN_ID,
+    "topic",
+    "partition",
+    "offset",
 ];
 /// No rule fills it yet.
 const CHAIN_ID: &str = "chain_id";
@@ -54,18 +90,22 @@ fn column(name: &str) -> Expr {
 pub(crate) fn register(context: &SessionContext, records: RecordsTable) -> Result<()> {
     let records: Arc<dyn TableProvider> = Arc::new(records);
     let of_class = |class: Class| {
-        LogicalPlanBuilder::scan("records", provider_as_source(records.clone()), None)?.filter(column("class").eq(lit(class.as_str())))
+        LogicalPlanBuilder::scan("records", provider_as_source(records.clone()), None)?
+            .filter(column("class").eq(lit(class.as_str())))
     };
     let decisions = of_class(Class::Decision)?.filter(column("duplicate").is_not_true())?.project(decision_columns())?;
     context.register_table("decisions", Arc::new(ViewTable::new(decisions.build()?, None)))?;
     for (name, class) in [("rejects", Class::Reject), ("asides", Class::Aside)] {
-        let columns = REJECTS.iter().map(|(shown, stored)| if shown == stored { column(stored) } else { column(stored).alias(*shown) });
+        let columns = REJECTS
+            .iter()
+            .map(|(shown, stored)| if shown == stored { column(stored) } else { column(stored).alias(*shown) });
         let plan = of_class(class)?.project(columns.collect::<Vec<_>>())?;
         context.register_table(name, Arc::new(ViewTable::new(plan.build()?, None)))?;
     }
     // Partition columns first, as in the table itself.
     let order = PARTITIONS.iter().copied().chain(Field::ALL.iter().map(|f| f.name())).map(column);
-    let plan = LogicalPlanBuilder::scan("records", provider_as_source(records.clone()), None)?.project(order.collect::<Vec<_>>())?;
+    let plan = LogicalPlanBuilder::scan("records", provider_as_source(records.clone()), None)?
+        .project(order.collect::<Vec<_>>())?;
     context.register_table("records", Arc::new(ViewTable::new(plan.build()?, None)))?;
     Ok(())
 }

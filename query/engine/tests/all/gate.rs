@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 async fn engine() -> (Lake, Engine) {
     let mut lake = Lake::new();
-    let lines: String = (0..200).map(|i| format!("e{i} {i} allow alice > agent:a @s-{} srv/tool{i}\n", i % 7)).collect();
+    let lines: String =
+        (0..200).map(|i| format!("e{i} {i} allow alice > agent:a @s-{} srv/tool{i}\n", i % 7)).collect();
     lake.decisions("acme", 0, &events(&lines));
     let engine = Engine::open(&lake.url(), Options { threads: 2, ..Options::default() }).await.expect("a lake");
     (lake, engine)
@@ -25,18 +26,22 @@ async fn run(engine: &Engine, sql: &str, limits: &Limits) -> Result<usize, (Code
 async fn only_reading_passes() {
     let (_lake, engine) = engine().await;
     let nested = format!("SELECT {}1{}", "(".repeat(3000), ")".repeat(3000));
-    let or_chain = format!("SELECT 1 FROM decisions WHERE {}", vec!["tool = 'x'"; 5000].join(" OR "));
+    let or_chain = format!("SELECT 1 FROM decisions WHERE {}", vec!["tool='x'"; 5000].join(" OR "));
     let sum = format!("SELECT {}", vec!["1"; 20_000].join("+"));
     let minus = format!("SELECT {}1", "- ".repeat(20_000));
     let not = format!("SELECT {} true", "NOT ".repeat(15_000));
     let casts = format!("SELECT '1'{}", "::text".repeat(5000));
     let indexes = format!("SELECT actors{} FROM decisions", "[1]".repeat(5000));
     let unions = vec!["SELECT 1"; 400].join(" UNION ALL ");
-    let joins = format!("SELECT 1 FROM decisions a {}", (0..40).map(|i| format!("JOIN decisions b{i} ON true ")).collect::<String>());
-    let commas = format!("SELECT 1 FROM {}", (0..100).map(|i| format!("decisions d{i}")).collect::<Vec<_>>().join(", "));
+    let joins = format!(
+        "SELECT 1 FROM decisions a {}",
+        (0..40).map(|i| format!("JOIN decisions b{i} ON true ")).collect::<String>()
+    );
+    let commas =
+        format!("SELECT 1 FROM {}", (0..100).map(|i| format!("decisions d{i}")).collect::<Vec<_>>().join(", "));
     let cases = format!("SELECT CASE {} END", "WHEN true THEN 1 ".repeat(1000));
     let long = format!("SELECT '{}'", "x".repeat(70_000));
-    let wide = format!("SELECT {} FROM decisions", vec!["*"; 20].join(", "));
+    let wide = format!("SELECT * FROM {}", (0..8).map(|i| format!("decisions d{i}")).collect::<Vec<_>>().join(", "));
     let subqueries = format!("{}SELECT 1{}", "SELECT * FROM (".repeat(500), ") x".repeat(500));
     let hostile: &[(&str, Code)] = &[
         ("", Code::Empty),
@@ -134,7 +139,10 @@ async fn errors_name_the_nearest() {
     let message = async |sql: &str| run(&engine, sql, &small()).await.expect_err("an error").1;
     assert_eq!(message("SELECT outcom FROM decisions").await, "there is no column `outcom`; did you mean `outcome`?");
     assert_eq!(message("SELECT 1 FROM decison").await, "there is no table `decison`; did you mean `decisions`?");
-    assert_eq!(message("SELECT 1 FROM zebra").await, "there is no table `zebra`; there are decisions, rejects, asides, records");
+    assert_eq!(
+        message("SELECT 1 FROM zebra").await,
+        "there is no table `zebra`; there are decisions, rejects, asides, records"
+    );
 }
 
 #[tokio::test]
@@ -146,14 +154,16 @@ async fn ordinary_questions_pass() {
     for (sql, rows) in [
         ("SELECT 1", 1),
         ("select Count(*) from DECISIONS;", 1),
-        ("WITH t AS (SELECT tool, count(*) n FROM decisions GROUP BY 1) SELECT * FROM t WHERE n > 0 ORDER BY 2 DESC, 1 LIMIT 3", 3),
+        (
+            "WITH t AS (SELECT tool, count(*) n FROM decisions GROUP BY 1) SELECT * FROM t WHERE n > 0 ORDER BY 2 DESC, 1 LIMIT 3",
+            3,
+        ),
         ("SELECT a.event_id FROM decisions a JOIN decisions b ON a.session = b.session AND a.time < b.time LIMIT 5", 5),
         ("SELECT session, row_number() OVER (PARTITION BY session ORDER BY time) FROM decisions", 200),
         ("SELECT unnest(actors) FROM decisions", 200),
         ("SELECT * FROM generate_series(1, 10)", 10),
         ("SELECT date_trunc('hour', time), count(*) FROM decisions GROUP BY 1", 4),
         ("SELECT * FROM decisions WHERE array_has(actors, 'agent:a')", 200),
-        ("TABLE decisions", 200),
         ("VALUES (1), (2)", 2),
         ("SELECT * FROM catena.public.decisions", 200),
         ("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'", 4),
@@ -181,6 +191,10 @@ async fn bombs_end_at_the_limits() {
         let (code, message) = run(&engine, sql, &small()).await.expect_err(sql);
         assert!(matches!(code, Code::Time | Code::Memory), "{sql}: {code}: {message}");
         assert!(started.elapsed() < Duration::from_secs(6), "{sql}: {:?}", started.elapsed());
+        // What was cut off lets go of the threads.
+        let after = Instant::now();
+        assert_eq!(run(&engine, "SELECT count(*) FROM decisions", &Limits::default()).await, Ok(1));
+        eprintln!("{sql}: {code}, {:?}, then {:?}", started.elapsed(), after.elapsed());
     }
     assert_eq!(run(&engine, "SELECT count(*) FROM decisions", &small()).await, Ok(1), "the engine still answers");
 }
@@ -196,7 +210,9 @@ async fn cut_answers_say_so() {
     assert_eq!(cut(sql, small()).await, (200, None));
     assert_eq!(cut(sql, Limits { rows: 200, ..small() }).await, (200, None));
     assert_eq!(cut(sql, Limits { rows: 199, ..small() }).await, (199, Some(Cut::Rows)));
-    let (rows, why) = cut("SELECT value FROM generate_series(1, 1000000)", Limits { rows: u64::MAX, bytes: 1 << 20, ..small() }).await;
+    let (rows, why) =
+        cut("SELECT value FROM generate_series(1, 1000000)", Limits { rows: u64::MAX, bytes: 1 << 20, ..small() })
+            .await;
     assert!(why == Some(Cut::Bytes) && rows > 1000 && rows < 200_000, "{rows}");
 }
 
@@ -204,7 +220,8 @@ async fn cut_answers_say_so() {
 async fn a_dropped_answer_ends_its_query() {
     let (_lake, engine) = engine().await;
     for _ in 0..20 {
-        let mut answer = engine.sql("SELECT * FROM generate_series(1, 1000000000000)", &small()).await.expect("an answer");
+        let mut answer =
+            engine.sql("SELECT * FROM generate_series(1, 1000000000000)", &small()).await.expect("an answer");
         assert!(answer.next().await.is_some());
     }
     let started = Instant::now();

@@ -30,19 +30,31 @@ async fn delta_rs_and_duckdb_count_the_same() {
     lake.commit(&[json!({"remove": {"path": removed, "dataChange": true, "deletionTimestamp": 1}})]);
 
     let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
-    let answer = engine.sql("SELECT tenant, outcome, count(*) FROM decisions GROUP BY 1, 2", &Limits::default()).await.expect("an answer");
+    let answer = engine
+        .sql("SELECT tenant, outcome, count(*) FROM decisions GROUP BY 1, 2", &Limits::default())
+        .await
+        .expect("an answer");
     let version = answer.version().expect("a version");
     let mut counts = serde_json::Map::new();
     for batch in answer.collect().await.expect("rows").batches {
         for row in 0..batch.num_rows() {
-            let key = format!("{}/{}", batch.column(0).as_string::<i32>().value(row), batch.column(1).as_string::<i32>().value(row));
+            let key = format!(
+                "{}/{}",
+                batch.column(0).as_string::<i32>().value(row),
+                batch.column(1).as_string::<i32>().value(row)
+            );
             counts.insert(key, batch.column(2).as_primitive::<Int64Type>().value(row).into());
         }
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop.py");
-    let output = Command::new(python).arg(script).arg(lake.url()).output().expect("the Python that CATENA_PEERS_PY names");
+    let output =
+        Command::new(python).arg(script).arg(lake.url()).output().expect("the Python that CATENA_PEERS_PY names");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let found: Vec<Value> = String::from_utf8(output.stdout).expect("UTF-8").lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    let found: Vec<Value> = String::from_utf8(output.stdout)
+        .expect("UTF-8")
+        .lines()
+        .map(|l| serde_json::from_str(l).expect("JSON"))
+        .collect();
     let want = |engine: &str| json!({"engine": engine, "version": version, "counts": counts});
     assert_eq!(found, [want("deltalake"), want("duckdb")]);
 }

@@ -14,33 +14,33 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-pub const DAY: i64 = 86_400_000_000;
+pub(crate) const DAY: i64 = 86_400_000_000;
 /// 2026-08-20T00:00:00Z.
-pub const START: Micros = Micros(1_787_184_000_000_000);
+pub(crate) const START: Micros = Micros(1_787_184_000_000_000);
 
 /// A lake in a folder that goes away with it.
-pub struct Lake {
+pub(crate) struct Lake {
     folder: TempDir,
     next: u64,
     files: u64,
 }
 
 /// Rows of one file: tenant, day of arrival and class are the same for all of them.
-pub struct File<'a> {
-    pub tenant: &'a str,
+pub(crate) struct File<'a> {
+    pub(crate) tenant: &'a str,
     /// Days after [`START`].
-    pub day: i64,
-    pub class: Class,
+    pub(crate) day: i64,
+    pub(crate) class: Class,
 }
 
 impl Lake {
     /// A folder with nothing in it.
-    pub fn empty() -> Lake {
+    pub(crate) fn empty() -> Lake {
         Lake { folder: TempDir::new().expect("a temporary folder"), next: 0, files: 0 }
     }
 
     /// A table without rows.
-    pub fn new() -> Lake {
+    pub(crate) fn new() -> Lake {
         let mut lake = Lake::empty();
         lake.commit(&[
             json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}),
@@ -50,23 +50,23 @@ impl Lake {
         lake
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.path().to_str().expect("UTF-8").to_owned()
     }
 
-    pub fn table(&self) -> PathBuf {
+    pub(crate) fn table(&self) -> PathBuf {
         self.path().join(RECORDS)
     }
 
-    pub fn entry(&self, version: u64) -> PathBuf {
+    pub(crate) fn entry(&self, version: u64) -> PathBuf {
         self.table().join(format!("_delta_log/{version:020}.json"))
     }
 
-    pub fn commit(&mut self, actions: &[Value]) -> u64 {
+    pub(crate) fn commit(&mut self, actions: &[Value]) -> u64 {
         let lines: Vec<String> = actions.iter().map(Value::to_string).collect();
         fs::create_dir_all(self.table().join("_delta_log")).expect("a folder");
         fs::write(self.entry(self.next), lines.join("\n")).expect("an entry");
@@ -75,7 +75,7 @@ impl Lake {
     }
 
     /// Writes rows as one file and commits it.
-    pub fn land(&mut self, file: &File<'_>, batch: &RecordBatch) -> String {
+    pub(crate) fn land(&mut self, file: &File<'_>, batch: &RecordBatch) -> String {
         let add = self.write(file, batch);
         let path = add["add"]["path"].as_str().expect("a path").to_owned();
         self.commit(&[add]);
@@ -83,7 +83,7 @@ impl Lake {
     }
 
     /// Writes rows as one file, and gives its log entry.
-    pub fn write(&mut self, file: &File<'_>, batch: &RecordBatch) -> Value {
+    pub(crate) fn write(&mut self, file: &File<'_>, batch: &RecordBatch) -> Value {
         let date = Micros(START.0 + file.day * DAY).date();
         self.files += 1;
         let folder = format!("tenant={}/ingest_date={date}/class={}", file.tenant, file.class.as_str());
@@ -99,7 +99,7 @@ impl Lake {
     }
 
     /// Decisions of one file.
-    pub fn decisions(&mut self, tenant: &str, day: i64, events: &[Event<'_>]) -> String {
+    pub(crate) fn decisions(&mut self, tenant: &str, day: i64, events: &[Event<'_>]) -> String {
         self.land(&File { tenant, day, class: Class::Decision }, &decisions(tenant, day, events))
     }
 }
@@ -114,7 +114,10 @@ fn stats(batch: &RecordBatch) -> Value {
         if let Some((low, high)) = texts().min().zip(texts().max()) {
             let cut = |s: &str| s.chars().take(8).collect::<String>();
             min.insert(name.into(), cut(low).into());
-            max.insert(name.into(), if high.len() > 8 { format!("{}{}", cut(high), char::MAX) } else { high.to_owned() }.into());
+            max.insert(
+                name.into(),
+                if high.len() > 8 { format!("{}{}", cut(high), char::MAX) } else { high.to_owned() }.into(),
+            );
         }
     }
     if let Some(column) = batch.column_by_name("time") {
@@ -128,12 +131,12 @@ fn stats(batch: &RecordBatch) -> Value {
     json!({"numRecords": batch.num_rows(), "minValues": min, "maxValues": max, "nullCount": nulls})
 }
 
-pub fn place(tenant: &str, day: i64, offset: i64) -> Place<'_> {
+pub(crate) fn place(tenant: &str, day: i64, offset: i64) -> Place<'_> {
     let ingest_time = Micros(START.0 + day * DAY + offset);
     Place { tenant, topic: "decisions", partition: 0, offset, format: "catena", redaction: "1", ingest_time }
 }
 
-pub fn decisions(tenant: &str, day: i64, events: &[Event<'_>]) -> RecordBatch {
+pub(crate) fn decisions(tenant: &str, day: i64, events: &[Event<'_>]) -> RecordBatch {
     let mut rows = Rows::default();
     for (offset, event) in events.iter().enumerate() {
         rows.push(event, &place(tenant, day, offset as i64), event.flags.iter().any(|f| f == "again"));
@@ -141,7 +144,7 @@ pub fn decisions(tenant: &str, day: i64, events: &[Event<'_>]) -> RecordBatch {
     rows.finish()
 }
 
-pub fn rejections(tenant: &str, day: i64, rejected: &[(&'static str, &[u8])]) -> RecordBatch {
+pub(crate) fn rejections(tenant: &str, day: i64, rejected: &[(&'static str, &[u8])]) -> RecordBatch {
     let mut rows = Rows::default();
     for (offset, (reason, raw)) in rejected.iter().enumerate() {
         let rejection = Rejection { reason, detail: format!("{reason} at byte 0"), raw: Some(raw.to_vec()) };
@@ -153,7 +156,7 @@ pub fn rejections(tenant: &str, day: i64, rejected: &[(&'static str, &[u8])]) ->
 /// Reads an event from words: `id minute outcome requester > actor > actor @session server/tool key=value ...`.
 ///
 /// Keys: `parent`, `trace`, `reason`, `again` (it was sent before), `record`.
-pub fn event(line: &str) -> Event<'_> {
+pub(crate) fn event(line: &str) -> Event<'_> {
     fn own(s: &str) -> Option<Cow<'_, str>> {
         Some(Cow::Borrowed(s))
     }
@@ -192,6 +195,6 @@ pub fn event(line: &str) -> Event<'_> {
 }
 
 /// As [`event`], one per line.
-pub fn events(lines: &str) -> Vec<Event<'_>> {
+pub(crate) fn events(lines: &str) -> Vec<Event<'_>> {
     lines.lines().map(str::trim).filter(|l| !l.is_empty()).map(event).collect()
 }

@@ -47,7 +47,9 @@ async fn what_is_no_lake_is_said() {
     let message = async |url: String| Engine::open(&url, Options::default()).await.expect_err("no lake").to_string();
     let file = lake.path().join("file");
     fs::write(&file, "x").expect("a file");
-    assert!(message(file.display().to_string()).await.ends_with("is no lake: it is a file; name the folder of the lake"));
+    assert!(
+        message(file.display().to_string()).await.ends_with("is no lake: it is a file; name the folder of the lake")
+    );
     let table = lake.table().display().to_string();
     assert!(message(table).await.ends_with("is no lake: it is a Delta table; name the folder above it"));
     let other = Lake::empty();
@@ -77,7 +79,10 @@ async fn every_query_sees_the_newest_version() {
     let engine = open(&later).await.expect("nothing yet");
     assert_eq!(seen(&engine).await, (String::new(), None));
     let mut full = Lake::new();
-    let add = full.write(&crate::lake::File { tenant: "t", day: 0, class: catena_schemas::table::Class::Decision }, &crate::lake::decisions("t", 0, &events("x 1 deny bob")));
+    let add = full.write(
+        &crate::lake::File { tenant: "t", day: 0, class: catena_schemas::table::Class::Decision },
+        &crate::lake::decisions("t", 0, &events("x 1 deny bob")),
+    );
     fs::rename(full.table(), later.table()).expect("it moves");
     later.commit(&[json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}), add]);
     assert_eq!(seen(&engine).await, ("x".into(), Some(0)));
@@ -95,7 +100,10 @@ async fn damage_is_named() {
     };
     let lake = three();
     fs::remove_file(lake.entry(2)).expect("it goes");
-    assert_eq!(message(&lake).await, "the log of `records` is damaged at version 2: the entry is missing, but 3 is there");
+    assert_eq!(
+        message(&lake).await,
+        "the log of `records` is damaged at version 2: the entry is missing, but 3 is there"
+    );
     let lake = three();
     fs::write(lake.entry(2), "{\"add\":{\"pa").expect("it breaks");
     assert!(message(&lake).await.starts_with("the log of `records` is damaged at version 2: EOF while parsing"));
@@ -106,10 +114,16 @@ async fn damage_is_named() {
         assert_eq!(seen(&open(&lake).await.expect("a lake")).await, ("e1 e2".into(), Some(2)));
     }
     for (action, why) in [
-        (json!({"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["deletionVectors"], "writerFeatures": []}}), "deletionVectors"),
+        (
+            json!({"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["deletionVectors"], "writerFeatures": []}}),
+            "deletionVectors",
+        ),
         (json!({"protocol": {"minReaderVersion": 9, "minWriterVersion": 9}}), "reader version 9"),
         (json!({"metaData": {"partitionColumns": ["day"], "configuration": {}}}), "partitioned by"),
-        (json!({"metaData": {"partitionColumns": PARTITIONS, "configuration": {"delta.columnMapping.mode": "name"}}}), "column mapping"),
+        (
+            json!({"metaData": {"partitionColumns": PARTITIONS, "configuration": {"delta.columnMapping.mode": "name"}}}),
+            "column mapping",
+        ),
         (json!({"add": {"path": "/etc/passwd", "size": 1, "partitionValues": {}}}), "files outside"),
         (json!({"add": {"path": "file:///etc/passwd", "size": 1, "partitionValues": {}}}), "files outside"),
         (json!({"add": {"path": "../x", "size": 1, "partitionValues": {}}}), "path of a file"),
@@ -139,8 +153,14 @@ async fn a_missing_file_is_an_error_without_its_place() {
 async fn columns_that_a_file_lacks_are_null() {
     let mut lake = Lake::new();
     let batch = crate::lake::decisions("acme", 0, &events("old 1 deny alice > agent:a @s-1 x/y"));
-    let kept: Vec<usize> = ["event_id", "time", "outcome", "offset"].iter().map(|n| batch.schema().index_of(n).expect("a column")).collect();
-    lake.land(&crate::lake::File { tenant: "acme", day: 0, class: catena_schemas::table::Class::Decision }, &batch.project(&kept).expect("columns"));
+    let kept: Vec<usize> = ["event_id", "time", "outcome", "offset"]
+        .iter()
+        .map(|n| batch.schema().index_of(n).expect("a column"))
+        .collect();
+    lake.land(
+        &crate::lake::File { tenant: "acme", day: 0, class: catena_schemas::table::Class::Decision },
+        &batch.project(&kept).expect("columns"),
+    );
     lake.decisions("acme", 0, &events("new 2 allow alice > agent:a @s-1 x/y"));
     let engine = open(&lake).await.expect("a lake");
     let rows = ask(&engine, "SELECT event_id, outcome, agent, actors, tool, duplicate FROM records ORDER BY 1").await;
@@ -148,7 +168,8 @@ async fn columns_that_a_file_lacks_are_null() {
     expect_test::expect![[r#"
         {"event_id":"new","outcome":"allow","agent":"agent:a","actors":["agent:a"],"tool":"y","duplicate":null}
         {"event_id":"old","outcome":"deny","agent":null,"actors":null,"tool":null,"duplicate":null}
-    "#]].assert_eq(&String::from_utf8(text).expect("UTF-8"));
+    "#]]
+    .assert_eq(&String::from_utf8(text).expect("UTF-8"));
     assert_eq!(ask(&engine, "SELECT 1 FROM decisions WHERE agent = 'agent:a' AND tool = 'y'").await.len(), 1);
 }
 
@@ -167,7 +188,9 @@ fn checkpoint(lake: &Lake, version: u64, name: &str, adds: &[serde_json::Value])
         values.append(i >= 2).expect("entries");
     }
     let values: ArrayRef = Arc::new(values.finish());
-    let sizes: ArrayRef = Arc::new((0..n).map(|i| i.checked_sub(2).and_then(|i| adds[i]["add"]["size"].as_i64())).collect::<Int64Array>());
+    let sizes: ArrayRef = Arc::new(
+        (0..n).map(|i| i.checked_sub(2).and_then(|i| adds[i]["add"]["size"].as_i64())).collect::<Int64Array>(),
+    );
     let add_fields: Fields = vec![
         Field::new("path", DataType::Utf8, true),
         Field::new("partitionValues", values.data_type().clone(), true),
@@ -179,7 +202,11 @@ fn checkpoint(lake: &Lake, version: u64, name: &str, adds: &[serde_json::Value])
     let stats = text(&|a| a["stats"].as_str().expect("stats").to_owned());
     let of = |row: std::ops::Range<usize>| Some((0..n).map(|i| row.contains(&i)).collect::<Vec<bool>>().into());
     let add = StructArray::new(add_fields, vec![path, values, sizes, stats], of(2..n));
-    let protocol = StructArray::new(vec![Field::new("minReaderVersion", DataType::Int32, true)].into(), vec![Arc::new(Int32Array::from(vec![1; n]))], of(0..1));
+    let protocol = StructArray::new(
+        vec![Field::new("minReaderVersion", DataType::Int32, true)].into(),
+        vec![Arc::new(Int32Array::from(vec![1; n]))],
+        of(0..1),
+    );
     let mut list = arrow_array::builder::ListBuilder::new(StringBuilder::new());
     for _ in 0..n {
         for column in PARTITIONS {
@@ -188,7 +215,11 @@ fn checkpoint(lake: &Lake, version: u64, name: &str, adds: &[serde_json::Value])
         list.append(true);
     }
     let list = list.finish();
-    let meta = StructArray::new(vec![Field::new("partitionColumns", arrow_array::Array::data_type(&list).clone(), true)].into(), vec![Arc::new(list)], of(1..2));
+    let meta = StructArray::new(
+        vec![Field::new("partitionColumns", arrow_array::Array::data_type(&list).clone(), true)].into(),
+        vec![Arc::new(list)],
+        of(1..2),
+    );
     let batch = RecordBatch::try_from_iter_with_nullable([
         ("protocol", Arc::new(protocol) as ArrayRef, true),
         ("metaData", Arc::new(meta) as ArrayRef, true),
@@ -210,7 +241,8 @@ async fn a_checkpoint_stands_for_what_came_before() {
         let mut adds = Vec::new();
         for i in 1..=3 {
             let file = crate::lake::File { tenant: "acme", day: i, class: catena_schemas::table::Class::Decision };
-            let add = lake.write(&file, &crate::lake::decisions("acme", i, &events(&format!("e{i} {i} allow alice @s-{i}"))));
+            let add =
+                lake.write(&file, &crate::lake::decisions("acme", i, &events(&format!("e{i} {i} allow alice @s-{i}"))));
             lake.commit(std::slice::from_ref(&add));
             adds.push(add);
         }
@@ -225,7 +257,10 @@ async fn a_checkpoint_stands_for_what_came_before() {
         let lake = make(cleaned);
         let engine = open(&lake).await.expect("a lake");
         assert_eq!(seen(&engine).await, ("e1 e2 e3 e4".into(), Some(4)), "{cleaned} entries cleaned up");
-        assert_eq!(ask(&engine, "SELECT 1 FROM decisions WHERE session = 's-2' AND ingest_date = '2026-08-22'").await.len(), 1);
+        assert_eq!(
+            ask(&engine, "SELECT 1 FROM decisions WHERE session = 's-2' AND ingest_date = '2026-08-22'").await.len(),
+            1
+        );
         // Without the hint, or with one that lies, the listing finds it.
         fs::write(lake.table().join("_delta_log/_last_checkpoint"), json!({"version": 7}).to_string()).expect("a lie");
         assert_eq!(seen(&open(&lake).await.expect("a lake")).await.1, Some(4));

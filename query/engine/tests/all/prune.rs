@@ -10,8 +10,8 @@ use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, Result,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -47,7 +47,11 @@ impl ObjectStore for Watched {
         self.inner.put_opts(location, payload, options).await
     }
 
-    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         self.inner.put_multipart_opts(location, options).await
     }
 
@@ -90,7 +94,10 @@ fn lake() -> Lake {
                     .collect();
                 lake.decisions(tenant, day, &events(&lines));
             }
-            lake.land(&File { tenant, day, class: Class::Reject }, &rejections(tenant, day, &[("json_invalid", tenant.as_bytes())]));
+            lake.land(
+                &File { tenant, day, class: Class::Reject },
+                &rejections(tenant, day, &[("json_invalid", tenant.as_bytes())]),
+            );
         }
     }
     lake
@@ -140,12 +147,21 @@ async fn files_of_another_tenant_are_never_opened() {
                 .map(|i| {
                     let minute = day * 1440 + part * 720 + i * 30;
                     let outcome = ["allow", "deny", "step_up"][(i % 3) as usize];
-                    format!("beta-{day}-{part}-{i:02} {minute} {outcome} user{} > agent:a{} @s-{day}-{} srv/tool{}\n", i % 4, i % 3, i % 5, i % 7)
+                    format!(
+                        "beta-{day}-{part}-{i:02} {minute} {outcome} user{} > agent:a{} @s-{day}-{} srv/tool{}\n",
+                        i % 4,
+                        i % 3,
+                        i % 5,
+                        i % 7
+                    )
                 })
                 .collect();
             alone.decisions("beta", day, &events(&lines));
         }
-        alone.land(&File { tenant: "beta", day, class: Class::Reject }, &rejections("beta", day, &[("json_invalid", b"beta")]));
+        alone.land(
+            &File { tenant: "beta", day, class: Class::Reject },
+            &rejections("beta", day, &[("json_invalid", b"beta")]),
+        );
     }
     let store = Watched::new();
     let engine = Engine::open_with(&lake.url(), Options::default(), store.clone()).await.expect("a lake");
@@ -183,9 +199,17 @@ async fn answers_are_those_of_plain_datafusion() {
     let lake = lake();
     let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
     let plain = SessionContext::new();
-    let columns = vec![("tenant".to_owned(), arrow_schema::DataType::Utf8), ("ingest_date".to_owned(), arrow_schema::DataType::Date32), ("class".to_owned(), arrow_schema::DataType::Utf8)];
+    let columns = vec![
+        ("tenant".to_owned(), arrow_schema::DataType::Utf8),
+        ("ingest_date".to_owned(), arrow_schema::DataType::Date32),
+        ("class".to_owned(), arrow_schema::DataType::Utf8),
+    ];
     plain
-        .register_parquet("all", &lake.table().display().to_string(), ParquetReadOptions::default().table_partition_cols(columns))
+        .register_parquet(
+            "all",
+            &lake.table().display().to_string(),
+            ParquetReadOptions::default().table_partition_cols(columns),
+        )
         .await
         .expect("the same files");
     plain

@@ -14,12 +14,24 @@ fn lake() -> Lake {
         e2 2 deny  alice@corp.example > client:claude-code > agent:planner @s-1 tickets/ticket.delete reason=scope_missing flag=again
         e3 3 step_up bob@corp.example > client:cursor @s-2 crm/export record=r-3
     "));
-    lake.decisions("acme", 1, &events("
+    lake.decisions(
+        "acme",
+        1,
+        &events(
+            "
         e4 1500 allow carol@corp.example @s-3 crm/read
-    "));
-    lake.decisions("zeta", 0, &events("
+    ",
+        ),
+    );
+    lake.decisions(
+        "zeta",
+        0,
+        &events(
+            "
         z1 1 deny zoe@zeta.example > agent:z @s-1 crm/export
-    "));
+    ",
+        ),
+    );
     let rejected = rejections("acme", 0, &[("json_invalid", b"{oops"), ("utf8_invalid", &[0xff, 0xfe])]);
     lake.land(&File { tenant: "acme", day: 0, class: Class::Reject }, &rejected);
     lake
@@ -43,19 +55,27 @@ async fn check(sql: &str, want: Expect) {
 
 #[tokio::test]
 async fn outcomes_are_counted_once() {
-    check("SELECT outcome, count(*) AS n FROM decisions GROUP BY 1 ORDER BY 1", expect![[r#"
+    check(
+        "SELECT outcome, count(*) AS n FROM decisions GROUP BY 1 ORDER BY 1",
+        expect![[r#"
         outcome  n
         ───────  ─
         allow    2
         deny     2
         step_up  1
-    "#]]).await;
-    check("SELECT class, count(*) AS n FROM records GROUP BY 1 ORDER BY 1", expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT class, count(*) AS n FROM records GROUP BY 1 ORDER BY 1",
+        expect![[r#"
         class     n
         ────────  ─
         decision  6
         reject    2
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -68,7 +88,13 @@ async fn decisions_have_the_columns_of_the_contract_first() {
     check(
         "SELECT source_record, event_id, chain_id, partition, offset, time, session, format, actors[2] FROM decisions ORDER BY time, event_id",
         expect![[r#"
-            syntax: the statement cannot be read: Expected: an expression, found: , at Line: 1, Column: 60
+            source_record  event_id  chain_id  partition  offset  time                  session  format  decisions.actors[Int64(2)]
+            ─────────────  ────────  ────────  ─────────  ──────  ────────────────────  ───────  ──────  ──────────────────────────
+            e1             e1                          0       0  2026-08-20T00:01:00Z  s-1      catena  agent:planner
+            z1             z1                          0       0  2026-08-20T00:01:00Z  s-1      catena
+            e2             e2                          0       1  2026-08-20T00:02:00Z  s-1      catena  agent:planner
+            r-3            e3                          0       3  2026-08-20T00:03:00Z  s-2      catena
+            e4             e4                          0       0  2026-08-21T01:00:00Z  s-3      catena
         "#]],
     )
     .await;
@@ -76,34 +102,44 @@ async fn decisions_have_the_columns_of_the_contract_first() {
 
 #[tokio::test]
 async fn rejects_keep_their_bytes() {
-    check("SELECT tenant, reason, detail, raw, topic, partition, offset FROM rejects ORDER BY offset", expect![[r#"
-        syntax: the statement cannot be read: Expected: end of statement, found: rejects at Line: 1, Column: 67
-    "#]]).await;
-    check("SELECT count(*) FROM asides", expect![[r#"
+    check(
+        "SELECT tenant, reason, detail, raw, topic, partition, offset FROM rejects ORDER BY offset",
+        expect![[r#"
+        tenant  reason        detail                  raw       topic      partition  offset
+        ──────  ────────────  ──────────────────────  ────────  ─────────  ─────────  ──────
+        acme    json_invalid  json_invalid at byte 0  {oops     decisions          0       0
+        acme    utf8_invalid  utf8_invalid at byte 0  hex:fffe  decisions          0       1
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT count(*) FROM asides",
+        expect![[r#"
         count(*)
         ────────
                0
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn the_catalog_says_what_there_is() {
-    check("SHOW TABLES", expect![[r#"
-        table_catalog  table_schema        table_name   table_type
-        ─────────────  ──────────────────  ───────────  ──────────
-        catena         public              asides       VIEW
-        catena         public              rejects      VIEW
-        catena         public              decisions    VIEW
-        catena         public              records      VIEW
-        catena         information_schema  tables       VIEW
-        catena         information_schema  views        VIEW
-        catena         information_schema  columns      VIEW
-        catena         information_schema  df_settings  VIEW
-        catena         information_schema  schemata     VIEW
-        catena         information_schema  routines     VIEW
-        catena         information_schema  parameters   VIEW
-    "#]]).await;
-    check("DESCRIBE rejects", expect![[r#"
+    check(
+        "SHOW TABLES",
+        expect![[r#"
+        table_name
+        ──────────
+        asides
+        decisions
+        records
+        rejects
+    "#]],
+    )
+    .await;
+    check(
+        "DESCRIBE rejects",
+        expect![[r#"
         column_name  data_type             is_nullable
         ───────────  ────────────────────  ───────────
         tenant       Utf8                  YES
@@ -117,8 +153,12 @@ async fn the_catalog_says_what_there_is() {
         offset       Int64                 YES
         redaction    Utf8                  YES
         ingest_date  Date32                YES
-    "#]]).await;
-    check("SHOW COLUMNS FROM asides", expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "SHOW COLUMNS FROM asides",
+        expect![[r#"
         table_catalog  table_schema  table_name  column_name  data_type             is_nullable
         ─────────────  ────────────  ──────────  ───────────  ────────────────────  ───────────
         catena         public        asides      tenant       Utf8                  YES
@@ -132,11 +172,20 @@ async fn the_catalog_says_what_there_is() {
         catena         public        asides      offset       Int64                 YES
         catena         public        asides      redaction    Utf8                  YES
         catena         public        asides      ingest_date  Date32                YES
-    "#]]).await;
-    check("EXPLAIN SELECT outcome FROM decisions WHERE tenant = 'acme' AND session = 's-1'", expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "EXPLAIN SELECT outcome FROM decisions WHERE tenant = 'acme' AND session = 's-1'",
+        expect![[r#"
         plan_type      plan
         ─────────────  ────────────────────────────────────────────────────────────────────────────────
-        logical_plan   SubqueryAlias: decisions\n  Projection: records.outcome\n    Filter: records.du…
+        logical_plan   SubqueryAlias: decisions
+        logical_plan     Projection: records.outcome
+        logical_plan       Filter: records.duplicate IS NOT TRUE AND records.session = Utf8("s-1")
+        logical_plan         TableScan: records projection=[outcome, session, duplicate], full_filters…
         physical_plan  DataSourceExec: file_groups={1 group of 1 files}, projection=[outcome], file_ty…
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
