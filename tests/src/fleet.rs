@@ -18,9 +18,32 @@ const SERVERS: &[(&str, &[&str])] = &[
 const CLIENTS: &[&str] = &["claude-code", "chat-desktop", "ide-copilot", "support-bot", "ops-console"];
 const AGENTS: &[&str] = &["planner", "researcher", "billing-agent", "mailer", "summarizer", "sre-agent", "crm-agent"];
 const WORDS: &[&str] = &[
-    "invoice", "customer", "quarterly", "refund", "renewal", "outage", "latency", "contract", "escalation", "shipment", "password",
-    "reset", "onboarding", "audit", "ledger", "export", "schedule", "warranty", "replacement", "migration", "tenant", "policy",
-    "reviewer", "summary", "overdue", "balance",
+    "invoice",
+    "customer",
+    "quarterly",
+    "refund",
+    "renewal",
+    "outage",
+    "latency",
+    "contract",
+    "escalation",
+    "shipment",
+    "password",
+    "reset",
+    "onboarding",
+    "audit",
+    "ledger",
+    "export",
+    "schedule",
+    "warranty",
+    "replacement",
+    "migration",
+    "tenant",
+    "policy",
+    "reviewer",
+    "summary",
+    "overdue",
+    "balance",
 ];
 /// Sessions that are going on at the same time.
 const LIVE: usize = 400;
@@ -127,7 +150,8 @@ impl Fleet {
                 agents.push(agent);
             }
         }
-        let servers = (0..[1, 2, 2, 3, 4][dice.below(5) as usize]).map(|_| dice.below(SERVERS.len() as u64) as usize).collect();
+        let servers =
+            (0..[1, 2, 2, 3, 4][dice.below(5) as usize]).map(|_| dice.below(SERVERS.len() as u64) as usize).collect();
         Session {
             user: dice.below(2000),
             client: dice.of(CLIENTS),
@@ -178,7 +202,10 @@ impl Fleet {
             r#"],"actors_source":"act_claim","actors_complete":true,"session":{{"id":"s-{:012x}"}},"server":{{"id":"https://{server}-mcp.corp.example","name":"{server}"}},"tool":{{"name":"{tool}","action":"{action}"}},"#,
             s.id
         ));
-        put(format_args!(r#""call":{{"protocol":"mcp","method":"tools/call","jsonrpc_id":"{}","params":{{"q":""#, s.calls));
+        put(format_args!(
+            r#""call":{{"protocol":"mcp","method":"tools/call","jsonrpc_id":"{}","params":{{"q":""#,
+            s.calls
+        ));
         for word in 0..2 + dice.below(7) {
             put(format_args!("{}{}", if word == 0 { "" } else { " " }, dice.of(WORDS)));
         }
@@ -195,12 +222,7 @@ impl Fleet {
         if let Some(parent) = s.stack.last() {
             put(format_args!(r#","parent_decision":"{parent}""#));
         }
-        put(format_args!(
-            r#"}},"network":{{"ip":"10.{}.{}.{}"}}}}"#,
-            dice.below(8),
-            dice.below(250),
-            dice.below(250)
-        ));
+        put(format_args!(r#"}},"network":{{"ip":"10.{}.{}.{}"}}}}"#, dice.below(8), dice.below(250), dice.below(250)));
         id
     }
 }

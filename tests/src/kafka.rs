@@ -100,7 +100,8 @@ impl Broker {
     /// Removes a topic.
     pub fn delete_topic(&self, name: &str) -> io::Result<()> {
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
-        let results = futures::executor::block_on(self.admin().delete_topics(&[name], &options)).map_err(io::Error::other)?;
+        let results =
+            futures::executor::block_on(self.admin().delete_topics(&[name], &options)).map_err(io::Error::other)?;
         for result in results {
             result.map_err(|(topic, code)| io::Error::other(format!("could not remove topic `{topic}`: {code}")))?;
         }

@@ -10,7 +10,7 @@ use arrow_array::types::{Int32Type, Int64Type};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,9 @@ impl Verdict {
         for (offset, (held, sent)) in held.iter().zip(sent).enumerate() {
             match (held, sent) {
                 (None, _) => self.complain(format!("{app} {offset}: missing")),
-                (Some(held), Some(sent)) if held != sent => self.complain(format!("{app} {offset}: holds {held}, sent was {sent}")),
+                (Some(held), Some(sent)) if held != sent => {
+                    self.complain(format!("{app} {offset}: holds {held}, sent was {sent}"))
+                }
                 _ => {}
             }
         }
@@ -78,6 +80,27 @@ pub fn positions(lake: &Path) -> BTreeMap<String, i64> {
         }
     }
     positions
+}
+
+/// Data files that no commit names: written by somebody who died, or was refused.
+pub fn orphans(lake: &Path) -> usize {
+    let added = |action: &Value| action.get("add").map(|add| unescape(&text(add, "path")));
+    let named: HashSet<String> =
+        commits(lake).iter().flat_map(|(_, path)| actions(path)).filter_map(|action| added(&action)).collect();
+    let root = lake.join("records");
+    let mut folders = vec![root.clone()];
+    let mut orphans = 0;
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "parquet") {
+                let name = path.strip_prefix(&root).expect("found below it").to_string_lossy();
+                orphans += usize::from(!named.contains(&*name));
+            }
+        }
+    }
+    orphans
 }
 
 /// Reads the whole lake. `times` asks for event times of every version.
@@ -140,7 +163,8 @@ fn commit(lake: &Path, version: u64, actions: &[Value], times: bool, verdict: &m
             decided.extend(row.time);
             verdict.duplicates += u64::from(row.duplicate);
             let Some(app) = apps.get(&(row.topic.clone(), row.partition)) else {
-                verdict.complain(format!("version {version}: rows of {}/{} without a position", row.topic, row.partition));
+                verdict
+                    .complain(format!("version {version}: rows of {}/{} without a position", row.topic, row.partition));
                 continue;
             };
             let (from, to) = (before.get(app).copied().unwrap_or(0), verdict.positions[app]);
@@ -238,7 +262,9 @@ fn commits(lake: &Path) -> Vec<(u64, PathBuf)> {
 
 fn actions(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{}: {e}: {line}", path.display()))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{}: {e}: {line}", path.display())))
+        .collect()
 }
 
 fn text(value: &Value, key: &str) -> String {
@@ -251,7 +277,13 @@ fn unescape(path: &str) -> String {
     let mut plain = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        match (bytes[at], bytes.get(at + 1..at + 3).and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok())) {
+        match (
+            bytes[at],
+            bytes
+                .get(at + 1..at + 3)
+                .and_then(|h| std::str::from_utf8(h).ok())
+                .and_then(|h| u8::from_str_radix(h, 16).ok()),
+        ) {
             (b'%', Some(byte)) => {
                 plain.push(byte);
                 at += 3;

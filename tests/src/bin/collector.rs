@@ -4,6 +4,7 @@
 //! protections off, which is why this is not the product's own binary. It writes its metrics as one line of JSON, four
 //! times a second, and stops gracefully at SIGTERM.
 
+use catena_collect::duplicates::{Duplicates, WINDOW_DECISIONS};
 use catena_collect::lake::Lake;
 use catena_collect::receive::kafka::{Faults, First, Kafka, KafkaMetrics, Settings, Topic};
 use catena_collect::store::StoreOptions;
@@ -12,19 +13,25 @@ use catena_decode::Format;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
+    let began = Instant::now();
     let Some(argument) = std::env::args().nth(1) else { return fail("one argument: settings as JSON") };
     let settings: Value = match serde_json::from_str(&argument) {
         Ok(settings) => settings,
         Err(e) => return fail(&format!("settings: {e}")),
     };
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime can be built");
-    match runtime.block_on(run(&settings)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime can be built");
+    match runtime.block_on(run(&settings, began)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(&e.to_string()),
     }
@@ -35,10 +42,12 @@ fn fail(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn run(given: &Value) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(given: &Value, began: Instant) -> Result<(), Box<dyn std::error::Error>> {
     let text = |key: &str| given[key].as_str().unwrap_or_default().to_owned();
     let number = |key: &str, otherwise: u64| given[key].as_u64().unwrap_or(otherwise);
     let on = |key: &str| given[key].as_bool().unwrap_or(false);
+    // First of all, so that it is heard however early it comes.
+    let mut terminate = signal(SignalKind::terminate())?;
     let mut store = StoreOptions::default();
     store.collector = text("instance");
     let lake = Lake::open(&text("lake"), &store).await?;
@@ -73,24 +82,23 @@ async fn run(given: &Value) -> Result<(), Box<dyn std::error::Error>> {
         flush_bytes: number("flush_bytes", defaults.flush_bytes as u64) as usize,
         flush_age: Duration::from_millis(number("flush_age_ms", 2000)),
         collector: text("instance"),
-        ..defaults
+        duplicates: Arc::new(Duplicates::new(number("window", WINDOW_DECISIONS as u64) as usize)),
     };
     let kafka = Kafka::start(lake, kafka, worker, tokio::runtime::Handle::current())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     let mut tick = tokio::time::interval(Duration::from_millis(250));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
-            _ = tick.tick() => report(kafka.metrics()),
+            _ = tick.tick() => report(kafka.metrics(), began),
         }
     }
     let metrics = kafka.metrics().clone();
     let stopped = tokio::task::spawn_blocking(|| kafka.stop()).await?;
-    report(&metrics);
+    report(&metrics, began);
     Ok(stopped?)
 }
 
-fn report(metrics: &KafkaMetrics) {
+fn report(metrics: &KafkaMetrics, began: Instant) {
     let partitions: Vec<Value> = metrics
         .partitions
         .read()
@@ -104,7 +112,7 @@ fn report(metrics: &KafkaMetrics) {
         })
         .collect();
     let line = json!({
-        "commits": metrics.commits.load(Relaxed), "fenced": metrics.fenced.load(Relaxed), "failures": metrics.failures.load(Relaxed),
+        "uptime_ms": began.elapsed().as_millis() as u64, "commits": metrics.commits.load(Relaxed), "fenced": metrics.fenced.load(Relaxed), "failures": metrics.failures.load(Relaxed),
         "assignments": metrics.assignments.load(Relaxed), "unflushed": metrics.revokes_unflushed.load(Relaxed),
         "pauses": metrics.pauses.load(Relaxed), "repeated": metrics.repeated.load(Relaxed), "gaps": metrics.gaps_checked.load(Relaxed),
         "errors": metrics.errors.load(Relaxed), "restarts": metrics.restarts.load(Relaxed), "partitions": partitions,

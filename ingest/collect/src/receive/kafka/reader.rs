@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::time::{Duration, Instant};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// Records handed over at a time, at most. Small enough that the decoder starts early, large enough to make the queue cheap.
 const BATCH_RECORDS: usize = 256;
@@ -65,6 +65,17 @@ enum End {
 
 /// Reads with consumer `number` until told to stop; a consumer that breaks is built anew.
 pub(super) fn run(shared: &Shared, number: usize) {
+    // What the lake holds is learnt before the group gives us anything: others read on meanwhile, and a first flush that
+    // takes that long would hold up the next rebalance. What fails here is tried again by that flush.
+    let learn = async {
+        tokio::select! {
+            learnt = shared.worker.duplicates.learn(&shared.lake) => learnt,
+            () = stopped(shared) => Ok(()),
+        }
+    };
+    if let Err(e) = shared.runtime.block_on(learn) {
+        warn!(error = chain(&e), "could not read recent decisions");
+    }
     let mut failures = 0;
     while !shared.stop.load(Relaxed) {
         let started = Instant::now();
@@ -113,6 +124,12 @@ fn consume(shared: &Shared, number: usize) -> End {
     // From here on nobody answers rebalances but the callback: dropping the consumer polls until it has left.
     consumer.context().closing.store(true, Relaxed);
     end
+}
+
+async fn stopped(shared: &Shared) {
+    while !shared.stop.load(Relaxed) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn sleep(shared: &Shared, time: Duration) {
@@ -312,13 +329,19 @@ impl<'c, 's> Reader<'c, 's> {
             self.shared.metrics.pauses.fetch_add(1, Relaxed);
         }
         self.paused = paused;
+        self.tell_paused();
+    }
+
+    /// Tells librdkafka whether to fetch. It keeps a pause with the partition, not with the assignment: one that is given
+    /// up while paused would come back paused. So this follows every assignment, both ways.
+    fn tell_paused(&self) {
         let list = self.list(false);
-        let done = if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        let done = if self.paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
         if let Err(e) = done {
-            warn!(error = %e, paused, "could not pause or resume");
+            warn!(error = %e, paused = self.paused, "could not pause or resume");
         }
         for seat in &self.seats {
-            seat.metrics.paused.store(paused, Relaxed);
+            seat.metrics.paused.store(self.paused, Relaxed);
         }
     }
 
@@ -448,9 +471,7 @@ impl<'c, 's> Reader<'c, 's> {
             if let Err(e) = self.consumer.assign(&self.list(true)) {
                 error!(error = %e, "could not take partitions");
             }
-            if self.paused {
-                self.pause(true);
-            }
+            self.tell_paused();
         }
     }
 
@@ -462,10 +483,13 @@ impl<'c, 's> Reader<'c, 's> {
         for &seat in due {
             let Seat { topic, number, .. } = self.seats[seat];
             let name = &self.shared.names[topic];
-            let (low, high) =
-                self.consumer.fetch_watermarks(name, number, ASK_WAIT).map_err(|e| format!("watermarks of {name}/{number}: {e}"))?;
+            let (low, high) = self
+                .consumer
+                .fetch_watermarks(name, number, ASK_WAIT)
+                .map_err(|e| format!("watermarks of {name}/{number}: {e}"))?;
             let app = format!("kafka:{}/{name}@{}/{number}", self.cluster, self.shared.settings.topics[topic].epoch);
-            let held = runtime.block_on(lake.position(&app)).map_err(|e| format!("position of `{app}`: {}", chain(&e)))?;
+            let held =
+                runtime.block_on(lake.position(&app)).map_err(|e| format!("position of `{app}`: {}", chain(&e)))?;
             let position = held.unwrap_or_else(|| {
                 let start = match self.shared.settings.first {
                     First::Earliest => low,
@@ -504,11 +528,16 @@ impl<'c, 's> Reader<'c, 's> {
         }
         seat.metrics.next.store(position, Relaxed);
         let partition = Partition { app, topic: name.clone(), number: seat.number, start: position };
-        State::Placed { place: Place::new(partition, position, seat.topic, seat.metrics.clone()), next: position, beyond: None }
+        State::Placed {
+            place: Place::new(partition, position, seat.topic, seat.metrics.clone()),
+            next: position,
+            beyond: None,
+        }
     }
 
     fn fault(&mut self, e: &ClientError) {
-        warn!(error = %e, "kafka");
+        // The client's own callback has warned of it.
+        debug!(error = %e, "kafka");
         // The error does not name its partition, so all of them are looked at. A place that is still good is found again.
         if matches!(
             e,
