@@ -395,7 +395,15 @@ impl LeafEncoder {
     pub fn row(&mut self, tenant: &str, batch: &RecordBatch, row: usize) -> Leaf {
         self.begin(tenant);
         for field in Field::ALL {
-            let Some(array) = batch.column_by_name(field.name()) else { continue };
+            // A column mostly stands where this build puts it; to look each up by name would cost more than the hash.
+            let at = *field as usize;
+            let array = match batch.schema_ref().fields().get(at) {
+                Some(found) if found.name() == field.name() => batch.column(at),
+                _ => match batch.column_by_name(field.name()) {
+                    Some(array) => array,
+                    None => continue,
+                },
+            };
             if array.is_null(row) {
                 continue;
             }
