@@ -19,7 +19,11 @@ pub(crate) fn actors(act: Value<'_>) -> Option<Vec<Acting<'_>>> {
             return None;
         }
         let id = claim.get("sub").or_else(|| claim.get("client_id"))?;
-        actors.push(Acting { id: id.as_scalar().filter(|s| !s.is_empty())?, id_value: id, issuer: claim.get("iss").filter(|v| v.as_str().is_some()) });
+        actors.push(Acting {
+            id: id.as_scalar().filter(|s| !s.is_empty())?,
+            id_value: id,
+            issuer: claim.get("iss").filter(|v| v.as_str().is_some()),
+        });
         level = claim.get("act").filter(|v| !v.is_null());
     }
     actors.reverse();
@@ -41,7 +45,13 @@ impl<'t> Acting<'t> {
 }
 
 /// Fills a token from its claims.
-pub(crate) fn fill<'t>(token: &mut Token<'t>, claims: Value<'t>, redactor: &Redactor, taken: &mut Taken, text: &impl Fn(&'t str) -> Cow<'t, str>) {
+pub(crate) fn fill<'t>(
+    token: &mut Token<'t>,
+    claims: Value<'t>,
+    redactor: &Redactor,
+    taken: &mut Taken,
+    text: &impl Fn(&'t str) -> Cow<'t, str>,
+) {
     let mut take = |v: Value<'t>| taken.insert(v);
     let (mut jti, mut client, mut azp) = (None, None, None);
     let put = |slot: &mut Text<'t>, v: Value<'t>| -> bool {
@@ -95,7 +105,12 @@ pub(crate) fn fill<'t>(token: &mut Token<'t>, claims: Value<'t>, redactor: &Reda
     }
 }
 
-fn list<'t>(into: &mut Vec<Cow<'t, str>>, v: Value<'t>, split: Option<char>, text: &impl Fn(&'t str) -> Cow<'t, str>) -> bool {
+fn list<'t>(
+    into: &mut Vec<Cow<'t, str>>,
+    v: Value<'t>,
+    split: Option<char>,
+    text: &impl Fn(&'t str) -> Cow<'t, str>,
+) -> bool {
     let filled = !into.is_empty();
     let mut push = |s: &'t str| {
         if !filled && !s.is_empty() {
@@ -107,7 +122,9 @@ fn list<'t>(into: &mut Vec<Cow<'t, str>>, v: Value<'t>, split: Option<char>, tex
             Some(split) => s.split(split).for_each(push),
             None => push(s),
         },
-        (None, Kind::Array) if v.items().all(|i| i.as_str().is_some()) => v.items().filter_map(|i| i.as_str()).for_each(push),
+        (None, Kind::Array) if v.items().all(|i| i.as_str().is_some()) => {
+            v.items().filter_map(|i| i.as_str()).for_each(push)
+        }
         _ => return false,
     }
     true

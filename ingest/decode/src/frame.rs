@@ -56,7 +56,9 @@ enum Mode {
     Open,
     Lines,
     /// Inside an outer array; whether an item must follow.
-    Array { expecting: bool },
+    Array {
+        expecting: bool,
+    },
     Documents,
 }
 
@@ -138,7 +140,13 @@ impl Splitter {
         Some(memchr::memrchr(b'\n', &rest[..start]).map_or(0, |n| n + 1))
     }
 
-    fn lines<'b>(&mut self, rest: &'b [u8], last: bool, offset: u64, each: &mut dyn FnMut(u64, &'b [u8])) -> Option<usize> {
+    fn lines<'b>(
+        &mut self,
+        rest: &'b [u8],
+        last: bool,
+        offset: u64,
+        each: &mut dyn FnMut(u64, &'b [u8]),
+    ) -> Option<usize> {
         let (complete, tail) = lines(rest);
         let done = rest.len() - tail.len();
         complete.for_each(|(at, line)| each(offset + at as u64, line));
@@ -153,7 +161,13 @@ impl Splitter {
     }
 
     /// One item with the comma or bracket after it, or the closing bracket.
-    fn array<'b>(&mut self, rest: &'b [u8], last: bool, expecting: bool, each: &mut dyn FnMut(u64, &'b [u8])) -> Option<usize> {
+    fn array<'b>(
+        &mut self,
+        rest: &'b [u8],
+        last: bool,
+        expecting: bool,
+        each: &mut dyn FnMut(u64, &'b [u8]),
+    ) -> Option<usize> {
         let mut scan = Scan::default();
         let mut start = None;
         for (at, b) in rest.iter().enumerate() {

@@ -3,7 +3,7 @@
 //! Guarantees: a mapping is data, never code; a mistake in one is refused when it is read, with the line, the key and the
 //! nearest known key, never discovered while decoding. A field takes the first of its alternatives that the record has.
 //! What a mapping does not point at stays in `extra`. Pointers are split when the file is read, so that following one is a
-//! walk over the tape. `docs/mapping.md` shows the form; the ones that ship are in `mappings/`.
+//! walk over the tape. `mappings/README.md` shows the form, beside the mappings that ship.
 
 use crate::Format;
 use crate::json::{Kind, Value};
@@ -207,7 +207,8 @@ pub(crate) struct Alternative {
 impl Alternative {
     /// Whether it may be used on this record.
     pub(crate) fn applies(&self, roots: &Roots<'_>, outcomes: &OutcomeRule) -> bool {
-        self.when.as_ref().is_none_or(|c| c.holds(roots, outcomes)) && !self.unless.as_ref().is_some_and(|c| c.holds(roots, outcomes))
+        self.when.as_ref().is_none_or(|c| c.holds(roots, outcomes))
+            && !self.unless.as_ref().is_some_and(|c| c.holds(roots, outcomes))
     }
 }
 
@@ -249,7 +250,8 @@ pub(crate) struct Mapping {
 
 impl Mapping {
     pub(crate) fn matches(&self, roots: &Roots<'_>) -> bool {
-        (self.any.is_empty() || self.any.iter().any(|c| c.holds(roots, &self.outcome))) && self.all.iter().all(|c| c.holds(roots, &self.outcome))
+        (self.any.is_empty() || self.any.iter().any(|c| c.holds(roots, &self.outcome)))
+            && self.all.iter().all(|c| c.holds(roots, &self.outcome))
     }
 
     pub(crate) fn field(&self, slot: Slot) -> &[Alternative] {
@@ -304,7 +306,11 @@ impl Mappings {
     pub fn prefer(&self, name: &str) -> Result<Mappings, MappingError> {
         let Some(at) = self.list.iter().position(|m| m.name == name) else {
             let near = nearest(name, self.list.iter().map(|m| m.name.as_str()));
-            return Err(MappingError { mapping: name.to_owned(), line: 0, problem: format!("there is no mapping of this name{near}") });
+            return Err(MappingError {
+                mapping: name.to_owned(),
+                line: 0,
+                problem: format!("there is no mapping of this name{near}"),
+            });
         };
         let mut list = self.list.clone();
         let mut mapping = list.remove(at);
@@ -365,7 +371,8 @@ fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping, MappingEr
         None => {}
     }
     if let Some(v) = root.get("automatic") {
-        mapping.automatic = v.get_ref().as_bool().ok_or_else(|| reader.error(v.span(), "`automatic` is true or false".into()))?;
+        mapping.automatic =
+            v.get_ref().as_bool().ok_or_else(|| reader.error(v.span(), "`automatic` is true or false".into()))?;
     }
     if let Some(v) = root.get("phase") {
         let word = reader.string(v, "phase")?;
@@ -382,7 +389,10 @@ fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping, MappingEr
         reader.known(table, &["any", "all"])?;
         for (key, into) in [("any", &mut mapping.any), ("all", &mut mapping.all)] {
             if let Some(v) = table.get(key) {
-                let list = v.get_ref().as_array().ok_or_else(|| reader.error(v.span(), format!("`when.{key}` is a list of conditions")))?;
+                let list = v
+                    .get_ref()
+                    .as_array()
+                    .ok_or_else(|| reader.error(v.span(), format!("`when.{key}` is a list of conditions")))?;
                 *into = list.iter().map(|c| reader.condition(c, mapping.format)).collect::<Result<_, _>>()?;
             }
         }
@@ -422,14 +432,25 @@ impl Reader<'_> {
     }
 
     fn string<'v>(&self, v: Entry<'v, '_>, key: &str) -> Result<&'v str, MappingError> {
-        v.get_ref().as_str().ok_or_else(|| self.error(v.span(), format!("`{key}` is text, not {}", v.get_ref().type_str())))
+        v.get_ref()
+            .as_str()
+            .ok_or_else(|| self.error(v.span(), format!("`{key}` is text, not {}", v.get_ref().type_str())))
     }
 
     fn table<'v, 'i>(&self, v: Entry<'v, 'i>, key: &str) -> Result<&'v DeTable<'i>, MappingError> {
-        v.get_ref().as_table().ok_or_else(|| self.error(v.span(), format!("`{key}` is a table, not {}", v.get_ref().type_str())))
+        v.get_ref()
+            .as_table()
+            .ok_or_else(|| self.error(v.span(), format!("`{key}` is a table, not {}", v.get_ref().type_str())))
     }
 
-    fn word<'w, T>(&self, v: Entry<'_, '_>, key: &str, word: &str, parse: impl Fn(&str) -> Option<T>, known: impl Iterator<Item = &'w str>) -> Result<T, MappingError> {
+    fn word<'w, T>(
+        &self,
+        v: Entry<'_, '_>,
+        key: &str,
+        word: &str,
+        parse: impl Fn(&str) -> Option<T>,
+        known: impl Iterator<Item = &'w str>,
+    ) -> Result<T, MappingError> {
         match parse(word) {
             Some(value) => Ok(value),
             None => self.fail(v, format!("`{key}` does not know `{word}`{}", nearest(word, known))),
@@ -454,7 +475,8 @@ impl Reader<'_> {
     }
 
     fn pointer(&self, v: Entry<'_, '_>, key: &str, format: Format) -> Result<Pointer, MappingError> {
-        Pointer::parse(self.string(v, key)?, format).map_err(|problem| self.error(v.span(), format!("`{key}`: {problem}")))
+        Pointer::parse(self.string(v, key)?, format)
+            .map_err(|problem| self.error(v.span(), format!("`{key}`: {problem}")))
     }
 
     fn pointers(&self, v: Entry<'_, '_>, key: &str, format: Format) -> Result<Vec<Pointer>, MappingError> {
@@ -473,7 +495,8 @@ impl Reader<'_> {
         }
         if let Some(v) = table.get("basis") {
             let word = self.string(v, "outcome.basis")?;
-            rule.basis = Some(self.word(v, "outcome.basis", word, Basis::parse, Basis::ALL.iter().map(|b| b.as_str()))?);
+            rule.basis =
+                Some(self.word(v, "outcome.basis", word, Basis::parse, Basis::ALL.iter().map(|b| b.as_str()))?);
         }
         if let Some(v) = table.get("values") {
             let table = self.table(v, "outcome.values")?;
@@ -485,7 +508,10 @@ impl Reader<'_> {
                     if let Some(other) = rule.values.insert(word.clone(), outcome)
                         && other != outcome
                     {
-                        return self.fail(v, format!("`{word}` is listed under `{}` and under `{}`", other.as_str(), outcome.as_str()));
+                        return self.fail(
+                            v,
+                            format!("`{word}` is listed under `{}` and under `{}`", other.as_str(), outcome.as_str()),
+                        );
                     }
                 }
             }
@@ -509,10 +535,22 @@ impl Reader<'_> {
             "equals" => Test::Equals(self.strings(value, "equals")?),
             "starts" => Test::Starts(self.string(value, "starts")?.to_owned()),
             "is" => {
-                let kinds = [("null", Kind::Null), ("boolean", Kind::Bool), ("number", Kind::Number), ("string", Kind::String), ("array", Kind::Array), ("object", Kind::Object)];
+                let kinds = [
+                    ("null", Kind::Null),
+                    ("boolean", Kind::Bool),
+                    ("number", Kind::Number),
+                    ("string", Kind::String),
+                    ("array", Kind::Array),
+                    ("object", Kind::Object),
+                ];
                 let words = self.strings(value, "is")?;
                 let find = |w: &str| kinds.iter().find(|k| k.0 == w).map(|k| k.1);
-                Test::Is(words.iter().map(|w| self.word(value, "is", w, find, kinds.iter().map(|k| k.0))).collect::<Result<_, _>>()?)
+                Test::Is(
+                    words
+                        .iter()
+                        .map(|w| self.word(value, "is", w, find, kinds.iter().map(|k| k.0)))
+                        .collect::<Result<_, _>>()?,
+                )
             }
             _ => match self.string(value, "in")? {
                 "outcome" => Test::Outcome,
@@ -524,11 +562,14 @@ impl Reader<'_> {
 
     fn fields(&self, table: &DeTable<'_>, prefix: &str, mapping: &mut Mapping) -> Result<(), MappingError> {
         for (key, v) in table {
-            let name = if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
+            let name =
+                if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
             let Some(slot) = Slot::parse(&name) else {
                 let inner = format!("{name}.");
                 match v.get_ref().as_table() {
-                    Some(table) if Slot::ALL.iter().any(|s| s.name().starts_with(&inner)) => self.fields(table, &name, mapping)?,
+                    Some(table) if Slot::ALL.iter().any(|s| s.name().starts_with(&inner)) => {
+                        self.fields(table, &name, mapping)?
+                    }
                     _ => {
                         let near = nearest(&name, Slot::ALL.iter().map(|s| s.name()));
                         return Err(self.error(key.span(), format!("unknown field `{name}`{near}")));
@@ -540,7 +581,9 @@ impl Reader<'_> {
             let alternatives = match v.get_ref() {
                 // Takes back what an extended mapping says.
                 DeValue::Boolean(false) => continue,
-                DeValue::Array(list) => list.iter().map(|a| self.alternative(a, &name, mapping.format)).collect::<Result<_, _>>()?,
+                DeValue::Array(list) => {
+                    list.iter().map(|a| self.alternative(a, &name, mapping.format)).collect::<Result<_, _>>()?
+                }
                 _ => vec![self.alternative(v, &name, mapping.format)?],
             };
             mapping.fields.push((slot, alternatives));
@@ -549,7 +592,8 @@ impl Reader<'_> {
     }
 
     fn alternative(&self, v: Entry<'_, '_>, name: &str, format: Format) -> Result<Alternative, MappingError> {
-        let plain = |from| Alternative { from, prefix: String::new(), split: None, each: None, when: None, unless: None };
+        let plain =
+            |from| Alternative { from, prefix: String::new(), split: None, each: None, when: None, unless: None };
         let Some(table) = v.get_ref().as_table() else {
             return Ok(plain(Origin::Pointer(self.pointer(v, name, format)?)));
         };

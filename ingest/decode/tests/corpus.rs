@@ -30,12 +30,20 @@ fn check_opa_main(seen: &Collected) {
     assert_eq!(seen.rejections, []);
     let by_id: HashMap<&str, &Seen> = seen.events.iter().map(|e| (e.id.as_str(), e)).collect();
     assert_eq!(by_id.len(), 438);
-    let calls: HashMap<&str, &Seen> = by_id.iter().filter(|(_, e)| !e.tool.is_empty()).map(|(id, e)| (*id, *e)).collect();
-    assert_eq!(tally(calls.values().map(|e| e.outcome.as_str())), counts(&[("allow", 230), ("deny", 121), ("step_up", 49)]));
+    let calls: HashMap<&str, &Seen> =
+        by_id.iter().filter(|(_, e)| !e.tool.is_empty()).map(|(id, e)| (*id, *e)).collect();
+    assert_eq!(
+        tally(calls.values().map(|e| e.outcome.as_str())),
+        counts(&[("allow", 230), ("deny", 121), ("step_up", 49)])
+    );
     let mut matched = 0;
     for truth in jsonl("opa/main/driver.jsonl").iter().filter(|t| t["kind"] == "decision") {
         let e = calls[text(truth, "decision_id")];
-        assert_eq!((e.outcome.as_str(), e.requester.as_str()), (text(truth, "expected"), text(truth, "user")), "{truth}");
+        assert_eq!(
+            (e.outcome.as_str(), e.requester.as_str()),
+            (text(truth, "expected"), text(truth, "user")),
+            "{truth}"
+        );
         assert_eq!((e.agent.as_str(), e.session.as_str()), (text(truth, "agent"), text(truth, "session")), "{truth}");
         assert_eq!(format!("{}/{}", e.server, e.tool), text(truth, "tool"));
         assert_eq!(e.action, text(truth, "action_class"));
@@ -48,7 +56,12 @@ fn check_opa_main(seen: &Collected) {
             assert_eq!(e.trace, trace);
         }
         let contradicted = reasons.contains(&"actor_mismatch");
-        assert_eq!(e.flags.iter().any(|f| f == "actors_contradicted"), contradicted || agent_differs(e), "{truth} {:?}", e.flags);
+        assert_eq!(
+            e.flags.iter().any(|f| f == "actors_contradicted"),
+            contradicted || agent_differs(e),
+            "{truth} {:?}",
+            e.flags
+        );
         match truth["parent"].as_str() {
             Some(parent) => assert_eq!(e.actors[e.actors.len() - 2], parent),
             None => assert_eq!(e.actors.len(), 1),
@@ -61,7 +74,12 @@ fn check_opa_main(seen: &Collected) {
     assert_eq!(tally(others.iter().map(|e| e.phase.as_str())), counts(&[("plan", 33), ("invoke", 5)]));
     assert_eq!(others.iter().filter(|e| e.outcome == "error").count(), 4);
     assert!(others.iter().filter(|e| e.outcome == "error").all(|e| e.reasons == ["eval_conflict_error"]));
-    assert!(others.iter().filter(|e| e.phase == "plan" && !e.requester.is_empty()).all(|e| !e.actors.is_empty() || e.requester == "second"));
+    assert!(
+        others
+            .iter()
+            .filter(|e| e.phase == "plan" && !e.requester.is_empty())
+            .all(|e| !e.actors.is_empty() || e.requester == "second")
+    );
 }
 
 /// The driver's odd tokens name another actor than the agent; the policy may report another reason first, never none.
@@ -74,7 +92,8 @@ fn opa_console() {
     let seen = decode_body(Format::Opa, &corpus("opa/main/console.stderr.gz"));
     check_opa_main(&seen);
     assert_eq!(tally(seen.asides.iter().map(|a| a.reason)), counts(&[("console_line", 955)]));
-    let depths = tally(seen.events.iter().filter(|e| !e.tool.is_empty()).map(|e| ["0", "1", "2", "3", "4"][e.actors.len()]));
+    let depths =
+        tally(seen.events.iter().filter(|e| !e.tool.is_empty()).map(|e| ["0", "1", "2", "3", "4"][e.actors.len()]));
     assert_eq!(depths.keys().collect::<Vec<_>>(), ["1", "2", "3", "4"]);
 }
 
@@ -105,13 +124,19 @@ fn an_upload_as_one_record_counts_on() {
     assert_eq!(seen.events.len(), 36);
     let apart = decode_body(Format::Opa, &body);
     let ids = |c: &Collected| c.events.iter().map(|e| (e.id.clone(), e.debug.len())).collect::<Vec<_>>();
-    assert_eq!(ids(&seen).iter().map(|i| &i.0).collect::<Vec<_>>(), ids(&apart).iter().map(|i| &i.0).collect::<Vec<_>>());
+    assert_eq!(
+        ids(&seen).iter().map(|i| &i.0).collect::<Vec<_>>(),
+        ids(&apart).iter().map(|i| &i.0).collect::<Vec<_>>()
+    );
 }
 
 /// Holds the questions of a Cerbos driver against events.
 fn check_cerbos(seen: &Collected, folder: &str, allow: usize, deny: usize, step_up: usize) {
     assert_eq!(seen.rejections, []);
-    assert_eq!(tally(seen.events.iter().map(|e| e.outcome.as_str())), counts(&[("allow", allow), ("deny", deny - step_up), ("step_up", step_up)]));
+    assert_eq!(
+        tally(seen.events.iter().map(|e| e.outcome.as_str())),
+        counts(&[("allow", allow), ("deny", deny - step_up), ("step_up", step_up)])
+    );
     let ids: HashSet<_> = seen.events.iter().map(|e| &e.id).collect();
     assert_eq!(ids.len(), allow + deny);
     let mut by_call: HashMap<&str, Vec<&Seen>> = HashMap::new();
@@ -127,8 +152,12 @@ fn check_cerbos(seen: &Collected, folder: &str, allow: usize, deny: usize, step_
             for _ in actions {
                 let e = events.next().expect("every action is there");
                 assert_eq!((e.requester.as_str(), e.agent.as_str()), (text(truth, "user"), text(truth, "agent")));
-                assert_eq!((e.session.as_str(), e.request.as_str()), (text(truth, "session"), text(truth, "request_id")));
-                let tool = if expected["kind"] == "mcp_tool" { format!("{}/{}", e.server, e.tool) } else { e.tool.clone() };
+                assert_eq!(
+                    (e.session.as_str(), e.request.as_str()),
+                    (text(truth, "session"), text(truth, "request_id"))
+                );
+                let tool =
+                    if expected["kind"] == "mcp_tool" { format!("{}/{}", e.server, e.tool) } else { e.tool.clone() };
                 assert_eq!(tool, text(expected, "tool"));
                 assert_eq!(e.resources.is_empty(), expected["kind"] == "mcp_tool");
                 let effect = if e.outcome == "allow" { "EFFECT_ALLOW" } else { "EFFECT_DENY" };
@@ -220,7 +249,10 @@ fn check_envoy(seen: &Collected) {
     assert_eq!(seen.rejections, []);
     assert_eq!(tally(seen.asides.iter().map(|a| a.reason)), counts(&[("not_a_call", 10), ("not_mcp", 1)]));
     // 150 calls, and one request without a token that nobody counted as a call.
-    assert_eq!(tally(seen.events.iter().map(|e| e.outcome.as_str())), counts(&[("allow", 60), ("deny", 77), ("step_up", 14)]));
+    assert_eq!(
+        tally(seen.events.iter().map(|e| e.outcome.as_str())),
+        counts(&[("allow", 60), ("deny", 77), ("step_up", 14)])
+    );
     let by_trace: HashMap<&str, &Seen> = seen.events.iter().map(|e| (e.trace.as_str(), e)).collect();
     let (mut outcomes, mut whole) = (0, 0);
     for truth in jsonl("envoy/driver.jsonl").iter().filter(|t| t["traceparent"].is_string()) {
@@ -230,7 +262,14 @@ fn check_envoy(seen: &Collected) {
         let of = |key| if truth["decided_by"] == "jwt" { "" } else { text(truth, key) };
         assert_eq!((e.requester.as_str(), e.agent.as_str()), (of("user"), of("agent")));
         assert_eq!((e.session.as_str(), e.tool.as_str()), (of("session"), of("tool")));
-        assert!(e.debug.contains(&format!("envoy.{}", match text(truth, "decided_by") { "opa" => "ext_authz", "jwt" => "jwt_authn", other => other })));
+        assert!(e.debug.contains(&format!(
+            "envoy.{}",
+            match text(truth, "decided_by") {
+                "opa" => "ext_authz",
+                "jwt" => "jwt_authn",
+                other => other,
+            }
+        )));
         if truth["decided_by"] != "jwt" {
             assert_eq!(e.actors, ["agent:root-0", text(truth, "agent")]);
             whole += 1;

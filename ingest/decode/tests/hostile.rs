@@ -10,7 +10,12 @@ use std::sync::LazyLock;
 /// One record of each kind of the corpus.
 static SAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let mut samples = Vec::new();
-    for path in ["opa/main/console.stderr.gz", "cerbos/file/audit.log.gz", "envoy/access.jsonl", "opa/main/uploads/upload-0001.json.gz"] {
+    for path in [
+        "opa/main/console.stderr.gz",
+        "cerbos/file/audit.log.gz",
+        "envoy/access.jsonl",
+        "opa/main/uploads/upload-0001.json.gz",
+    ] {
         let body = frame::decompress(&corpus(path), &Limits::default()).expect("sound").into_owned();
         let all = frame::records(&body);
         samples.extend(all.iter().step_by(all.len().div_ceil(12)).map(|r| r.1.to_vec()));
@@ -110,19 +115,80 @@ proptest! {
 /// Objects under names that mean something to one decoder or another.
 fn members(depth: u32) -> impl Strategy<Value = String> {
     const NAMES: &[&str] = &[
-        "decision_id", "labels", "path", "result", "effect", "input", "timestamp", "error", "bundles", "revision", "request_context", "http",
-        "headers", "callId", "checkResources", "inputs", "outputs", "actions", "val", "action", "principal", "resource", "attr", "on_behalf_of",
-        "auxData", "jwt", "jwts", "claims", "act", "sub", "chain", "response_code_details", "mcp", "method", "params", "name", "decision",
-        "verdict", "token", "user", "agent", "id", "tool", "rule_labels", "planResources", "metadata", "values", "effectiveDerivedRoles",
+        "decision_id",
+        "labels",
+        "path",
+        "result",
+        "effect",
+        "input",
+        "timestamp",
+        "error",
+        "bundles",
+        "revision",
+        "request_context",
+        "http",
+        "headers",
+        "callId",
+        "checkResources",
+        "inputs",
+        "outputs",
+        "actions",
+        "val",
+        "action",
+        "principal",
+        "resource",
+        "attr",
+        "on_behalf_of",
+        "auxData",
+        "jwt",
+        "jwts",
+        "claims",
+        "act",
+        "sub",
+        "chain",
+        "response_code_details",
+        "mcp",
+        "method",
+        "params",
+        "name",
+        "decision",
+        "verdict",
+        "token",
+        "user",
+        "agent",
+        "id",
+        "tool",
+        "rule_labels",
+        "planResources",
+        "metadata",
+        "values",
+        "effectiveDerivedRoles",
     ];
     const SCALARS: &[&str] = &[
-        "null", "true", "-0", "1e400", "\"\"", "\"-\"", "\"allow\"", "\"EFFECT_DENY\"", "\"tools/call\"", "\"2026-11-21T00:00:00Z\"",
-        "\"{}\"", "\"{\\\"a\\\":1}\"", "\"jwt_authn_access_denied{\"", "\"\\u0000\"", "[]", "{}", "\"x\"", "9223372036854775808",
+        "null",
+        "true",
+        "-0",
+        "1e400",
+        "\"\"",
+        "\"-\"",
+        "\"allow\"",
+        "\"EFFECT_DENY\"",
+        "\"tools/call\"",
+        "\"2026-11-21T00:00:00Z\"",
+        "\"{}\"",
+        "\"{\\\"a\\\":1}\"",
+        "\"jwt_authn_access_denied{\"",
+        "\"\\u0000\"",
+        "[]",
+        "{}",
+        "\"x\"",
+        "9223372036854775808",
     ];
     let leaf = prop::sample::select(SCALARS).prop_map(str::to_owned);
     let value = leaf.prop_recursive(depth, 40, 6, |inner| {
-        let object = prop::collection::btree_map(prop::sample::select(NAMES), inner.clone(), 0..6)
-            .prop_map(|m| format!("{{{}}}", m.iter().map(|(k, v)| format!("\"{k}\":{v}")).collect::<Vec<_>>().join(",")));
+        let object = prop::collection::btree_map(prop::sample::select(NAMES), inner.clone(), 0..6).prop_map(|m| {
+            format!("{{{}}}", m.iter().map(|(k, v)| format!("\"{k}\":{v}")).collect::<Vec<_>>().join(","))
+        });
         let array = prop::collection::vec(inner, 0..4).prop_map(|v| format!("[{}]", v.join(",")));
         prop_oneof![3 => object, 1 => array]
     });
@@ -132,13 +198,31 @@ fn members(depth: u32) -> impl Strategy<Value = String> {
 
 fn body() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(
-        &["{\"a\":1}", "{\"a\":\"}\\\"\"}", "[1]", "\n", "\r\n", " ", ",", "[", "]", "{", "}", "\"", "{\n\"a\":\n[1,{}]}", "\\", "x", "[{\"b\":2},\n{\"c\":3}]"][..],
+        &[
+            "{\"a\":1}",
+            "{\"a\":\"}\\\"\"}",
+            "[1]",
+            "\n",
+            "\r\n",
+            " ",
+            ",",
+            "[",
+            "]",
+            "{",
+            "}",
+            "\"",
+            "{\n\"a\":\n[1,{}]}",
+            "\\",
+            "x",
+            "[{\"b\":2},\n{\"c\":3}]",
+        ][..],
     );
     prop::collection::vec(piece, 0..14).prop_map(|p| p.concat())
 }
 
 fn pieces(body: &str, expected: &str) {
-    let got: Vec<_> = frame::records(body.as_bytes()).iter().map(|(at, r)| format!("{at}:{}", String::from_utf8_lossy(r))).collect();
+    let got: Vec<_> =
+        frame::records(body.as_bytes()).iter().map(|(at, r)| format!("{at}:{}", String::from_utf8_lossy(r))).collect();
     assert_eq!(got.join(" | "), expected, "{body:?}");
 }
 
@@ -185,7 +269,10 @@ fn bombs_stop_at_a_limit() {
     let small = vec![b' '; 1 << 20];
     assert_eq!(reason(&gzip(&small), &limits).map(|b| b.len()), Ok(1 << 20));
     assert_eq!(reason(&[gzip(b"{}\n"), gzip(b"[]\n")].concat(), &limits).as_deref(), Ok(b"{}\n[]\n".as_slice()));
-    assert_eq!(reason(&zstd::encode_all(&b"{}"[..], 1).expect("into memory"), &limits).as_deref(), Ok(b"{}".as_slice()));
+    assert_eq!(
+        reason(&zstd::encode_all(&b"{}"[..], 1).expect("into memory"), &limits).as_deref(),
+        Ok(b"{}".as_slice())
+    );
     assert_eq!(reason(b"{}", &limits).as_deref(), Ok(b"{}".as_slice()));
 }
 
@@ -212,7 +299,13 @@ fn one_entry_does_not_become_gigabytes() {
 
 #[test]
 fn depth_and_size_are_refused_by_name() {
-    let deep = |n: usize| format!(r#"{{"decision_id":"d","timestamp":"2026-11-21T00:00:00Z","result":{{"effect":"allow"}},"input":{}{}}}"#, "[".repeat(n), "]".repeat(n));
+    let deep = |n: usize| {
+        format!(
+            r#"{{"decision_id":"d","timestamp":"2026-11-21T00:00:00Z","result":{{"effect":"allow"}},"input":{}{}}}"#,
+            "[".repeat(n),
+            "]".repeat(n)
+        )
+    };
     assert_eq!(decode(Format::Auto, deep(63).as_bytes()).events.len(), 1);
     assert_eq!(decode(Format::Auto, deep(64).as_bytes()).rejections[0].reason, "json_depth");
     assert_eq!(decode(Format::Auto, deep(1_000_000).as_bytes()).rejections[0].reason, "json_depth");
@@ -228,6 +321,8 @@ fn depth_and_size_are_refused_by_name() {
 #[test]
 fn numbers_come_out_as_they_went_in() {
     let params = r#"{"big":1180591620717411303424,"exact":9007199254740993,"fine":0.10,"minus":-0}"#;
-    let record = format!(r#"{{"decision_id":"d","timestamp":"2026-11-21T00:00:00Z","result":{{"effect":"allow"}},"input":{{"params":{params}}}}}"#);
+    let record = format!(
+        r#"{{"decision_id":"d","timestamp":"2026-11-21T00:00:00Z","result":{{"effect":"allow"}},"input":{{"params":{params}}}}}"#
+    );
     assert_eq!(decode(Format::Auto, record.as_bytes()).events[0].params, params);
 }

@@ -20,31 +20,84 @@ fn a_mapping_says_what_is_wrong_with_it() {
     check_mapping("format = 'oppa'", "mapping `mine`, line 1: `format` is one of `opa`, `cerbos`, `envoy`, not `oppa`");
     check_mapping("\nformat = 7", "mapping `mine`, line 2: `format` is text, not integer");
     check_mapping("format = 'opa'", "fine");
-    check_mapping("format = 'opa'\nfeilds = {}", "mapping `mine`, line 2: unknown key `feilds`, the nearest known one is `fields`");
+    check_mapping(
+        "format = 'opa'\nfeilds = {}",
+        "mapping `mine`, line 2: unknown key `feilds`, the nearest known one is `fields`",
+    );
     check_mapping("format = 'opa'\nzzzzzzzz = 1", "mapping `mine`, line 2: unknown key `zzzzzzzz`");
-    check_mapping("format = 'opa'\nphase = 'invoking'", "mapping `mine`, line 2: `phase` does not know `invoking`, the nearest known one is `invoke`");
-    check_mapping("extends = 'opa-gatway'", "mapping `mine`, line 1: `extends` names no mapping: `opa-gatway`, the nearest known one is `opa-gateway`");
+    check_mapping(
+        "format = 'opa'\nphase = 'invoking'",
+        "mapping `mine`, line 2: `phase` does not know `invoking`, the nearest known one is `invoke`",
+    );
+    check_mapping(
+        "extends = 'opa-gatway'",
+        "mapping `mine`, line 1: `extends` names no mapping: `opa-gatway`, the nearest known one is `opa-gateway`",
+    );
     check_mapping("extends = 'opa-gateway'", "fine");
-    check_mapping("format = 'opa'\n[fields]\n\nrequester.idd = '/a'", "mapping `mine`, line 4: unknown field `requester.idd`, the nearest known one is `requester.id`");
-    check_mapping("format = 'opa'\n[fields]\nrequester.id = 'a'", "mapping `mine`, line 3: `requester.id`: `a` is not a pointer: it must start with `/`");
-    check_mapping("format = 'opa'\n[fields]\nrequester.id = 7", "mapping `mine`, line 3: `requester.id` is text, not integer");
-    check_mapping("format = 'opa'\n[fields]\nrequester.id = {}", "mapping `mine`, line 3: `requester.id` needs either a `pointer` or a `value`");
-    check_mapping("format = 'opa'\n[fields]\nrequester.id = { pointer = '/a', value = 'b' }", "mapping `mine`, line 3: `requester.id` needs either a `pointer` or a `value`");
-    check_mapping("format = 'opa'\n[fields]\nrequester.id = { pointer = '/a', spilt = ' ' }", "mapping `mine`, line 3: unknown key `spilt`, the nearest known one is `split`");
-    check_mapping("format = 'opa'\n[fields]\nrequester.id = ['/a', { value = 'b' }, { pointer = '/c', prefix = 'u:' }]", "fine");
-    check_mapping("format = 'cerbos'\n[fields]\nrequester.id = '/principal/id'", "mapping `mine`, line 3: `requester.id`: `/principal/id` starts at none of `/record`, `/input`, `/output`, `/val`");
-    check_mapping("format = 'opa'\n[when]\nany = [{ exists = true }]", "mapping `mine`, line 3: a condition needs a `pointer`");
-    check_mapping("format = 'opa'\n[when]\nany = [{ pointer = '/a' }]", "mapping `mine`, line 3: a condition has exactly one of `exists`, `equals`, `starts`, `is`, `in`");
-    check_mapping("format = 'opa'\n[when]\nall = [{ pointer = '/a', is = 'bool' }]", "mapping `mine`, line 3: `is` does not know `bool`, the nearest known one is `boolean`");
+    check_mapping(
+        "format = 'opa'\n[fields]\n\nrequester.idd = '/a'",
+        "mapping `mine`, line 4: unknown field `requester.idd`, the nearest known one is `requester.id`",
+    );
+    check_mapping(
+        "format = 'opa'\n[fields]\nrequester.id = 'a'",
+        "mapping `mine`, line 3: `requester.id`: `a` is not a pointer: it must start with `/`",
+    );
+    check_mapping(
+        "format = 'opa'\n[fields]\nrequester.id = 7",
+        "mapping `mine`, line 3: `requester.id` is text, not integer",
+    );
+    check_mapping(
+        "format = 'opa'\n[fields]\nrequester.id = {}",
+        "mapping `mine`, line 3: `requester.id` needs either a `pointer` or a `value`",
+    );
+    check_mapping(
+        "format = 'opa'\n[fields]\nrequester.id = { pointer = '/a', value = 'b' }",
+        "mapping `mine`, line 3: `requester.id` needs either a `pointer` or a `value`",
+    );
+    check_mapping(
+        "format = 'opa'\n[fields]\nrequester.id = { pointer = '/a', spilt = ' ' }",
+        "mapping `mine`, line 3: unknown key `spilt`, the nearest known one is `split`",
+    );
+    check_mapping(
+        "format = 'opa'\n[fields]\nrequester.id = ['/a', { value = 'b' }, { pointer = '/c', prefix = 'u:' }]",
+        "fine",
+    );
+    check_mapping(
+        "format = 'cerbos'\n[fields]\nrequester.id = '/principal/id'",
+        "mapping `mine`, line 3: `requester.id`: `/principal/id` starts at none of `/record`, `/input`, `/output`, `/val`",
+    );
+    check_mapping(
+        "format = 'opa'\n[when]\nany = [{ exists = true }]",
+        "mapping `mine`, line 3: a condition needs a `pointer`",
+    );
+    check_mapping(
+        "format = 'opa'\n[when]\nany = [{ pointer = '/a' }]",
+        "mapping `mine`, line 3: a condition has exactly one of `exists`, `equals`, `starts`, `is`, `in`",
+    );
+    check_mapping(
+        "format = 'opa'\n[when]\nall = [{ pointer = '/a', is = 'bool' }]",
+        "mapping `mine`, line 3: `is` does not know `bool`, the nearest known one is `boolean`",
+    );
     check_mapping("format = 'opa'\n[when]\nall = [{ pointer = '/a', is = 'boolean' }]", "fine");
-    check_mapping("format = 'opa'\n[outcome.values]\nalow = 'yes'", "mapping `mine`, line 3: unknown key `alow`, the nearest known one is `allow`");
-    check_mapping("format = 'opa'\n[outcome.values]\nallow = 'yes'\ndeny = ['no', 'yes']", "mapping `mine`, line 4: `yes` is listed under `allow` and under `deny`");
+    check_mapping(
+        "format = 'opa'\n[outcome.values]\nalow = 'yes'",
+        "mapping `mine`, line 3: unknown key `alow`, the nearest known one is `allow`",
+    );
+    check_mapping(
+        "format = 'opa'\n[outcome.values]\nallow = 'yes'\ndeny = ['no', 'yes']",
+        "mapping `mine`, line 4: `yes` is listed under `allow` and under `deny`",
+    );
 }
 
 /// Decodes under mappings, and says the outcome, phase, requester, agent, tool and flags.
 fn under(mappings: Mappings, format: Format, record: &str) -> String {
     let mut seen = Collected::default();
-    Decoder::with_mappings(Arc::new(Redactor::new(KEY)), Arc::new(mappings)).record(format, record.as_bytes(), &context(), &mut seen);
+    Decoder::with_mappings(Arc::new(Redactor::new(KEY)), Arc::new(mappings)).record(
+        format,
+        record.as_bytes(),
+        &context(),
+        &mut seen,
+    );
     told(&seen)
 }
 
@@ -59,7 +112,13 @@ fn told(seen: &Collected) -> String {
         line
     };
     let refused = |kind: &'static str| move |r: &catena_schemas::rows::Rejection| format!("{kind} {}", r.reason);
-    let lines: Vec<String> = seen.events.iter().map(event).chain(seen.rejections.iter().map(refused("reject"))).chain(seen.asides.iter().map(refused("aside"))).collect();
+    let lines: Vec<String> = seen
+        .events
+        .iter()
+        .map(event)
+        .chain(seen.rejections.iter().map(refused("reject")))
+        .chain(seen.asides.iter().map(refused("aside")))
+        .collect();
     lines.join("\n")
 }
 
@@ -85,22 +144,35 @@ fn opa_outcomes() {
     opa("\"result\":{\"effect\":\"\u{410}LLOW\"}", "unknown plan >> reasons=result_unmapped");
     opa(r#""result":[{"x":"allow"}],"query":"q"#.trim_end_matches('\"'), "reject json_truncated");
     opa(r#""result":[{"x":"allow"}],"query":"q""#, "unknown plan >> reasons=result_unmapped");
-    opa(r#""result":true,"input":{"tool":{"name":"t"},"user":{"id":"u"},"agent":{"id":"a"}}"#, "allow plan u>a> resources=tool:t");
+    opa(
+        r#""result":true,"input":{"tool":{"name":"t"},"user":{"id":"u"},"agent":{"id":"a"}}"#,
+        "allow plan u>a> resources=tool:t",
+    );
     opa(r#""result":"deny""#, "deny plan >>");
     opa(r#""input":{}"#, "unknown plan >> reasons=result_undefined");
     opa(r#""error":"f.rego:5: eval_conflict_error: x""#, "error plan >> reasons=eval_conflict_error");
-    opa(r#""error":{"code":"eval_conflict_error","message":"x","location":{"file":"f.rego","row":5}}"#, "error plan >> reasons=eval_conflict_error");
+    opa(
+        r#""error":{"code":"eval_conflict_error","message":"x","location":{"file":"f.rego","row":5}}"#,
+        "error plan >> reasons=eval_conflict_error",
+    );
     opa(r#""error":{}"#, "error plan >> reasons=evaluation_error");
     opa(r#""error":{},"result":{"effect":"allow"}"#, "error invoke >> reasons=evaluation_error");
 }
 
 #[test]
 fn opa_actors() {
-    let with = |agent: &str, act: &str| format!(r#""result":{{"effect":"allow"}},"input":{{"agent":{agent},"token":{{"claims":{{"sub":"u","act":{act}}}}}}}"#);
+    let with = |agent: &str, act: &str| {
+        format!(
+            r#""result":{{"effect":"allow"}},"input":{{"agent":{agent},"token":{{"claims":{{"sub":"u","act":{act}}}}}}}"#
+        )
+    };
     opa(&with(r#"{"id":"c"}"#, r#"{"sub":"c","act":{"sub":"b","act":{"sub":"a"}}}"#), "allow invoke u>a,b,c>");
     opa(&with("null", r#"{"sub":"c","act":{"sub":"b"}}"#), "allow invoke u>b,c>");
     // The token is somebody else's: the agent is who the gateway says, and the claim stays in extra.
-    opa(&with(r#"{"id":"c","root":"a","parent":"b"}"#, r#"{"sub":"x"}"#), "allow invoke u>a,b,c> flags=actors_contradicted");
+    opa(
+        &with(r#"{"id":"c","root":"a","parent":"b"}"#, r#"{"sub":"x"}"#),
+        "allow invoke u>a,b,c> flags=actors_contradicted",
+    );
     opa(&with(r#"{"id":"c","root":"c","parent":null}"#, "null"), "allow invoke u>c>");
     opa(&with(r#"{"id":"c"}"#, r#"{"act":{}}"#), "allow invoke u>c> flags=invalid:actors.act");
     opa(&with("7", "[]"), "allow invoke u>> flags=invalid:actors.act");
@@ -113,8 +185,16 @@ fn opa_times_and_ids() {
     check(Format::Opa, &event(r#","decision_id":"d","timestamp":"yesterday""#), "reject time_invalid");
     check(Format::Opa, &event(r#","decision_id":"d","timestamp":"9999-01-01T00:00:00Z""#), "deny invoke >> flags=skew");
     check(Format::Opa, &event(r#","timestamp":"2026-11-21T00:12:24Z""#), "reject decision_id_missing");
-    check(Format::Opa, &event(r#","type":"openpolicyagent.org/decision_logs","timestamp":"2026-11-21T00:12:24Z""#), "deny invoke >> flags=id_missing");
-    check(Format::Opa, r#"{"level":"info","msg":"Server shutdown.","time":"2026-11-21T00:12:41Z"}"#, "aside console_line");
+    check(
+        Format::Opa,
+        &event(r#","type":"openpolicyagent.org/decision_logs","timestamp":"2026-11-21T00:12:24Z""#),
+        "deny invoke >> flags=id_missing",
+    );
+    check(
+        Format::Opa,
+        r#"{"level":"info","msg":"Server shutdown.","time":"2026-11-21T00:12:41Z"}"#,
+        "aside console_line",
+    );
     check(Format::Opa, "[]", "aside batch_empty");
     check(Format::Opa, "[7]", "reject not_an_object");
     check(Format::Opa, "7", "reject not_an_object");
@@ -129,7 +209,10 @@ fn booleans_decide_only_where_they_are_said_to() {
     let preferring = Mappings::shipped().prefer("opa-boolean").expect("it ships");
     assert_eq!(under(preferring, Format::Opa, &record), "deny invoke u>>t");
     let e = Mappings::shipped().prefer("opa-bolean").expect_err("no such name").to_string();
-    assert_eq!(e, "mapping `opa-bolean`, line 0: there is no mapping of this name, the nearest known one is `opa-boolean`");
+    assert_eq!(
+        e,
+        "mapping `opa-bolean`, line 0: there is no mapping of this name, the nearest known one is `opa-boolean`"
+    );
 }
 
 #[test]
@@ -153,32 +236,63 @@ fn a_mapping_of_ones_own_comes_first() {
     "#;
     let mine = || Mappings::shipped().with(own, "own").expect("it is well written");
     let record = |input: &str| format!(r#"{{{OPA_HEAD},"result":{{"verdicts":[0,1],"why":"x;y"}},"input":{input}}}"#);
-    let input = r#"{"who":"dana","via":["a","b"],"new":true,"a/b":{"c~d":"n"},"old":"o","things":[{"id":"1"},{"id":2},{}]}"#;
+    let input =
+        r#"{"who":"dana","via":["a","b"],"new":true,"a/b":{"c~d":"n"},"old":"o","things":[{"id":"1"},{"id":2},{}]}"#;
     assert_eq!(under(mine(), Format::Opa, &record(input)), "deny invoke user:dana>a,b>n reasons=x,y resources=1,2");
     assert_eq!(under(mine(), Format::Auto, &record(r#"{"old":"o"}"#)), "deny invoke >>o reasons=x,y");
     // What it does not want goes on to those that ship.
-    assert_eq!(under(mine(), Format::Opa, &format!(r#"{{{OPA_HEAD},"result":{{"effect":"allow"}}}}"#)), "allow invoke >>");
+    assert_eq!(
+        under(mine(), Format::Opa, &format!(r#"{{{OPA_HEAD},"result":{{"effect":"allow"}}}}"#)),
+        "allow invoke >>"
+    );
 }
 
 fn cerbos(checks: &str, expected: &str) {
-    check(Format::Auto, &format!(r#"{{"callId":"c1","timestamp":"2026-11-21T00:19:07Z","checkResources":{checks}}}"#), expected);
+    check(
+        Format::Auto,
+        &format!(r#"{{"callId":"c1","timestamp":"2026-11-21T00:19:07Z","checkResources":{checks}}}"#),
+        expected,
+    );
 }
 
 #[test]
 fn cerbos_decisions() {
     let input = r#"{"principal":{"id":"a","attr":{"on_behalf_of":"u"}},"resource":{"kind":"mcp_tool","id":"s/t"},"actions":["x","y"]}"#;
     let with = |output: &str| format!(r#"{{"inputs":[{input}],"outputs":[{output}]}}"#);
-    cerbos(&with(r#"{"actions":{"y":{"effect":"EFFECT_ALLOW"},"x":{"effect":"EFFECT_DENY","policy":"p"}}}"#), "deny invoke u>a>s/t\nallow invoke u>a>s/t");
-    cerbos(&with(r#"{"actions":{"x":{"effect":"EFFECT_NO_MATCH"},"y":{"effect":"EFFECT_DENY","policy":"NO_MATCH"}}}"#), "deny invoke u>a>s/t reasons=no_match\ndeny invoke u>a>s/t reasons=no_match");
+    cerbos(
+        &with(r#"{"actions":{"y":{"effect":"EFFECT_ALLOW"},"x":{"effect":"EFFECT_DENY","policy":"p"}}}"#),
+        "deny invoke u>a>s/t\nallow invoke u>a>s/t",
+    );
+    cerbos(
+        &with(r#"{"actions":{"x":{"effect":"EFFECT_NO_MATCH"},"y":{"effect":"EFFECT_DENY","policy":"NO_MATCH"}}}"#),
+        "deny invoke u>a>s/t reasons=no_match\ndeny invoke u>a>s/t reasons=no_match",
+    );
     // A step-up belongs to its action, and only to a denial.
     let out = r#","outputs":[{"src":"r#1","action":"x","val":{"step_up":"mfa"}},{"src":"r#2","action":"y","val":{"step_up":"mfa"}}]"#;
-    cerbos(&with(&format!(r#"{{"actions":{{"x":{{"effect":"EFFECT_DENY"}},"y":{{"effect":"EFFECT_ALLOW"}}}}{out}}}"#)), "step_up invoke u>a>s/t reasons=step_up:mfa\nallow invoke u>a>s/t reasons=mfa");
+    cerbos(
+        &with(&format!(r#"{{"actions":{{"x":{{"effect":"EFFECT_DENY"}},"y":{{"effect":"EFFECT_ALLOW"}}}}{out}}}"#)),
+        "step_up invoke u>a>s/t reasons=step_up:mfa\nallow invoke u>a>s/t reasons=mfa",
+    );
     // Without the name of the action it could be anyone's.
     let out = r#","outputs":[{"src":"r#1","val":{"step_up":"mfa"}}]"#;
-    cerbos(&with(&format!(r#"{{"actions":{{"x":{{"effect":"EFFECT_DENY"}},"y":{{"effect":"EFFECT_DENY"}}}}{out}}}"#)), "deny invoke u>a>s/t\ndeny invoke u>a>s/t");
-    cerbos(&with(r#"{"actions":{"x":{"effect":"EFFECT_ALLOW"}}}"#), "allow invoke u>a>s/t\nunknown invoke u>a>s/t reasons=effect_missing");
-    cerbos(&with(r#"{"actions":{"x":{"effect":"EFFECT_ALLOW"},"y":{"effect":"EFFECT_MAYBE"},"z":{"effect":"EFFECT_ALLOW"}}}"#), "allow invoke u>a>s/t\nunknown invoke u>a>s/t reasons=effect_unknown\nallow invoke u>a>s/t");
-    cerbos(&format!(r#"{{"inputs":[{input}],"error":"boom"}}"#), "error invoke u>a>s/t reasons=check_error\nerror invoke u>a>s/t reasons=check_error");
+    cerbos(
+        &with(&format!(r#"{{"actions":{{"x":{{"effect":"EFFECT_DENY"}},"y":{{"effect":"EFFECT_DENY"}}}}{out}}}"#)),
+        "deny invoke u>a>s/t\ndeny invoke u>a>s/t",
+    );
+    cerbos(
+        &with(r#"{"actions":{"x":{"effect":"EFFECT_ALLOW"}}}"#),
+        "allow invoke u>a>s/t\nunknown invoke u>a>s/t reasons=effect_missing",
+    );
+    cerbos(
+        &with(
+            r#"{"actions":{"x":{"effect":"EFFECT_ALLOW"},"y":{"effect":"EFFECT_MAYBE"},"z":{"effect":"EFFECT_ALLOW"}}}"#,
+        ),
+        "allow invoke u>a>s/t\nunknown invoke u>a>s/t reasons=effect_unknown\nallow invoke u>a>s/t",
+    );
+    cerbos(
+        &format!(r#"{{"inputs":[{input}],"error":"boom"}}"#),
+        "error invoke u>a>s/t reasons=check_error\nerror invoke u>a>s/t reasons=check_error",
+    );
     cerbos(r#"{"error":"boom"}"#, "error invoke >> reasons=check_error");
     cerbos("{}", "reject decisions_missing");
     cerbos(r#"{"inputs":7,"outputs":"x"}"#, "reject decisions_missing");
@@ -192,10 +306,18 @@ fn cerbos_shapes() {
     check(Format::Cerbos, &old.replace("2026-11-21T00:19:07Z", "soon"), "reject time_invalid");
     let jwts = r#"{"callId":"c","timestamp":"2026-11-21T00:19:07Z","checkResources":{"inputs":[{"principal":{"id":"a"},"resource":{"kind":"doc","id":"d"},"actions":["x"],"auxData":{"jwts":{"main":{"claims":{"sub":"u","act":{"sub":"a","act":{"sub":"root"}}}}}}}],"outputs":[{"actions":{"x":{"effect":"EFFECT_ALLOW"}}}]}}"#;
     check(Format::Auto, jwts, "allow invoke u>root,a>doc resources=d");
-    check(Format::Auto, r#"{"callId":"c","method":"/cerbos.svc.v1.CerbosService/CheckResources","statusCode":3}"#, "aside access_entry");
+    check(
+        Format::Auto,
+        r#"{"callId":"c","method":"/cerbos.svc.v1.CerbosService/CheckResources","statusCode":3}"#,
+        "aside access_entry",
+    );
     check(Format::Auto, r#"{"callId":"c","planResources":{"input":{"principal":{"id":"a"}}}}"#, "aside query_plan");
     check(Format::Cerbos, r#"{"a":1}"#, "reject entry_unknown");
-    let (kind, json, proto) = (("cerbos.audit.kind", b"access".as_slice()), ("cerbos.audit.encoding", b"json".as_slice()), ("cerbos.audit.encoding", b"protobuf".as_slice()));
+    let (kind, json, proto) = (
+        ("cerbos.audit.kind", b"access".as_slice()),
+        ("cerbos.audit.encoding", b"json".as_slice()),
+        ("cerbos.audit.encoding", b"protobuf".as_slice()),
+    );
     let mut seen = Collected::default();
     let mut decoder = crate::seen::decoder();
     decoder.record(Format::Auto, b"{\"callId\":\"c\"}", &Context { headers: &[kind, json], ..context() }, &mut seen);
@@ -204,34 +326,90 @@ fn cerbos_shapes() {
 }
 
 fn envoy(rest: &str, expected: &str) {
-    check(Format::Auto, &format!(r#"{{"request_id":"r","start_time":"2026-11-21T00:36:21.170Z","response_flags":"-",{rest}}}"#), expected);
+    check(
+        Format::Auto,
+        &format!(r#"{{"request_id":"r","start_time":"2026-11-21T00:36:21.170Z","response_flags":"-",{rest}}}"#),
+        expected,
+    );
 }
 
 #[test]
 fn envoy_outcomes() {
     let call = r#""mcp":{"method":"tools/call","params":{"name":"t"}},"jwt":{"sub":"u","act":{"sub":"a"}}"#;
     envoy(&format!(r#"{call},"response_code":200,"response_code_details":"via_upstream""#), "allow invoke u>a>t");
-    envoy(&format!(r#"{call},"response_code":500,"response_code_details":"via_upstream","authz_effect":"allow""#), "allow invoke u>a>t");
-    envoy(&format!(r#"{call},"response_code":403,"response_code_details":"ext_authz_denied","authz_effect":"step_up""#), "step_up invoke u>a>t reasons=ext_authz_denied");
-    envoy(&format!(r#"{call},"response_code":403,"response_code_details":"ext_authz_denied","authz_effect":"deny""#), "deny invoke u>a>t reasons=ext_authz_denied");
+    envoy(
+        &format!(r#"{call},"response_code":500,"response_code_details":"via_upstream","authz_effect":"allow""#),
+        "allow invoke u>a>t",
+    );
+    envoy(
+        &format!(r#"{call},"response_code":403,"response_code_details":"ext_authz_denied","authz_effect":"step_up""#),
+        "step_up invoke u>a>t reasons=ext_authz_denied",
+    );
+    envoy(
+        &format!(r#"{call},"response_code":403,"response_code_details":"ext_authz_denied","authz_effect":"deny""#),
+        "deny invoke u>a>t reasons=ext_authz_denied",
+    );
     // The filter refused, whatever the header says, and also when it answered 200.
-    envoy(&format!(r#"{call},"response_code":200,"response_code_details":"ext_authz_denied","authz_effect":"allow""#), "deny invoke u>a>t reasons=ext_authz_denied");
-    envoy(&format!(r#"{call},"response_code":503,"response_code_details":"ext_authz_error""#), "error invoke u>a>t reasons=ext_authz_error");
-    envoy(&format!(r#"{call},"response_code":403,"response_code_details":"rbac_access_denied_matched_policy[none]""#), "deny invoke u>a>t reasons=rbac_access_denied_matched_policy");
-    envoy(&format!(r#"{call},"response_code":200,"response_code_details":"via_upstream","rbac":{{"shadow_engine_result":"denied"}}"#), "allow invoke u>a>t");
-    envoy(&format!(r#"{call},"response_code":200,"response_code_details":"via_upstream","rbac":{{"enforced_engine_result":"denied"}}"#), "deny invoke u>a>t reasons=via_upstream");
-    envoy(&format!(r#"{call},"response_code":200,"response_code_details":"via_upstream","authz_effect":"deny""#), "deny invoke u>a>t reasons=via_upstream flags=verdict_not_enforced");
+    envoy(
+        &format!(r#"{call},"response_code":200,"response_code_details":"ext_authz_denied","authz_effect":"allow""#),
+        "deny invoke u>a>t reasons=ext_authz_denied",
+    );
+    envoy(
+        &format!(r#"{call},"response_code":503,"response_code_details":"ext_authz_error""#),
+        "error invoke u>a>t reasons=ext_authz_error",
+    );
+    envoy(
+        &format!(r#"{call},"response_code":403,"response_code_details":"rbac_access_denied_matched_policy[none]""#),
+        "deny invoke u>a>t reasons=rbac_access_denied_matched_policy",
+    );
+    envoy(
+        &format!(
+            r#"{call},"response_code":200,"response_code_details":"via_upstream","rbac":{{"shadow_engine_result":"denied"}}"#
+        ),
+        "allow invoke u>a>t",
+    );
+    envoy(
+        &format!(
+            r#"{call},"response_code":200,"response_code_details":"via_upstream","rbac":{{"enforced_engine_result":"denied"}}"#
+        ),
+        "deny invoke u>a>t reasons=via_upstream",
+    );
+    envoy(
+        &format!(r#"{call},"response_code":200,"response_code_details":"via_upstream","authz_effect":"deny""#),
+        "deny invoke u>a>t reasons=via_upstream flags=verdict_not_enforced",
+    );
     envoy(&format!(r#"{call},"response_code":403"#), "deny invoke u>a>t");
-    envoy(&format!(r#"{call},"response_code":404,"response_code_details":"route_not_found""#), "unknown invoke u>a>t reasons=route_not_found");
-    envoy(r#""response_code":401,"response_code_details":"jwt_authn_access_denied{Jwt_is_expired}","mcp":null,"jwt":null"#, "deny  >> reasons=jwt_authn_access_denied,Jwt_is_expired");
-    envoy(r#""response_code":200,"response_code_details":"via_upstream","mcp":{"method":"tools/list"}"#, "aside not_a_call");
-    envoy(r#""response_code":403,"response_code_details":"rbac_access_denied_matched_policy[p]","mcp":{"method":"tools/list"}"#, "deny list >> reasons=rbac_access_denied_matched_policy,p");
+    envoy(
+        &format!(r#"{call},"response_code":404,"response_code_details":"route_not_found""#),
+        "unknown invoke u>a>t reasons=route_not_found",
+    );
+    envoy(
+        r#""response_code":401,"response_code_details":"jwt_authn_access_denied{Jwt_is_expired}","mcp":null,"jwt":null"#,
+        "deny  >> reasons=jwt_authn_access_denied,Jwt_is_expired",
+    );
+    envoy(
+        r#""response_code":200,"response_code_details":"via_upstream","mcp":{"method":"tools/list"}"#,
+        "aside not_a_call",
+    );
+    envoy(
+        r#""response_code":403,"response_code_details":"rbac_access_denied_matched_policy[p]","mcp":{"method":"tools/list"}"#,
+        "deny list >> reasons=rbac_access_denied_matched_policy,p",
+    );
     envoy(r#""response_code":200,"response_code_details":"via_upstream""#, "aside not_mcp");
-    envoy(r#""response_code":200,"response_code_details":"via_upstream","mcp":{"method":"resources/read","params":{"uri":"file:///x"}}"#, "allow invoke >> resources=file:///x");
-    envoy(r#""response_code":200,"response_code_details":"via_upstream","mcp":{"method":"prompts/get","params":{"name":"p"}}"#, "allow invoke >> resources=prompt:p");
+    envoy(
+        r#""response_code":200,"response_code_details":"via_upstream","mcp":{"method":"resources/read","params":{"uri":"file:///x"}}"#,
+        "allow invoke >> resources=file:///x",
+    );
+    envoy(
+        r#""response_code":200,"response_code_details":"via_upstream","mcp":{"method":"prompts/get","params":{"name":"p"}}"#,
+        "allow invoke >> resources=prompt:p",
+    );
     check(Format::Envoy, r#"{"a":1}"#, "reject mapping_missing");
     // Half text, half not: what is no JSON stays text.
-    envoy(r#""response_code":"403","response_code_details":"ext_authz_denied","mcp":"{\"method\":\"tools/call\",\"params\":{\"name\":\"t\"}}","jwt":"{oops}""#, "deny invoke >>t reasons=ext_authz_denied flags=invalid:token.claims");
+    envoy(
+        r#""response_code":"403","response_code_details":"ext_authz_denied","mcp":"{\"method\":\"tools/call\",\"params\":{\"name\":\"t\"}}","jwt":"{oops}""#,
+        "deny invoke >>t reasons=ext_authz_denied flags=invalid:token.claims",
+    );
 }
 
 #[test]
@@ -243,7 +421,11 @@ fn recognised_by_shape() {
     check(Format::Auto, "null", "reject not_an_object");
     check(Format::Auto, r#"{"tool":{"name":"t"}}"#, "reject verdict_missing");
     check(Format::Auto, r#"{"id":"1","time":"2026-11-21T00:00:00Z","decision":{"verdict":"allow"}}"#, "allow  >>");
-    check(Format::Auto, r#"[{"id":"1","time":"2026-11-21T00:00:00Z","decision":{"verdict":"deny"}},{"id":"2"}]"#, "deny  >>\nreject shape_unknown");
+    check(
+        Format::Auto,
+        r#"[{"id":"1","time":"2026-11-21T00:00:00Z","decision":{"verdict":"deny"}},{"id":"2"}]"#,
+        "deny  >>\nreject shape_unknown",
+    );
     check(Format::Auto, r#"{"log.logger":"cerbos.grpc","message":"gRPC server stopped"}"#, "aside server_log");
     check(Format::Auto, r#"{"level":"info","msg":"x","time":"2026-11-21T00:12:41Z"}"#, "aside console_line");
 }

@@ -37,7 +37,15 @@ fn planted() -> Vec<(&'static str, String)> {
 
 /// What of a planted text must not survive: its secret part.
 fn secret_of(text: &str) -> &str {
-    for hidden in ["9tGk2LmQx7VbZp4RwYc8NdJh3SfTu6Ae", "hunter2-very-long", "NOT-A-REAL-PASSWORD-0011", "IOSFODNN7EXAMPLE", "dXNlcjpodW50ZXIy", "should-not-be-logged", "c2lnbmF0dXJl"] {
+    for hidden in [
+        "9tGk2LmQx7VbZp4RwYc8NdJh3SfTu6Ae",
+        "hunter2-very-long",
+        "NOT-A-REAL-PASSWORD-0011",
+        "IOSFODNN7EXAMPLE",
+        "dXNlcjpodW50ZXIy",
+        "should-not-be-logged",
+        "c2lnbmF0dXJl",
+    ] {
         if text.contains(hidden) {
             return hidden;
         }
@@ -80,15 +88,27 @@ fn no_planted_secret_survives() {
         let escaped = s.replace('/', "\\/").replace('e', "\\u0065");
         for s in [&s, &escaped, &json(&format!("before {text} after"))] {
             for record in [
-                format!(r#"{{"id":"1","time":"2026-11-21T00:00:00Z","decision":{{"verdict":"allow","reasons":[{s}]}},"call":{{"params":{{"note":{s},"list":[[{s}]]}}}},"other":{{"x":{s}}}}}"#),
-                format!(r#"{{"id":"1","time":"2026-11-21T00:00:00Z","decision":{{"verdict":"allow"}},"requester":{{"id":{s}}},"server":{{"id":{s}}},{s}:1}}"#),
+                format!(
+                    r#"{{"id":"1","time":"2026-11-21T00:00:00Z","decision":{{"verdict":"allow","reasons":[{s}]}},"call":{{"params":{{"note":{s},"list":[[{s}]]}}}},"other":{{"x":{s}}}}}"#
+                ),
+                format!(
+                    r#"{{"id":"1","time":"2026-11-21T00:00:00Z","decision":{{"verdict":"allow"}},"requester":{{"id":{s}}},"server":{{"id":{s}}},{s}:1}}"#
+                ),
                 format!(r#"{{"id":"1","time":"2026-11-21T00:00:00Z","decision":{{"verdict":{s}}}}}"#),
-                format!(r#"{{"decision_id":{s},"timestamp":"2026-11-21T00:00:00Z","result":{{"effect":"allow","reasons":[{s}]}},"input":{{"params":{{"a":{s}}},"user":{{"id":{s}}},"more":{s},"agent":{{"id":{s}}}}},"error":null}}"#),
+                format!(
+                    r#"{{"decision_id":{s},"timestamp":"2026-11-21T00:00:00Z","result":{{"effect":"allow","reasons":[{s}]}},"input":{{"params":{{"a":{s}}},"user":{{"id":{s}}},"more":{s},"agent":{{"id":{s}}}}},"error":null}}"#
+                ),
                 format!(r#"{{"decision_id":"d","timestamp":"2026-11-21T00:00:00Z","error":{s}}}"#),
                 format!(r#"{{"level":"info","time":"2026-11-21T00:00:00Z","msg":{s}}}"#),
-                format!(r#"{{"callId":"c","timestamp":"2026-11-21T00:19:07Z","metadata":{{"x":{{"values":[{s}]}}}},"checkResources":{{"inputs":[{{"principal":{{"id":{s},"attr":{{"chain":[{s}]}}}},"resource":{{"kind":"k","id":{s},"attr":{{"params":[{s}],"y":{s}}}}},"actions":[{s}]}}],"outputs":[{{"actions":{{{s}:{{"effect":"EFFECT_DENY","policy":{s}}}}},"outputs":[{{"src":{s},"action":{s},"val":{{"step_up":{s}}}}}]}}]}}}}"#),
-                format!(r#"{{"request_id":"r","start_time":"2026-11-21T00:36:21Z","response_code_details":"via_upstream","mcp":{{"method":"tools/call","params":{{"name":{s}}}}},"user_agent":{s},"path":{s}}}"#),
-                format!(r#"{{"request_id":"r","response_code_details":"via_upstream","mcp":{{"method":"x"}},"start_time":{s},"a":{s}}}"#),
+                format!(
+                    r#"{{"callId":"c","timestamp":"2026-11-21T00:19:07Z","metadata":{{"x":{{"values":[{s}]}}}},"checkResources":{{"inputs":[{{"principal":{{"id":{s},"attr":{{"chain":[{s}]}}}},"resource":{{"kind":"k","id":{s},"attr":{{"params":[{s}],"y":{s}}}}},"actions":[{s}]}}],"outputs":[{{"actions":{{{s}:{{"effect":"EFFECT_DENY","policy":{s}}}}},"outputs":[{{"src":{s},"action":{s},"val":{{"step_up":{s}}}}}]}}]}}}}"#
+                ),
+                format!(
+                    r#"{{"request_id":"r","start_time":"2026-11-21T00:36:21Z","response_code_details":"via_upstream","mcp":{{"method":"tools/call","params":{{"name":{s}}}}},"user_agent":{s},"path":{s}}}"#
+                ),
+                format!(
+                    r#"{{"request_id":"r","response_code_details":"via_upstream","mcp":{{"method":"x"}},"start_time":{s},"a":{s}}}"#
+                ),
             ] {
                 let seen = decode(Format::Auto, record.as_bytes());
                 let all = everything(&seen);
@@ -106,15 +126,37 @@ fn no_planted_secret_survives() {
 
 #[test]
 fn telling_names_hide_their_values() {
-    for name in ["password", "PassWord", "db_passwd", "api_key", "API-Key", "x.apiKey", "client_secret", "access_token", "refreshToken", "Authorization", "private_key", "token", "Set-Cookie", "pin", "pass\\u0077ord"] {
+    for name in [
+        "password",
+        "PassWord",
+        "db_passwd",
+        "api_key",
+        "API-Key",
+        "x.apiKey",
+        "client_secret",
+        "access_token",
+        "refreshToken",
+        "Authorization",
+        "private_key",
+        "token",
+        "Set-Cookie",
+        "pin",
+        "pass\\u0077ord",
+    ] {
         for value in ["\"blue42\"", "4242424242", "[\"blue42\",[4242424242]]", "{\"scheme\":\"blue42\"}"] {
             if matches!((name, value.as_bytes()[0]), ("token" | "pin", b'[' | b'{')) {
                 continue;
             }
             for record in [
-                format!(r#"{{"id":"1","time":"2026-11-21T00:00:00Z","decision":{{"verdict":"allow"}},"call":{{"params":{{"{name}":{value},"a":[{{"{name}":{value}}}]}}}},"odd":{{"{name}":{value}}}}}"#),
-                format!(r#"{{"decision_id":"d","timestamp":"2026-11-21T00:00:00Z","result":{{"effect":"allow"}},"input":{{"params":{{"{name}":{value}}},"{name}":{value}}}}}"#),
-                format!(r#"{{"decision_id":"d","timestamp":"2026-11-21T00:00:00Z","result":{{"effect":"allow"}},"request_context":{{"http":{{"headers":{{"{name}":{value}}}}}}}}}"#),
+                format!(
+                    r#"{{"id":"1","time":"2026-11-21T00:00:00Z","decision":{{"verdict":"allow"}},"call":{{"params":{{"{name}":{value},"a":[{{"{name}":{value}}}]}}}},"odd":{{"{name}":{value}}}}}"#
+                ),
+                format!(
+                    r#"{{"decision_id":"d","timestamp":"2026-11-21T00:00:00Z","result":{{"effect":"allow"}},"input":{{"params":{{"{name}":{value}}},"{name}":{value}}}}}"#
+                ),
+                format!(
+                    r#"{{"decision_id":"d","timestamp":"2026-11-21T00:00:00Z","result":{{"effect":"allow"}},"request_context":{{"http":{{"headers":{{"{name}":{value}}}}}}}}}"#
+                ),
             ] {
                 let all = everything(&decode(Format::Auto, record.as_bytes()));
                 assert!(!all.contains("blue42") && !all.contains("4242424242"), "{all}\nof {record}");
@@ -141,7 +183,10 @@ fn markers_show_equal_secrets_as_equal() {
     let redactor = Redactor::new(KEY);
     let token = format!("gh{}_{}", "p", "9tGk2LmQx7VbZp4RwYc8NdJh3SfTu6Ae");
     let once = redactor.text(&token).into_owned();
-    assert!(once.starts_with("[redacted:github_token:") && once.len() == "[redacted:github_token:12345678]".len(), "{once}");
+    assert!(
+        once.starts_with("[redacted:github_token:") && once.len() == "[redacted:github_token:12345678]".len(),
+        "{once}"
+    );
     assert_eq!(redactor.text(&format!("a {token} b")), format!("a {once} b"));
     assert_ne!(Redactor::new([1; 32]).text(&token), once, "the marker is keyed");
     for (_, text) in planted() {
@@ -182,5 +227,8 @@ fn ordinary_events_are_not_suspected() {
     let root = tape.parse(ordinary.as_bytes()).expect("JSON");
     assert!(!redactor.suspects_record(root));
     let params = root.pointer("/call/params").expect("it is there");
-    assert!(matches!(redactor.json_text(params, false), std::borrow::Cow::Borrowed(_)), "clean arguments are not copied");
+    assert!(
+        matches!(redactor.json_text(params, false), std::borrow::Cow::Borrowed(_)),
+        "clean arguments are not copied"
+    );
 }

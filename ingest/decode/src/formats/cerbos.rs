@@ -39,14 +39,16 @@ pub(crate) fn is_announced(context: &Context<'_>) -> bool {
 /// The encoding of a record, when it is one that is not read yet.
 pub(crate) fn unsupported_encoding(context: &Context<'_>) -> Option<String> {
     let encoding = header(context, ENCODING_HEADER)?;
-    (encoding != b"json").then(|| format!("the encoding is `{}`", String::from_utf8_lossy(&encoding[..encoding.len().min(64)])))
+    (encoding != b"json")
+        .then(|| format!("the encoding is `{}`", String::from_utf8_lossy(&encoding[..encoding.len().min(64)])))
 }
 
 /// Whether an object is an audit entry or a line of the server's log.
 pub(crate) fn is_entry(root: Value<'_>) -> bool {
     let logger = root.get("log.logger").and_then(|v| v.as_str());
     logger.is_some_and(|l| l == "cerbos" || l.starts_with("cerbos."))
-        || (root.get("callId").is_some() && ["checkResources", "planResources", "method", "inputs", "outputs"].iter().any(|k| root.get(k).is_some()))
+        || (root.get("callId").is_some()
+            && ["checkResources", "planResources", "method", "inputs", "outputs"].iter().any(|k| root.get(k).is_some()))
 }
 
 /// The parts of an entry that its decisions share.
@@ -78,7 +80,9 @@ pub(crate) fn decode<'t>(
     };
     let checks = root.get("checkResources").filter(|v| v.kind() == Kind::Object);
     let older = root.get("inputs").or_else(|| root.get("outputs")).map(|_| root);
-    let aside = |reason, detail: String, sink: &mut dyn FnMut(catena_schemas::rows::Rejection)| sink(redactor.aside(reason, detail));
+    let aside = |reason, detail: String, sink: &mut dyn FnMut(catena_schemas::rows::Rejection)| {
+        sink(redactor.aside(reason, detail))
+    };
     let mut put = |a| sink.aside(a, Format::Cerbos);
     if let Some(plan) = root.get("planResources") {
         let input = plan.get("input");
@@ -98,7 +102,10 @@ pub(crate) fn decode<'t>(
             aside("server_log", text(root, "message").unwrap_or_default().to_owned(), &mut put);
             return Ok(());
         }
-        return Err(("entry_unknown", "the record is neither a decision nor an access entry nor a line of the server's log".into()));
+        return Err((
+            "entry_unknown",
+            "the record is neither a decision nor an access entry nor a line of the server's log".into(),
+        ));
     };
     let Some(call) = text(root, "callId").filter(|s| !s.is_empty()) else {
         return Err(("call_id_missing", "`callId` is required".into()));
@@ -148,14 +155,27 @@ impl<'t> Entry<'t> {
             let roots = Roots { record: self.root, input: question.input, output: question.output, val: None };
             let Some(mapping) = mappings.choose(Format::Cerbos, &roots) else {
                 sink.rejection(
-                    redactor.reject_value("mapping_missing", format!("no mapping's conditions hold for decision {index}"), self.root, self.root.source().as_bytes()),
+                    redactor.reject_value(
+                        "mapping_missing",
+                        format!("no mapping's conditions hold for decision {index}"),
+                        self.root,
+                        self.root.source().as_bytes(),
+                    ),
                     Format::Cerbos,
                 );
                 continue;
             };
             taken.clear();
-            let mut fill =
-                Filling { mapping, roots, redactor, dirty: self.dirty, taken, flags: Vec::new(), absent: None, quoted: true };
+            let mut fill = Filling {
+                mapping,
+                roots,
+                redactor,
+                dirty: self.dirty,
+                taken,
+                flags: Vec::new(),
+                absent: None,
+                quoted: true,
+            };
             let mut e = Event::default();
             fill.time(&mut e, self.root.get("timestamp"), context)?;
             e.id = Cow::Owned(format!("{}/{index}", fill.clean(self.call)));
@@ -326,7 +346,11 @@ impl<'t> Entry<'t> {
 
 /// Leaves out arguments and extra once the entry has been copied often enough.
 fn limit(e: &mut Event<'_>, budget: &mut usize) {
-    for (field, flag) in [(&mut e.call.params, "cut:params"), (&mut e.extra, "cut:extra"), (&mut e.decision.obligations, "cut:obligations")] {
+    for (field, flag) in [
+        (&mut e.call.params, "cut:params"),
+        (&mut e.extra, "cut:extra"),
+        (&mut e.decision.obligations, "cut:obligations"),
+    ] {
         let size = field.as_ref().map_or(0, |s| s.len());
         if size > *budget {
             *field = None;

@@ -64,7 +64,8 @@ pub(crate) fn decode<'t>(
     };
     taken.clear();
     let dirty = redactor.suspects_record(root);
-    let mut fill = Filling { mapping, roots, redactor, dirty, taken, flags: Vec::new(), absent: Some(ABSENT), quoted: false };
+    let mut fill =
+        Filling { mapping, roots, redactor, dirty, taken, flags: Vec::new(), absent: Some(ABSENT), quoted: false };
     let mut e = Event::default();
     let method = fill.peek(Slot::Method);
     let is_call = method.is_some_and(|m| CALLS.contains(&m));
@@ -131,7 +132,8 @@ fn verdict(fill: &mut Filling<'_, '_>, is_call: bool) -> Option<Verdict> {
     let effect = fill.peek(Slot::EnvoyEffect).and_then(|word| fill.mapping.outcome.word(word));
     let rbac = fill.peek(Slot::EnvoyRbac);
     let status: Option<i32> = fill.peek(Slot::HttpStatus).and_then(|s| s.parse().ok());
-    let blocked = |outcome, basis, engine| Some(Verdict { outcome, basis, engine: Some(engine), enforced: Enforced::Blocked });
+    let blocked =
+        |outcome, basis, engine| Some(Verdict { outcome, basis, engine: Some(engine), enforced: Enforced::Blocked });
     if details.starts_with("jwt_authn_access_denied") {
         return blocked(Outcome::Deny, Basis::Explicit, "envoy.jwt_authn");
     }

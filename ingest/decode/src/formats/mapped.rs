@@ -119,7 +119,8 @@ impl<'t> Filling<'t, '_> {
             let mut texts = Vec::new();
             if let Some(s) = v.as_scalar() {
                 match &alternative.split {
-                    Some(split) => texts.extend(s.split(split.as_str()).filter(|s| !s.is_empty()).map(|s| self.worded(s, alternative))),
+                    Some(split) => texts
+                        .extend(s.split(split.as_str()).filter(|s| !s.is_empty()).map(|s| self.worded(s, alternative))),
                     None => texts.push(self.worded(s, alternative)),
                 }
                 self.taken.insert(v);
@@ -160,7 +161,9 @@ impl<'t> Filling<'t, '_> {
             Found::Value(v) => v,
         };
         self.taken.insert(v);
-        let empty = matches!(v.kind(), Kind::Array | Kind::Object) && v.items().next().is_none() && v.entries().next().is_none();
+        let empty = matches!(v.kind(), Kind::Array | Kind::Object)
+            && v.items().next().is_none()
+            && v.entries().next().is_none();
         if empty {
             return None;
         }
@@ -287,8 +290,14 @@ impl<'t> Filling<'t, '_> {
                 Slot::TokenClaims => self.claims(e),
                 Slot::Traceparent => self.traceparent(e),
                 // Read below, when all that they depend on is there, or by the decoder itself.
-                Slot::Time | Slot::ActorsId | Slot::ActorsAct | Slot::ActorsList | Slot::ActorsDeclared | Slot::ActorsKind => {}
-                Slot::EnvoyDetails | Slot::EnvoyFlags | Slot::EnvoyEffect | Slot::EnvoyRbac | Slot::EnvoyRbacPolicy => {}
+                Slot::Time
+                | Slot::ActorsId
+                | Slot::ActorsAct
+                | Slot::ActorsList
+                | Slot::ActorsDeclared
+                | Slot::ActorsKind => {}
+                Slot::EnvoyDetails | Slot::EnvoyFlags | Slot::EnvoyEffect | Slot::EnvoyRbac | Slot::EnvoyRbacPolicy => {
+                }
                 Slot::StepUp | Slot::Reason => {}
             }
         }
@@ -375,7 +384,13 @@ impl<'t> Filling<'t, '_> {
         }
         self.take(Slot::ActorsId);
         // What the declared list repeats need not stand in `extra` as well.
-        let repeats: Vec<_> = self.found(Slot::ActorsDeclared).filter_map(|(f, _)| match f { Found::Value(v) => Some(v), Found::Constant(_) => None }).collect();
+        let repeats: Vec<_> = self
+            .found(Slot::ActorsDeclared)
+            .filter_map(|(f, _)| match f {
+                Found::Value(v) => Some(v),
+                Found::Constant(_) => None,
+            })
+            .collect();
         for v in repeats {
             if v.as_scalar().is_some_and(|s| e.actors.iter().any(|a| a.id == s)) {
                 self.taken.insert(v);
@@ -390,11 +405,17 @@ impl<'t> Filling<'t, '_> {
     }
 
     /// The time of the event, by field or as given; the receipt's when there is none.
-    pub(crate) fn time(&mut self, e: &mut Event<'t>, given: Option<Value<'t>>, context: &Context<'_>) -> Result<(), (&'static str, String)> {
+    pub(crate) fn time(
+        &mut self,
+        e: &mut Event<'t>,
+        given: Option<Value<'t>>,
+        context: &Context<'_>,
+    ) -> Result<(), (&'static str, String)> {
         let found = given.filter(|v| !v.is_null()).or_else(|| self.value(Slot::Time));
         match found {
             Some(v) => {
-                let read = instant(v).or_else(|| v.as_str().and_then(|s| s.parse().ok()).and_then(Micros::from_epoch_guess));
+                let read =
+                    instant(v).or_else(|| v.as_str().and_then(|s| s.parse().ok()).and_then(Micros::from_epoch_guess));
                 e.time = read.ok_or_else(|| ("time_invalid", format!("the time is {}", v.to_json())))?;
                 self.taken.insert(v);
                 if context.received.0 != 0 && e.time.0 - context.received.0 > SKEW_US_MAX {
@@ -539,8 +560,11 @@ fn assurance(e: &mut Event<'_>) {
 pub(crate) fn traceparent(header: &str) -> Option<(&str, &str)> {
     let mut parts = header.split('-');
     let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
-    let hex = |s: &str, length: usize| s.len() == length && s.bytes().all(|b| b.is_ascii_hexdigit()) && s.bytes().any(|b| b != b'0');
-    let well_formed = version.len() == 2 && version != "ff" && hex(trace, 32) && hex(span, 16) && parts.next().is_some();
+    let hex = |s: &str, length: usize| {
+        s.len() == length && s.bytes().all(|b| b.is_ascii_hexdigit()) && s.bytes().any(|b| b != b'0')
+    };
+    let well_formed =
+        version.len() == 2 && version != "ff" && hex(trace, 32) && hex(span, 16) && parts.next().is_some();
     well_formed.then_some((trace, span))
 }
 
@@ -587,7 +611,13 @@ mod tests {
 
     #[test]
     fn addresses_lose_their_port() {
-        for (address, bare) in [("10.0.0.1:80", "10.0.0.1"), ("10.0.0.1", "10.0.0.1"), ("[::1]:80", "::1"), ("::1", "::1"), ("host:x", "host:x")] {
+        for (address, bare) in [
+            ("10.0.0.1:80", "10.0.0.1"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("[::1]:80", "::1"),
+            ("::1", "::1"),
+            ("host:x", "host:x"),
+        ] {
             assert_eq!(without_port(address.into()), bare);
         }
     }

@@ -47,7 +47,10 @@ pub(crate) fn decode<'t>(
         if root.get("labels").is_some() && (root.get("plugins").is_some() || root.get("bundles").is_some()) {
             return Decoded::Aside("status_report", String::new());
         }
-        return Decoded::Rejection("decision_id_missing", "the record is neither a decision nor a line of the console".into());
+        return Decoded::Rejection(
+            "decision_id_missing",
+            "the record is neither a decision nor a line of the console".into(),
+        );
     }
     let roots = Roots::record(root);
     let Some(mapping) = mappings.choose(Format::Opa, &roots) else {
@@ -134,8 +137,11 @@ fn policy<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
     e.decision.policy_engine = Some(Cow::Borrowed("opa"));
     let revision = |v: Value<'t>| v.get("revision").and_then(|r| Some((r, r.as_str().filter(|s| !s.is_empty())?)));
     let bundles = root.get("bundles");
-    let mut found: Vec<(&str, Value<'t>, &str)> =
-        bundles.iter().flat_map(|b| b.entries()).filter_map(|(name, v)| revision(v).map(|(r, s)| (name, r, s))).collect();
+    let mut found: Vec<(&str, Value<'t>, &str)> = bundles
+        .iter()
+        .flat_map(|b| b.entries())
+        .filter_map(|(name, v)| revision(v).map(|(r, s)| (name, r, s)))
+        .collect();
     found.sort_unstable_by_key(|f| f.0);
     let single = found.len() == 1;
     e.decision.policy_version = match found.as_slice() {
@@ -157,9 +163,15 @@ fn policy<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
 
 /// Headers of the question that OPA was set to log; their spelling is that of its configuration.
 fn headers<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
-    let Some(headers) = root.get("request_context").and_then(|c| c.get("http")).and_then(|h| h.get("headers")) else { return };
+    let Some(headers) = root.get("request_context").and_then(|c| c.get("http")).and_then(|h| h.get("headers")) else {
+        return;
+    };
     for (name, values) in headers.entries() {
-        let Some((item, s)) = values.items().next().or(Some(values)).and_then(|v| Some((v, v.as_str().filter(|s| !s.is_empty())?))) else { continue };
+        let Some((item, s)) =
+            values.items().next().or(Some(values)).and_then(|v| Some((v, v.as_str().filter(|s| !s.is_empty())?)))
+        else {
+            continue;
+        };
         if name.eq_ignore_ascii_case("x-request-id") {
             e.links.request = Some(fill.clean(s));
         } else if name.eq_ignore_ascii_case("mcp-session-id") {
@@ -199,7 +211,8 @@ fn error<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) -> 
             }
         }
     };
-    let code = text.split(": ").find(|p| p.ends_with("_error") && p.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+    let code =
+        text.split(": ").find(|p| p.ends_with("_error") && p.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
     e.decision.reasons.push(Cow::Owned(code.unwrap_or("evaluation_error").to_owned()));
     fill.taken.insert(error);
     Some(text)
