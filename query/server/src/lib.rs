@@ -1,1 +1,120 @@
-//! Being built.
+//! Answers: questions over HTTP, and a plain page that asks some of them.
+//!
+//! Guarantees: who asks is known, or is on this machine; a key sees its tenant's rows and nothing else, whatever the
+//! question; every answer has a ceiling and says when it reached it, and which version of the lake it reflects. Refusals
+//! are `application/problem+json` with a stable `code`. This room knows nothing of how facts came into the lake.
+//!
+//! | route | answers |
+//! |---|---|
+//! | `POST /api/v1/sql` `{"query","format"}`, `GET /api/v1/sql?q=&format=` | rows of one statement |
+//! | `GET /api/v1/chains` | the newest chains that fit |
+//! | `GET /api/v1/chains/{id}` | one chain by its id, or by an event, session or trace of it; `format=text` draws it |
+//! | `GET /api/v1/status` | totals: decisions, rejections, asides, where each source stands |
+//! | `GET /` | a page over these |
+//!
+//! Without keys the routes must only be reachable from this machine, and not through a web page of somebody else: whoever
+//! assembles the service puts the guard for that around them.
+
+mod access;
+mod api;
+mod page;
+mod problem;
+
+pub use access::Access;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{any, get};
+use catena_engine::{Engine, Limits, Scope};
+use parking_lot::Mutex;
+use problem::Problem;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bytes of a question's body. SQL has its own, lower limit in the engine.
+const BODY_BYTES_MAX: usize = 128 << 10;
+
+/// How questions are answered.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who may ask.
+    pub access: Access,
+    /// Limits of one query.
+    pub limits: Limits,
+    /// Queries of one tenant at once.
+    pub queries_max: usize,
+    /// How long a query waits for its turn before it is refused as busy.
+    pub queue_wait: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { access: Access::Open, limits: Limits::default(), queries_max: 4, queue_wait: Duration::from_secs(5) }
+    }
+}
+
+/// What the routes share.
+struct Server {
+    engine: Engine,
+    settings: Settings,
+    turns: Mutex<HashMap<Scope, Arc<Semaphore>>>,
+    status: api::status::Cache,
+}
+
+impl Server {
+    /// Waits for a turn among the queries of a scope.
+    async fn turn(&self, scope: &Scope) -> Result<OwnedSemaphorePermit, Problem> {
+        let turns = self
+            .turns
+            .lock()
+            .entry(scope.clone())
+            .or_insert_with(|| Arc::new(Semaphore::new(self.settings.queries_max.max(1))))
+            .clone();
+        match tokio::time::timeout(self.settings.queue_wait, turns.acquire_owned()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(Problem::busy(self.settings.queries_max)),
+        }
+    }
+}
+
+/// The routes over an engine.
+pub fn router(engine: Engine, settings: Settings) -> Router {
+    routes(Arc::new(Server { engine, settings, turns: Mutex::default(), status: api::status::Cache::default() }))
+}
+
+fn routes(server: Arc<Server>) -> Router {
+    Router::new()
+        .route("/api/v1/sql", get(api::sql::get).post(api::sql::post))
+        .route("/api/v1/chains", get(api::chains::list))
+        .route("/api/v1/chains/{id}", get(api::chains::show))
+        .route("/api/v1/status", get(api::status::get))
+        .route("/api/{*rest}", any(|| async { Problem::no_route() }))
+        .merge(page::routes())
+        .method_not_allowed_fallback(|| async { Problem::method() })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn(guarded))
+        .with_state(server)
+}
+
+/// Answers are data: no browser is to run, frame, guess or keep them.
+async fn guarded(request: axum::extract::Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, page::POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! SQL: rows of one statement, within limits.
+//!
+//! As JSON the answer is `{"data": [row, ...], "meta": {...}}`; in other forms it is the rows alone, and what `meta` says
+//! stands in headers: `catena-lake-version`, and `catena-cut` when the answer is not whole.
+
+use super::{Parameters, known, session};
+use crate::Server;
+use crate::problem::Problem;
+use axum::body::Bytes;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use catena_engine::Cut;
+use catena_engine::output::{self, Format};
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Instant;
+
+const VERSION: HeaderName = HeaderName::from_static("catena-lake-version");
+const CUT: HeaderName = HeaderName::from_static("catena-cut");
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    query: String,
+    #[serde(default)]
+    format: Option<String>,
+}
+
+pub(crate) async fn get(
+    State(server): State<Arc<Server>>,
+    Query(parameters): Query<Parameters>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    known(&parameters, &["q", "format"])?;
+    let query =
+        parameters.get("q").ok_or_else(|| Problem::bad_request("parameter_missing", "`q` holds the statement"))?;
+    answer(&server, &headers, query, parameters.get("format").map(String::as_str)).await
+}
+
+pub(crate) async fn post(
+    State(server): State<Arc<Server>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let asked: Asked = serde_json::from_slice(&body).map_err(|e| {
+        Problem::bad_request("body_invalid", format!("the body is to be {{\"query\": SQL, \"format\": ...}}: {e}"))
+    })?;
+    answer(&server, &headers, &asked.query, asked.format.as_deref()).await
+}
+
+async fn answer(server: &Server, headers: &HeaderMap, query: &str, format: Option<&str>) -> Result<Response, Problem> {
+    let session = session(server, headers)?;
+    let name = format.unwrap_or("json");
+    let Some(format) = Format::parse(name) else {
+        let names: Vec<_> = Format::ALL.iter().map(|f| f.as_str()).collect();
+        return Err(Problem::bad_request("format_unknown", format!("`format` is none of {}", names.join(", "))));
+    };
+    let began = Instant::now();
+    let _turn = server.turn(session.scope()).await?;
+    let rows = session.sql(query, &server.settings.limits).await?.collect().await?;
+    let cut = rows.cut.map(|cut| match cut {
+        Cut::Rows => "rows",
+        Cut::Bytes => "bytes",
+    });
+    let written = output::to_bytes(&rows, format)?;
+    let version = rows.version.map(|v| v.to_string());
+    let body = if format == Format::Json {
+        let columns: Vec<_> =
+            rows.schema.fields().iter().map(|f| json!({"name": f.name(), "type": f.data_type().to_string()})).collect();
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let meta = json!({"lake_version": rows.version, "rows": rows.len(), "cut": cut, "took_ms": took_ms, "columns": columns});
+        [b"{\"data\":", written.trim_ascii(), b",\"meta\":", meta.to_string().as_bytes(), b"}\n"].concat()
+    } else {
+        written
+    };
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+    if let Some(version) = version.and_then(|v| HeaderValue::from_str(&v).ok()) {
+        headers.insert(VERSION, version);
+    }
+    if let Some(cut) = cut {
+        headers.insert(CUT, HeaderValue::from_static(cut));
+    }
+    Ok(response)
+}
