@@ -41,7 +41,7 @@ pub struct UpkeepSettings {
     pub target_bytes: u64,
     /// Files of like size that are worth a merge while their day is open. A closed day is merged from two on.
     pub inputs_min: usize,
-    /// Files merged at once.
+    /// Files merged at once; each takes about 10 MB of memory while it is.
     pub inputs_max: usize,
     /// zstd level of merged files.
     pub zstd_level: i32,
@@ -68,7 +68,7 @@ impl Default for UpkeepSettings {
         UpkeepSettings {
             target_bytes: 256 << 20,
             inputs_min: 8,
-            inputs_max: 48,
+            inputs_max: 32,
             zstd_level: 3,
             checkpoint_commits: 200,
             log_retention: 7 * DAY,
