@@ -4,6 +4,7 @@
 //! opened; a query ends at its [`Limits`], and an answer that was cut says so. Queries run on threads of the engine, with
 //! stacks that no statement that passes the gate can exhaust; dropping an [`Answer`] ends its query.
 
+use crate::bounded;
 use crate::error::{Code, LakeError, QueryError, nearest};
 use crate::gate::{self, Asked, CATALOG, COLUMNS_MAX, SCHEMA};
 use crate::lake::Place;
@@ -386,6 +387,7 @@ impl Run {
                 format!("the answer has {columns} columns, more than {COLUMNS_MAX}; name the ones that matter");
             return Err(QueryError::new(Code::TooComplex, message));
         }
+        let logical = bounded::bound(logical).map_err(explain)?;
         let optimized = state.optimize(&logical).map_err(explain)?;
         let plan = state.query_planner().create_physical_plan(&optimized, &state).await.map_err(explain)?;
         if only_plan {

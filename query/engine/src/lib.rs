@@ -10,9 +10,11 @@
 //! | [`table`] | `records` for DataFusion: which files, which columns |
 //! | [`views`] | `decisions`, `rejects`, `asides` |
 //! | [`gate`] | which SQL may run |
+//! | [`bounded`] | functions that grow values, with a ceiling |
 //! | [`output`] | answers as JSON, CSV, text tables, Parquet |
 //! | [`chains`] | calls fetched and handed to `catena-analysis` |
 
+pub mod bounded;
 pub mod chains;
 pub mod engine;
 pub mod error;
