@@ -241,6 +241,7 @@ fn bodies_are_cut_by_their_shape() {
     pieces("[{\"a\":1},", "1:{\"a\":1}");
     pieces("[{},{\"a\"", "1:{} | 4:{\"a\"");
     pieces("[{},,{}]", "1:{} | 4: | 5:{}");
+    pieces("[{},]", "1:{} | 4:");
     pieces("[2026-11-21] plain text\n[2026", "0:[2026-11-21] plain text | 24:[2026");
     pieces("{\n{\"a\":1}\n", "0:{\n{\"a\":1}");
     pieces("x\n{}\n", "0:x | 2:{}");

@@ -325,6 +325,18 @@ fn cerbos_shapes() {
     assert_eq!(told(&seen), "reject encoding_unsupported\naside access_entry");
 }
 
+#[test]
+fn the_order_of_members_makes_no_difference() {
+    let one = r#"{"callId":"c","timestamp":"2026-11-21T00:19:07Z","peer":{"a":1,"b":2},"checkResources":{"inputs":[{"principal":{"id":"a","x":{"c":1,"d":[{"e":1,"f":2}]}},"resource":{"kind":"k","attr":{"params":{"p":1,"q":{"r":1,"s":2}}}},"actions":["x"]}],"outputs":[{"actions":{"x":{"effect":"EFFECT_DENY"}}}]}}"#;
+    let other = r#"{"checkResources":{"outputs":[{"actions":{"x":{"effect":"EFFECT_DENY"}}}],"inputs":[{"actions":["x"],"resource":{"attr":{"params":{"q":{"s":2,"r":1},"p":1}},"kind":"k"},"principal":{"x":{"d":[{"f":2,"e":1}],"c":1},"id":"a"}}]},"peer":{"b":2,"a":1},"timestamp":"2026-11-21T00:19:07Z","callId":"c"}"#;
+    assert_eq!(decode(Format::Auto, one.as_bytes()).events, decode(Format::Auto, other.as_bytes()).events);
+    let one =
+        r#"{"response_flags":"UAEX","start_time":"2026-11-21T00:36:21Z","request_id":"r","b":{"x":1,"y":2},"a":1}"#;
+    let other =
+        r#"{"a":1,"request_id":"r","b":{"y":2,"x":1},"start_time":"2026-11-21T00:36:21Z","response_flags":"UAEX"}"#;
+    assert_eq!(decode(Format::Auto, one.as_bytes()).events, decode(Format::Auto, other.as_bytes()).events);
+}
+
 fn envoy(rest: &str, expected: &str) {
     check(
         Format::Auto,
