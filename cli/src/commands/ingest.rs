@@ -3,22 +3,28 @@
 use super::{flush_settings, now, open_lake};
 use crate::args::Ingest;
 use crate::config::{Config, parse_format};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use catena_collect::receive::file::{self, Job};
 use catena_collect::worker::Counts;
+use catena_decode::mapping::Mappings;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 pub(crate) fn run(runtime: &tokio::runtime::Runtime, config: &Config, args: &Ingest) -> Result<ExitCode> {
     let lake = runtime.block_on(open_lake(config))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut settings = flush_settings(config);
+    if let Some(mapping) = &args.mapping {
+        settings.mappings = Arc::new(chosen(&settings.mappings, mapping)?);
+    }
     let job = Job {
         format: parse_format(&args.format)?,
         tenant: config.tenant.clone(),
         threads: args.threads.unwrap_or(cores),
-        settings: flush_settings(config),
+        settings,
         now,
     };
     if args.follow {
@@ -46,6 +52,18 @@ pub(crate) fn run(runtime: &tokio::runtime::Runtime, config: &Config, args: &Ing
         print_totals(&counts);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The shipped mapping of a name, or the mapping in a file, before all others.
+fn chosen(shipped: &Mappings, mapping: &str) -> Result<Mappings> {
+    if shipped.names().any(|(name, _)| name == mapping) {
+        return Ok(shipped.prefer(mapping)?);
+    }
+    let text = std::fs::read_to_string(mapping).with_context(|| {
+        let names: Vec<_> = shipped.names().map(|(name, _)| name).collect();
+        format!("`{mapping}` is neither a mapping file nor one of the shipped mappings: {}", names.join(", "))
+    })?;
+    Ok(shipped.with(&text, mapping)?)
 }
 
 /// Totals as the interface has them, counted in decisions: received = accepted + duplicates + rejected.
@@ -84,7 +102,7 @@ pub(crate) fn print_totals(counts: &Counts) {
     }
 }
 
-fn follow(runtime: &tokio::runtime::Runtime, lake: &std::sync::Arc<catena_collect::lake::Lake>, args: &Ingest, job: &Job) -> Result<ExitCode> {
+fn follow(runtime: &tokio::runtime::Runtime, lake: &Arc<catena_collect::lake::Lake>, args: &Ingest, job: &Job) -> Result<ExitCode> {
     static STOP: AtomicBool = AtomicBool::new(false);
     runtime.spawn(async {
         let _ = tokio::signal::ctrl_c().await;

@@ -1,12 +1,18 @@
 //! One file per command.
 
+mod chain;
+mod demo;
 mod ingest;
+mod maintain;
+mod serve;
+mod sql;
 
 use crate::args::{Cli, Command, ConfigCommand, Global};
 use crate::config::{self, Config};
 use anyhow::Result;
 use catena_collect::lake::Lake;
 use catena_collect::store::StoreOptions;
+use catena_engine::{Engine, Options};
 use catena_schemas::Micros;
 use clap::Parser;
 use std::io::Write;
@@ -76,8 +82,12 @@ fn settings(global: &Global, command: &Command) -> Result<Config> {
 fn dispatch(command: Command, global: &Global, config: Config) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
-        Command::Demo(_) | Command::Serve(_) | Command::Sql(_) | Command::Chain(_) | Command::Maintain(_) => anyhow::bail!("soon"),
+        Command::Demo(args) => demo::run(&runtime, config, &args),
+        Command::Serve(args) => serve::run(&runtime, config, &args),
         Command::Ingest(args) => ingest::run(&runtime, &config, &args),
+        Command::Sql(args) => runtime.block_on(sql::run(&config, global.tenant.as_deref(), &args)),
+        Command::Chain(args) => runtime.block_on(chain::run(&config, global.tenant.as_deref(), &args)),
+        Command::Maintain(args) => runtime.block_on(maintain::run(&config, &args)),
         Command::Config(_) => {
             println!("settings are fine; lake {}, address {}", config.lake, config.listen);
             Ok(ExitCode::SUCCESS)
@@ -97,6 +107,12 @@ pub(crate) async fn open_lake(config: &Config) -> Result<Arc<Lake>> {
     Ok(Lake::open(&config.lake, &options).await?)
 }
 
+/// Opens the lake for reading.
+pub(crate) async fn open_engine(config: &Config) -> Result<Engine> {
+    let options = Options { store: config.store.clone(), ..Options::default() };
+    Ok(Engine::open(&config.lake, options).await?)
+}
+
 /// How workers of this process flush.
 pub(crate) fn flush_settings(config: &Config) -> catena_collect::worker::Settings {
     catena_collect::worker::Settings {
@@ -108,6 +124,7 @@ pub(crate) fn flush_settings(config: &Config) -> catena_collect::worker::Setting
     }
 }
 
+/// Exit code of an id that is not there.
 pub(crate) fn not_found() -> ExitCode {
     ExitCode::from(NOT_FOUND)
 }

@@ -9,6 +9,7 @@ use crate::batch;
 use crate::commit::{CommitError, DataFile, Range};
 use crate::duplicates::{Duplicates, Landing};
 use crate::lake::{Lake, LakeError};
+use catena_decode::mapping::Mappings;
 use catena_decode::{Context, Decoder, Format, Redactor, Sink};
 use catena_evidence::tree::Accumulator;
 use catena_schemas::canonical::{self, LeafEncoder};
@@ -33,6 +34,8 @@ pub struct Settings {
     pub collector: String,
     /// The memory of recent decisions, shared by the workers of a process.
     pub duplicates: Arc<Duplicates>,
+    /// Mappings of free-form producers, in order of preference.
+    pub mappings: Arc<Mappings>,
 }
 
 impl Default for Settings {
@@ -43,6 +46,7 @@ impl Default for Settings {
             flush_age: Duration::from_secs(2),
             collector: String::new(),
             duplicates: Arc::default(),
+            mappings: Mappings::shipped(),
         }
     }
 }
@@ -217,9 +221,9 @@ struct Tenant {
 }
 
 impl Tenant {
-    fn new(key: [u8; 32]) -> Tenant {
+    fn new(key: [u8; 32], mappings: Arc<Mappings>) -> Tenant {
         Tenant {
-            decoder: Decoder::new(Arc::new(Redactor::new(key))),
+            decoder: Decoder::with_mappings(Arc::new(Redactor::new(key)), mappings),
             leaf: LeafEncoder::new(key),
             decisions: Rows::default(),
             contents: Vec::new(),
@@ -342,7 +346,7 @@ impl Worker {
         self.records += 1;
         if !self.tenants.contains_key(tenant) {
             let key = canonical::tenant_key(&self.lake.secret(), tenant);
-            self.tenants.insert(tenant.to_owned(), Tenant::new(key));
+            self.tenants.insert(tenant.to_owned(), Tenant::new(key, self.settings.mappings.clone()));
         }
         let tenant = self.tenants.get_mut(tenant)?;
         tenant.arrived = tenant.arrived.max(received);
