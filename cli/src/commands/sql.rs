@@ -29,7 +29,7 @@ pub(crate) async fn run(config: &Config, tenant: Option<&str>, args: &Sql) -> Re
         Output::Table => Format::Table,
         Output::Parquet => Format::Parquet,
     };
-    let mut writer = Writer::new(BufWriter::new(std::io::stdout().lock()), format, answer.schema())?;
+    let mut writer = Writer::new(BufWriter::new(std::io::stdout()), format, answer.schema())?;
     while let Some(batch) = answer.next().await {
         writer.write(&batch?)?;
     }
