@@ -122,7 +122,6 @@ pub(crate) struct Follow {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Maintain {
     pub(crate) every_s: u64,
-    pub(crate) small_file_bytes: u64,
     pub(crate) target_bytes: u64,
     pub(crate) keep_removed_h: u64,
 }
