@@ -247,20 +247,21 @@ impl Ingestion<'_> {
         let mut line = Vec::new();
         let mut sealed = Vec::new();
         let mut reported = at;
+        let mut received = (self.job.now)();
         while at < end {
             line.clear();
             let read = reader.read_until(b'\n', &mut line).map_err(unreadable)? as u64;
             if read == 0 {
                 break;
             }
-            self.push(worker, &line, at);
+            self.push(worker, &line, at, received);
             at += read;
             if worker.is_full() {
                 sealed.extend(self.runtime.block_on(worker.seal())?);
             }
             if at - reported >= 8 << 20 {
                 (self.progress)(self.done.fetch_add(at - reported, Ordering::Relaxed) + at - reported);
-                reported = at;
+                (reported, received) = (at, (self.job.now)());
             }
         }
         (self.progress)(self.done.fetch_add(at - reported, Ordering::Relaxed) + at - reported);
@@ -281,9 +282,9 @@ impl Ingestion<'_> {
                         let received = todo.lock().recv();
                         let Ok((number, start, bytes)) = received else { break };
                         worker.begin(self.partition, start as i64);
-                        let mut at = 0;
+                        let (mut at, received) = (0, (self.job.now)());
                         for line in bytes.split_inclusive(|b| *b == b'\n') {
-                            self.push(&mut worker, line, start + at);
+                            self.push(&mut worker, line, start + at, received);
                             at += line.len() as u64;
                         }
                         let sealed = self.runtime.block_on(worker.seal()).map(Vec::from_iter).map_err(FileError::from);
@@ -345,6 +346,7 @@ impl Ingestion<'_> {
         worker.begin(self.partition, from as i64);
         let mut sealed = Vec::new();
         let mut counts = Counts::default();
+        let received = (self.job.now)();
         for (at, record) in document_records(bytes) {
             if (at as u64) < from {
                 let mut tally = Tally::default();
@@ -352,7 +354,7 @@ impl Ingestion<'_> {
                 counts.add(&tally.counts());
                 continue;
             }
-            self.push(&mut worker, record, at as u64);
+            self.push(&mut worker, record, at as u64, received);
             if worker.is_full() {
                 sealed.extend(self.runtime.block_on(worker.seal())?);
             }
@@ -365,8 +367,9 @@ impl Ingestion<'_> {
         Ok(counts)
     }
 
-    /// Hands a line to the worker; blank lines are no records.
-    fn push(&self, worker: &mut Worker, line: &[u8], at: u64) {
+    /// Hands a line to the worker; blank lines are no records. `received` is one instant for a stretch of the file: the
+    /// lines were all there when it was read, and equal instants cost nothing to store.
+    fn push(&self, worker: &mut Worker, line: &[u8], at: u64, received: Micros) {
         let bytes = line.trim_ascii();
         if bytes.is_empty() {
             return;
@@ -380,7 +383,7 @@ impl Ingestion<'_> {
                 next: (at + line.len() as u64) as i64,
                 bytes,
                 headers: &[],
-                received: (self.job.now)(),
+                received,
                 trusted: false,
             },
         );
@@ -549,14 +552,14 @@ impl Ingestion<'_> {
         loop {
             file.seek(SeekFrom::Start(at + carry.len() as u64)).map_err(unreadable)?;
             let read = (&mut file).take(4 << 20).read_to_end(&mut carry).map_err(unreadable)?;
-            let mut used = 0;
+            let (mut used, received) = (0, (self.job.now)());
             // Rotation ends a file: what is left without a line end is its last record.
             let last_part = rotated && read == 0 && !carry.is_empty();
             while let Some(end) = memchr(b'\n', &carry[used..]).map(|e| e + 1).or(last_part.then_some(carry.len() - used)) {
                 if end == 0 {
                     break;
                 }
-                self.push(&mut worker, &carry[used..used + end], at);
+                self.push(&mut worker, &carry[used..used + end], at, received);
                 at += end as u64;
                 used += end;
             }
