@@ -1,7 +1,7 @@
 //! Real collectors, a real broker, real kills; judged by an oracle that reads the lake without the product.
 //!
 //! Sizes come from the environment, so that the same tests are quick in a pull request and long at night:
-//! `CATENA_KAFKA_EVENTS`, `CATENA_KAFKA_KILLS` and `CATENA_SEED`. The seed is printed; the faults of a run follow from it,
+//! `CATENA_KAFKA_EVENTS`, `CATENA_KAFKA_KILLS` and `CATENA_SEED`; `CATENA_KEEP` keeps lakes and logs. The seed is printed; the faults of a run follow from it,
 //! their exact moments do not.
 
 use catena_tests::fleet::{Dice, Fleet};
@@ -81,7 +81,12 @@ impl Rig {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let topic = format!("decisions-{}", COUNT.fetch_add(1, Relaxed));
         broker.create_topic(&topic, PARTITIONS, &[]).unwrap();
-        Rig { brokers: broker.address(), topic, folder: TempDir::new().unwrap(), settings }
+        let mut folder = TempDir::new().unwrap();
+        if setting("CATENA_KEEP", 0) != 0 {
+            folder.disable_cleanup(true);
+            println!("kept in {}", folder.path().display());
+        }
+        Rig { brokers: broker.address(), topic, folder, settings }
     }
 
     fn lake(&self) -> PathBuf {
@@ -394,7 +399,9 @@ fn every_record_lands_once_whatever_dies() {
     let mut started = shared.lock();
     let rig = Rig::new(&started.broker, json!({}));
     // Events flow for as long as there are faults.
-    let rate = events * 1000 / (kills * KILL_EVERY_MS / 2 + 2 * (SESSION_MS + 1500) + 8000);
+    let cycle = kills.clamp(1, 40);
+    let pauses_ms = kills.div_ceil(cycle) * (2 * (SESSION_MS + 1500) + 8000);
+    let rate = events * 1000 / (kills * KILL_EVERY_MS / 2 + pauses_ms);
     let (brokers, topic) = (rig.brokers.clone(), rig.topic.clone());
     let load = Load { events, seed, rate, poison: 1, live: false };
     let done = Arc::new(AtomicBool::new(false));
@@ -410,9 +417,9 @@ fn every_record_lands_once_whatever_dies() {
     let mut dice = Dice::new(seed.rotate_left(32));
     let mut both = [rig.collector("a", json!({})), rig.collector("b", json!({"consumers": 2}))];
     let mut third = None;
-    // The other faults happen between the kills, each at a place of its own.
-    let turn = |n: u64| kills * n / 8;
-    for kill in 0..kills {
+    // The other faults happen between the kills, each at a place of its own, over and over.
+    let turn = |n: u64| cycle * n / 8;
+    for kill in (0..kills).map(|kill| kill % cycle) {
         std::thread::sleep(Duration::from_millis(50 + dice.below(KILL_EVERY_MS)));
         let victim = &mut both[dice.below(2) as usize];
         victim.kill();

@@ -25,7 +25,8 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(e) => return fail(&format!("settings: {e}")),
     };
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let filter = tracing_subscriber::EnvFilter::new("info,catena_collect=debug");
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -51,6 +52,7 @@ async fn run(given: &Value, began: Instant) -> Result<(), Box<dyn std::error::Er
     let mut store = StoreOptions::default();
     store.collector = text("instance");
     let lake = Lake::open(&text("lake"), &store).await?;
+    tracing::info!(time_ms = began.elapsed().as_millis() as u64, "lake is open");
     lake.records().faults.accept_any_position.store(on("accept_any_position"), Relaxed);
     let topics = given["topics"].as_array().into_iter().flatten().map(|t| Topic {
         name: t["name"].as_str().unwrap_or_default().to_owned(),
@@ -83,6 +85,7 @@ async fn run(given: &Value, began: Instant) -> Result<(), Box<dyn std::error::Er
         flush_age: Duration::from_millis(number("flush_age_ms", 2000)),
         collector: text("instance"),
         duplicates: Arc::new(Duplicates::new(number("window", WINDOW_DECISIONS as u64) as usize)),
+        ..defaults
     };
     let kafka = Kafka::start(lake, kafka, worker, tokio::runtime::Handle::current())?;
     let mut tick = tokio::time::interval(Duration::from_millis(250));

@@ -158,8 +158,12 @@ struct Events {
     rebalances: Mutex<VecDeque<Rebalance>>,
     /// Nobody reads the notes any more: answer at once.
     closing: AtomicBool,
+    warned: Mutex<Option<Instant>>,
     metrics: Arc<KafkaMetrics>,
 }
+
+/// Errors of a client that come closer together than this are counted, and told at debug level only.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
 impl ClientContext for Events {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -174,8 +178,15 @@ impl ClientContext for Events {
     }
 
     fn error(&self, error: ClientError, reason: &str) {
-        self.metrics.errors.fetch_add(1, Relaxed);
-        warn!(%error, reason, "kafka client");
+        let errors = self.metrics.errors.fetch_add(1, Relaxed) + 1;
+        // Brokers that are away cause several a second, for as long as they are away.
+        let mut warned = self.warned.lock();
+        if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            *warned = Some(Instant::now());
+            warn!(%error, reason, errors, "kafka client");
+        } else {
+            debug!(%error, reason, errors, "kafka client");
+        }
     }
 
     fn stats(&self, statistics: Statistics) {

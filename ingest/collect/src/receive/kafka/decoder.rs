@@ -141,12 +141,13 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
     /// Flushes; false when what was buffered is lost from memory.
     fn flush(&mut self) -> bool {
         let metrics = &self.shared.metrics;
+        let began = Instant::now();
         match self.shared.runtime.block_on(self.worker.flush()) {
             Ok(None) => true,
             Ok(Some(landed)) => {
                 metrics.commits.fetch_add(1, Relaxed);
                 self.link.failures.store(0, Relaxed);
-                debug!(version = landed.version, records = landed.counts.records, "committed");
+                debug!(version = landed.version, records = landed.counts.records, time = ?began.elapsed(), "committed");
                 let now = chrono::Utc::now().timestamp_micros();
                 let mut offsets = TopicPartitionList::new();
                 for (app, position) in &landed.positions {

@@ -76,6 +76,7 @@ pub(super) fn run(shared: &Shared, number: usize) {
     if let Err(e) = shared.runtime.block_on(learn) {
         warn!(error = chain(&e), "could not read recent decisions");
     }
+    debug!(consumer = number, "recent decisions are known");
     let mut failures = 0;
     while !shared.stop.load(Relaxed) {
         let started = Instant::now();
@@ -92,8 +93,12 @@ pub(super) fn run(shared: &Shared, number: usize) {
 }
 
 fn consume(shared: &Shared, number: usize) -> End {
-    let events =
-        Events { rebalances: Mutex::default(), closing: AtomicBool::new(false), metrics: shared.metrics.clone() };
+    let events = Events {
+        rebalances: Mutex::default(),
+        closing: AtomicBool::new(false),
+        warned: Mutex::default(),
+        metrics: shared.metrics.clone(),
+    };
     let created = shared
         .settings
         .consumer(number)
@@ -216,13 +221,16 @@ impl<'c, 's> Reader<'c, 's> {
     }
 
     fn run(mut self) -> End {
-        // The cluster's id is part of every position's name.
+        // The cluster's id is part of every position's name. It comes with metadata, which must be asked for.
+        let first = &*self.shared.names[0];
         loop {
             if self.shared.stop.load(Relaxed) {
                 return End::Stopped;
             }
-            self.consumer.poll(Duration::ZERO);
-            if let Some(id) = self.consumer.client().fetch_cluster_id(Duration::from_millis(500)) {
+            while self.consumer.poll(Duration::ZERO).is_some() {}
+            if self.consumer.fetch_metadata(Some(first), Duration::from_millis(500)).is_ok()
+                && let Some(id) = self.consumer.client().fetch_cluster_id(Duration::ZERO)
+            {
                 self.cluster = id;
                 break;
             }
