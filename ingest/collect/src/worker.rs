@@ -541,3 +541,6 @@ impl Sink for Appender<'_> {
         self.asides.push_rejection(&aside, &place);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -587,3 +587,6 @@ impl Ingestion<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
