@@ -21,7 +21,7 @@ use datafusion::logical_expr::{
 use std::sync::{Arc, LazyLock};
 
 /// Bytes that one call may build for one batch of rows.
-pub const BATCH_BYTES_MAX: u64 = 64 << 20;
+pub const BATCH_BYTES_MAX: u64 = 32 << 20;
 
 /// Functions whose result can be larger than any of their arguments.
 pub const GROWS: &[&str] = &[
