@@ -95,7 +95,7 @@ def limit(run):
     if busy > 0.85 * THREADS:
         share = run.system_s / run.cpu_s
         return f"the processor: {busy:.2f} of {THREADS} cores busy, {share:.0%} of it in the kernel"
-    return f"waiting (disk, or one thread for the other): {busy:.2f} of {THREADS} cores busy"
+    return f"waiting (disk, or other work on this machine): {busy:.2f} of {THREADS} cores busy"
 
 
 def row(name, run, count):
@@ -126,7 +126,8 @@ def main():
     row("duckdb", theirs, args.events)
     row("catena", ours, args.events)
     rate, size = theirs.wall_s / ours.wall_s, ours.bytes / theirs.bytes
-    print(f"ingest: rate ratio {rate:.2f}, bytes ratio {size:.2f} ({args.events:,} events, {THREADS} threads, best of {args.rounds})")
+    work = theirs.cpu_s / ours.cpu_s
+    print(f"ingest: rate ratio {rate:.2f}, CPU ratio {work:.2f}, bytes ratio {size:.2f} ({args.events:,} events, {THREADS} threads, best of {args.rounds})")
     return int(rate < args.least or size > BYTES_RATIO_MAX)
 
 
