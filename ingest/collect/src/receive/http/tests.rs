@@ -535,3 +535,23 @@ fn a_kill_shows_when_acknowledging_before_the_append() {
     let Outcome { acknowledged, missing, .. } = kill(10, "acknowledge_first");
     assert!(missing > 0, "nothing of {acknowledged} was lost although nothing was written");
 }
+
+/// What Open Policy Agent really uploaded, as it was received: packed arrays, one of them three times.
+#[test]
+fn uploads_of_a_real_policy_engine_are_taken() {
+    let server = Setup::default().start();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/corpus/opa/main/uploads");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect();
+    files.sort();
+    files.retain(|f| f.extension().is_some_and(|e| e == "gz"));
+    let (mut uploads, mut accepted) = (0, 0);
+    for file in files {
+        let target = if uploads % 2 == 0 { "/logs" } else { "/logs/partition-1" };
+        let headers = "Content-Type: application/json\r\nContent-Encoding: gzip\r\n";
+        let answer = server.answer(target, headers, &std::fs::read(&file).unwrap());
+        assert_eq!((answer.rejected, answer.errors), (0, vec![]), "{}", file.display());
+        (uploads, accepted) = (uploads + 1, accepted + answer.accepted);
+    }
+    assert!(uploads == 14 && accepted > 400, "{uploads} uploads, {accepted} decisions");
+    assert_eq!(ids(&server.intake).len() as u64, accepted);
+}

@@ -3,7 +3,7 @@
 use super::*;
 use crate::intake::Settings as LogSettings;
 use crate::receive::http::{Answer, Auth, Bodies, Receiver, router};
-use crate::store::StoreOptions;
+use crate::store::{Durability, Fsync, StoreOptions};
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
@@ -11,7 +11,10 @@ use axum::http::Request;
 use http_body_util::BodyExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
@@ -183,6 +186,42 @@ async fn a_second_node_under_the_same_identity_stops_and_keeps_its_records() {
     assert_eq!(second.intake.stats().entries, 14, "acknowledged records were removed");
     check(&lake, 0..20).await;
     drain_first.stop().await;
+}
+
+/// A disk under the lake that fails when told to.
+#[derive(Debug, Default)]
+struct Moody(AtomicBool);
+
+impl Durability for Moody {
+    fn file(&self, path: &Path, file: &File) -> io::Result<()> {
+        if self.0.load(Ordering::Relaxed) { Err(io::Error::other("told to fail")) } else { Fsync.file(path, file) }
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<()> {
+        Fsync.folder(path)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_failing_lake_refused_lands_once_it_is_back() {
+    let (dir, log) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let moody = Arc::new(Moody::default());
+    let options = StoreOptions { durability: moody.clone(), ..StoreOptions::default() };
+    let lake = Lake::open(dir.path().to_str().unwrap(), &options).await.unwrap();
+    let node = Node::open(log.path(), &lake);
+    let drain = node.drain(&lake);
+    until("the log takes records", || node.intake.is_aligned()).await;
+    moody.0.store(true, Ordering::Relaxed);
+    for i in 0..6 {
+        node.post(events(i * 10..i * 10 + 10)).await;
+    }
+    until("a flush failed", || node.metrics.encode().contains("catena_flush_failures_total")).await;
+    assert_eq!(node.intake.stats().entries, 60, "removed although nothing landed");
+    moody.0.store(false, Ordering::Relaxed);
+    node.is_empty().await;
+    check(&lake, 0..60).await;
+    assert_eq!(node.metrics.unaccounted("http"), 0);
+    drain.stop().await;
 }
 
 fn copy_folder(from: &Path, to: &Path) {
