@@ -4,6 +4,9 @@
 //! `CATENA_KAFKA_EVENTS`, `CATENA_KAFKA_KILLS` and `CATENA_SEED`; `CATENA_KEEP` keeps lakes and logs. The seed is printed; the faults of a run follow from it,
 //! their exact moments do not.
 
+#![expect(clippy::disallowed_methods, reason = "sizes come from the environment, and a measurement needs the time")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "all of this is a test")]
+
 use catena_tests::fleet::{Dice, Fleet};
 use catena_tests::kafka::{Broker, free_port};
 use catena_tests::oracle::{self, Verdict};

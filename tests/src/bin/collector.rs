@@ -4,6 +4,8 @@
 //! protections off, which is why this is not the product's own binary. It writes its metrics as one line of JSON, four
 //! times a second, and stops gracefully at SIGTERM.
 
+#![expect(clippy::disallowed_methods, reason = "this is a program of its own: its settings are its argument")]
+
 use catena_collect::duplicates::{Duplicates, WINDOW_DECISIONS};
 use catena_collect::lake::Lake;
 use catena_collect::receive::kafka::{Faults, First, Kafka, KafkaMetrics, Settings, Topic};

@@ -101,7 +101,7 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
     }
 
     fn push(&mut self, records: Vec<(Arc<Place>, BorrowedMessage<'c>)>) {
-        let received = Micros(chrono::Utc::now().timestamp_micros());
+        let received = self.now();
         for (place, message) in &records {
             if !place.live.load(Relaxed) {
                 continue;
@@ -132,6 +132,11 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
         }
     }
 
+    /// The lake's clock.
+    fn now(&self) -> Micros {
+        self.shared.lake.records().clock().wall()
+    }
+
     fn begin(&mut self, place: &Arc<Place>) {
         self.begun.retain(|p| p.live.load(Relaxed) && p.partition.app != place.partition.app);
         self.begun.push(place.clone());
@@ -148,7 +153,7 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
                 metrics.commits.fetch_add(1, Relaxed);
                 self.link.failures.store(0, Relaxed);
                 debug!(version = landed.version, records = landed.counts.records, time = ?began.elapsed(), "committed");
-                let now = chrono::Utc::now().timestamp_micros();
+                let now = self.now().0;
                 let mut offsets = TopicPartitionList::new();
                 for (app, position) in &landed.positions {
                     let Some(place) = self.begun.iter().find(|p| &p.partition.app == app) else { continue };
