@@ -133,7 +133,13 @@ impl Collector {
         }
         let kafka = match config.kafka.brokers.as_str() {
             "" => None,
-            _ => Some(Kafka::start(lake.clone(), kafka_settings(config)?, settings.clone(), runtime.clone())?),
+            _ => {
+                let worker = worker::Settings { report: metrics.report("kafka"), ..settings.clone() };
+                let kafka = Kafka::start(lake.clone(), kafka_settings(config)?, worker, runtime.clone())?;
+                let figures = kafka.metrics().clone();
+                metrics.register(|r| r.register_collector(Box::new(kafka::Exported(figures))));
+                Some(kafka)
+            }
         };
         let stop = Arc::new(AtomicBool::new(false));
         let mut followers = Vec::new();
@@ -142,7 +148,7 @@ impl Collector {
                 format: parse_format(&followed.format)?,
                 tenant: followed.tenant.clone(),
                 threads: 1,
-                settings: settings.clone(),
+                settings: worker::Settings { report: metrics.report("file"), ..settings.clone() },
                 now,
             };
             let (lake, runtime, stop, path) = (lake.clone(), runtime.clone(), stop.clone(), followed.path.clone());

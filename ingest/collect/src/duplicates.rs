@@ -1,8 +1,9 @@
 //! The memory that recognises a record sent again.
 //!
-//! Guarantee: of two decisions with the same tenant, record and content whose contents both lie within the last
-//! [`Window`] of decisions, only the first is unmarked. Contents are 128 bits of SHA-256, so nobody can make two different decisions look
-//! the same. A flush that does not land takes its contents back out.
+//! Guarantee: of two decisions with the same tenant, record and content that both lie within the last [`Window`] of
+//! decisions, only the first is unmarked. Contents are 128 bits of SHA-256, so nobody can make two different decisions look
+//! the same. A flush that does not land takes its contents back out. What another process commits while a flush is being
+//! encoded is not seen by it: a record sent to two collectors within that moment shows twice.
 
 use crate::commit::DataFile;
 use crate::lake::{Lake, LakeError};
@@ -101,6 +102,8 @@ impl Duplicates {
             return Ok(());
         }
         let mut primed = self.primed.lock().await;
+        // Asking for a position makes the lake read what others have committed.
+        lake.position("").await?;
         let mut files = lake.take_foreign().await;
         if !*primed {
             let mut left = self.size as u64;

@@ -7,6 +7,7 @@
 
 use crate::intake::{Intake, Stats};
 use crate::receive::http::Answer;
+use crate::worker::Report;
 use catena_schemas::Micros;
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
@@ -18,6 +19,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -196,6 +198,22 @@ impl Metrics {
                 self.seen.get_or_create(&label).set(s.seen.0 as f64 / 1e6);
             }
         }
+    }
+
+    /// A report to these figures, for the workers of a source.
+    pub fn report(self: &Arc<Metrics>, source: &'static str) -> Report {
+        let metrics = self.clone();
+        Report::to(move |landed, took| {
+            let c = &landed.counts;
+            let landing = Landing {
+                received: c.received,
+                accepted: c.decisions,
+                duplicates: c.duplicates,
+                rejected: c.rejected,
+                asides: c.asides,
+            };
+            metrics.landed(source, landing, &landed.standings, landed.version, took);
+        })
     }
 
     /// A flush did not land.

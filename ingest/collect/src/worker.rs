@@ -9,6 +9,7 @@ use crate::batch;
 use crate::commit::{CommitError, DataFile, Range};
 use crate::duplicates::{Duplicates, Landing};
 use crate::lake::{Lake, LakeError};
+use crate::metrics::Standing;
 use catena_decode::mapping::Mappings;
 use catena_decode::{Context, Decoder, Format, Redactor, Sink};
 use catena_evidence::tree::Accumulator;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub duplicates: Arc<Duplicates>,
     /// Mappings of free-form producers, in order of preference.
     pub mappings: Arc<Mappings>,
+    /// Hears of what landed.
+    pub report: Report,
 }
 
 impl Default for Settings {
@@ -47,6 +50,7 @@ impl Default for Settings {
             collector: String::new(),
             duplicates: Arc::default(),
             mappings: Mappings::shipped(),
+            report: Report::default(),
         }
     }
 }
@@ -90,6 +94,8 @@ pub struct Record<'a> {
 pub struct Counts {
     /// Records pushed.
     pub records: u64,
+    /// What the decoder made of them: decisions, rejections and asides, counted before they became rows.
+    pub received: u64,
     /// Decisions, duplicates included.
     pub decisions: u64,
     /// Decisions that were there already.
@@ -110,6 +116,7 @@ impl Counts {
     /// Adds others.
     pub fn add(&mut self, other: &Counts) {
         self.records += other.records;
+        self.received += other.received;
         self.decisions += other.decisions;
         self.duplicates += other.duplicates;
         self.rejected += other.rejected;
@@ -135,6 +142,32 @@ pub struct Landed {
     pub positions: Vec<(String, i64)>,
     /// What it held.
     pub counts: Counts,
+    /// Where its partitions stand.
+    pub standings: Vec<Standing>,
+}
+
+/// Hears of every flush that landed, with the time it took. For figures.
+#[derive(Clone, Default)]
+pub struct Report(Option<Arc<dyn Fn(&Landed, Duration) + Send + Sync>>);
+
+impl Report {
+    /// To a closure.
+    pub fn to(hear: impl Fn(&Landed, Duration) + Send + Sync + 'static) -> Report {
+        Report(Some(Arc::new(hear)))
+    }
+
+    /// A flush landed.
+    pub fn landed(&self, landed: &Landed, took: Duration) {
+        if let Some(hear) = &self.0 {
+            hear(landed, took);
+        }
+    }
+}
+
+impl std::fmt::Debug for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Report")
+    }
 }
 
 /// A flush whose files are durable and not yet in the lake. Dropping it loses nothing but work.
@@ -146,6 +179,8 @@ pub struct Sealed {
     pub ranges: Vec<Range>,
     /// What it holds.
     pub counts: Counts,
+    /// Where its partitions stand afterwards.
+    pub standings: Vec<Standing>,
     info: serde_json::Map<String, serde_json::Value>,
     landing: Landing,
 }
@@ -204,6 +239,8 @@ struct Span {
     from: i64,
     to: i64,
     gaps: u64,
+    records: u64,
+    seen: Micros,
     leaves: Accumulator,
 }
 
@@ -330,7 +367,7 @@ impl Worker {
             None => {
                 let from = self.positions.get(&partition.app).copied().unwrap_or(offset);
                 let leaves = Accumulator::default();
-                self.spans.push(Span { partition: partition.clone(), from, to: from, gaps: 0, leaves });
+                self.spans.push(Span { partition: partition.clone(), from, to: from, gaps: 0, records: 0, seen: received, leaves });
                 self.spans.len() - 1
             }
         };
@@ -340,6 +377,8 @@ impl Worker {
         }
         span.gaps += (offset - span.to) as u64;
         span.to = next.max(offset + 1);
+        span.records += 1;
+        span.seen = span.seen.max(received);
         if self.oldest.is_none() {
             self.oldest = Some(Instant::now());
         }
@@ -387,15 +426,19 @@ impl Worker {
     /// Makes everything buffered durable and part of the lake. On an error nothing of it is in the lake, and the buffer
     /// is empty: the receiver reads again from the lake's positions.
     pub async fn flush(&mut self) -> Result<Option<Landed>, FlushError> {
+        let began = Instant::now();
         let Some(sealed) = self.seal().await? else { return Ok(None) };
-        land(&self.lake, vec![sealed]).await.map(Some)
+        let landed = land(&self.lake, vec![sealed]).await?;
+        self.settings.report.landed(&landed, began.elapsed());
+        Ok(Some(landed))
     }
 
     /// Makes everything buffered durable, without committing it. Several of these, in order, can [`land`] together.
     pub async fn seal(&mut self) -> Result<Option<Sealed>, FlushError> {
         let spans = std::mem::take(&mut self.spans);
         self.oldest = None;
-        let mut counts = Counts { records: std::mem::take(&mut self.records), ..Counts::default() };
+        let received = spans.iter().map(|s| s.leaves.len()).sum();
+        let mut counts = Counts { records: std::mem::take(&mut self.records), received, ..Counts::default() };
         if spans.is_empty() {
             return Ok(None);
         }
@@ -439,6 +482,14 @@ impl Worker {
             .iter()
             .map(|s| Range { app: s.partition.app.clone(), from: s.from, to: s.to, start: s.partition.start })
             .collect();
+        let standings = spans.iter().map(|s| Standing {
+            topic: s.partition.topic.to_string(),
+            partition: s.partition.number,
+            records: s.records,
+            position: s.to,
+            seen: s.seen,
+        });
+        let standings = standings.collect();
         let mut files = Vec::with_capacity(batches.len());
         for (tenant, class, arrived, rows) in batches {
             let bytes = match batch::encode(&rows, &self.properties) {
@@ -456,14 +507,14 @@ impl Worker {
             }
             files.push(file);
         }
-        Ok(Some(Sealed { files, ranges, counts, info, landing }))
+        Ok(Some(Sealed { files, ranges, counts, standings, info, landing }))
     }
 }
 
 /// Commits sealed flushes together, in order: adjoining ranges of one partition become one.
 pub async fn land(lake: &Lake, sealed: Vec<Sealed>) -> Result<Landed, FlushError> {
     let (mut files, mut ranges, mut counts) = (Vec::new(), Vec::<Range>::new(), Counts::default());
-    let (mut info, mut landings) = (Vec::new(), Vec::new());
+    let (mut info, mut landings, mut standings) = (Vec::new(), Vec::new(), Vec::new());
     for s in sealed {
         files.extend(s.files);
         for range in s.ranges {
@@ -473,6 +524,7 @@ pub async fn land(lake: &Lake, sealed: Vec<Sealed>) -> Result<Landed, FlushError
             }
         }
         counts.add(&s.counts);
+        standings.extend(s.standings);
         info.push(serde_json::Value::Object(s.info));
         landings.push(s.landing);
     }
@@ -480,7 +532,7 @@ pub async fn land(lake: &Lake, sealed: Vec<Sealed>) -> Result<Landed, FlushError
     let info = serde_json::Map::from_iter([("flushes".to_owned(), serde_json::Value::Array(info))]);
     let committed = lake.commit(files, ranges, info).await?;
     landings.into_iter().for_each(Landing::landed);
-    Ok(Landed { version: committed.version, positions, counts })
+    Ok(Landed { version: committed.version, positions, counts, standings })
 }
 
 /// What the commit says of a flush: per partition its offsets and the root over its leaves, and the counts.

@@ -409,8 +409,12 @@ impl Ingestion<'_> {
                 next += 1;
             }
             if !ready.is_empty() {
+                let began = Instant::now();
                 match self.runtime.block_on(land(self.lake, ready)) {
-                    Ok(landed) => counts.add(&landed.counts),
+                    Ok(landed) => {
+                        self.job.settings.report.landed(&landed, began.elapsed());
+                        counts.add(&landed.counts);
+                    }
                     Err(e) => {
                         self.failed.store(true, Ordering::Relaxed);
                         failure.get_or_insert(e.into());

@@ -19,17 +19,20 @@
 //! Two threads per consumer, and `consumers` of them; one more per receiver watches the watermarks from outside.
 
 mod decoder;
+mod export;
 mod metrics;
 mod reader;
 mod settings;
 mod watcher;
 
+pub use export::Exported;
 pub use metrics::{KafkaMetrics, PartitionMetrics, Stop};
 #[cfg(feature = "faults")]
 pub use settings::Faults;
 pub use settings::{First, Settings, Topic};
 
 use crate::lake::Lake;
+use crate::metrics::Metrics;
 use crate::worker;
 use parking_lot::Mutex;
 use rdkafka::ClientContext;
@@ -89,9 +92,14 @@ struct Shared {
     lake: Arc<Lake>,
     runtime: tokio::runtime::Handle,
     metrics: Arc<KafkaMetrics>,
+    /// The figures of the process.
+    figures: Arc<Metrics>,
     stop: Arc<AtomicBool>,
     names: Vec<Arc<str>>,
 }
+
+/// This source's name in the figures.
+const SOURCE: &str = "kafka";
 
 impl Kafka {
     /// Starts reading. Wrong settings are refused here; brokers that cannot be reached are waited for.
@@ -99,11 +107,13 @@ impl Kafka {
         lake: Arc<Lake>,
         settings: Settings,
         worker: worker::Settings,
+        figures: &Arc<Metrics>,
         runtime: tokio::runtime::Handle,
     ) -> Result<Kafka, KafkaError> {
         // Built once to be refused with librdkafka's message, before any thread runs.
         settings.consumer(0)?.create::<BaseConsumer>()?;
         let metrics = Arc::new(KafkaMetrics::default());
+        figures.register(|r| r.register_collector(Box::new(metrics::Figures(metrics.clone()))));
         let stop = Arc::new(AtomicBool::new(false));
         let stop_wait = settings.stop_wait;
         let names = settings.topics.iter().map(|t| Arc::from(t.name.as_str())).collect();

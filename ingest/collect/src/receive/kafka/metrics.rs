@@ -1,7 +1,13 @@
-//! What a Kafka receiver can say of itself, as plain numbers; the exporter names them.
+//! What a Kafka receiver can say of itself: plain numbers, and their names for Prometheus.
 
 use parking_lot::RwLock;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 
@@ -100,6 +106,51 @@ impl KafkaMetrics {
     }
 }
 
+/// Shows the numbers to Prometheus. Partitions that another process owns by now are left out: their numbers are old.
+#[derive(Debug)]
+pub(super) struct Figures(pub(super) Arc<KafkaMetrics>);
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let metrics = &self.0;
+        for (name, help, value) in [
+            ("kafka_assignments", "Times that the group gave partitions to this process", &metrics.assignments),
+            ("kafka_errors", "Errors reported by librdkafka", &metrics.errors),
+            ("kafka_fenced", "Flushes refused because another process had moved on", &metrics.fenced),
+            ("kafka_gaps_checked", "Times that a gap in the offsets was read a second time", &metrics.gaps_checked),
+            ("kafka_pauses", "Times that reading paused because decoding was behind", &metrics.pauses),
+            ("kafka_repeated", "Records received a second time and dropped", &metrics.repeated),
+            ("kafka_restarts", "Times that a consumer was built anew after a fatal error", &metrics.restarts),
+            ("kafka_revokes_unflushed", "Rebalances that did not wait for a flush to end", &metrics.revokes_unflushed),
+        ] {
+            let counter = ConstCounter::new(value.load(Relaxed));
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let partitions = metrics.partitions.read();
+        let owned = || partitions.iter().filter(|(_, p)| p.owned.load(Relaxed));
+        type Read = fn(&PartitionMetrics) -> i64;
+        let gauges: [(&str, &str, Read); 5] = [
+            ("kafka_lag", "Records in Kafka that are not in the lake", |p| p.lag() as i64),
+            ("kafka_high_watermark", "End of the partition", |p| p.high.load(Relaxed)),
+            ("kafka_paused", "1 while reading is paused", |p| p.paused.load(Relaxed).into()),
+            ("kafka_stalled", "1 while there is more to read and nothing moves", |p| p.stalled.load(Relaxed).into()),
+            (
+                "kafka_stopped",
+                "1 when the log was cut back behind the lake's position, 2 when retention removed unread records",
+                |p| p.stopped.load(Relaxed).into(),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for ((topic, number), p) in owned() {
+                let labels = [("topic", topic.to_string()), ("partition", number.to_string())];
+                ConstGauge::new(value(p)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Why a partition stopped. Reading on would jump over records or read a different log; both need a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -150,6 +201,30 @@ mod tests {
         ] {
             assert_eq!(Stop::judge(position, low, high), expected, "{position} in {low}..{high}");
         }
+    }
+
+    #[test]
+    fn prometheus_sees_what_is_owned() {
+        let metrics = Arc::new(KafkaMetrics::default());
+        metrics.repeated.store(3, Relaxed);
+        for (number, owned) in [(0, true), (1, false)] {
+            let p = metrics.partition(&Arc::from("decisions"), number);
+            p.owned.store(owned, Relaxed);
+            p.position.store(4, Relaxed);
+            p.high.store(9, Relaxed);
+            p.stopped.store(Stop::Removed as u8, Relaxed);
+        }
+        let all = crate::metrics::Metrics::default();
+        all.register(|r| r.register_collector(Box::new(Figures(metrics))));
+        let text = all.encode();
+        for line in [
+            "catena_kafka_repeated_total 3",
+            "catena_kafka_lag{topic=\"decisions\",partition=\"0\"} 5",
+            "catena_kafka_stopped{topic=\"decisions\",partition=\"0\"} 2",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("partition=\"1\""), "{text}");
     }
 
     #[test]
