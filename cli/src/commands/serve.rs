@@ -133,13 +133,7 @@ impl Collector {
         }
         let kafka = match config.kafka.brokers.as_str() {
             "" => None,
-            _ => {
-                let worker = worker::Settings { report: metrics.report("kafka"), ..settings.clone() };
-                let kafka = Kafka::start(lake.clone(), kafka_settings(config)?, worker, runtime.clone())?;
-                let figures = kafka.metrics().clone();
-                metrics.register(|r| r.register_collector(Box::new(kafka::Exported(figures))));
-                Some(kafka)
-            }
+            _ => Some(Kafka::start(lake.clone(), kafka_settings(config)?, settings.clone(), metrics, runtime.clone())?),
         };
         let stop = Arc::new(AtomicBool::new(false));
         let mut followers = Vec::new();

@@ -19,13 +19,11 @@
 //! Two threads per consumer, and `consumers` of them; one more per receiver watches the watermarks from outside.
 
 mod decoder;
-mod export;
 mod metrics;
 mod reader;
 mod settings;
 mod watcher;
 
-pub use export::Exported;
 pub use metrics::{KafkaMetrics, PartitionMetrics, Stop};
 #[cfg(feature = "faults")]
 pub use settings::Faults;
@@ -117,8 +115,16 @@ impl Kafka {
         let stop = Arc::new(AtomicBool::new(false));
         let stop_wait = settings.stop_wait;
         let names = settings.topics.iter().map(|t| Arc::from(t.name.as_str())).collect();
-        let shared =
-            Arc::new(Shared { settings, worker, lake, runtime, metrics: metrics.clone(), stop: stop.clone(), names });
+        let shared = Arc::new(Shared {
+            settings,
+            worker,
+            lake,
+            runtime,
+            metrics: metrics.clone(),
+            figures: figures.clone(),
+            stop: stop.clone(),
+            names,
+        });
         let mut threads = Vec::new();
         for number in 0..shared.settings.consumers {
             let shared = shared.clone();

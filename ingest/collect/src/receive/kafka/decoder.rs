@@ -203,7 +203,12 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
             info!(error = cause, "flush refused, reading again from the lake's positions");
         } else {
             self.shared.metrics.failures.fetch_add(1, Relaxed);
-            self.shared.figures.failed(SOURCE, "store");
+            let kind = match error {
+                FlushError::Commit(_) => "commit",
+                FlushError::Put { .. } => "put",
+                _ => "encode",
+            };
+            self.shared.figures.failed(SOURCE, kind);
             self.link.failures.fetch_add(1, Relaxed);
             warn!(error = cause, "flush failed, reading again from the lake's positions");
         }
