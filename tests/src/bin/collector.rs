@@ -8,6 +8,7 @@
 
 use catena_collect::duplicates::{Duplicates, WINDOW_DECISIONS};
 use catena_collect::lake::Lake;
+use catena_collect::metrics::Metrics;
 use catena_collect::receive::kafka::{Faults, First, Kafka, KafkaMetrics, Settings, Topic};
 use catena_collect::store::StoreOptions;
 use catena_collect::worker;
@@ -89,7 +90,7 @@ async fn run(given: &Value, began: Instant) -> Result<(), Box<dyn std::error::Er
         duplicates: Arc::new(Duplicates::new(number("window", WINDOW_DECISIONS as u64) as usize)),
         ..defaults
     };
-    let kafka = Kafka::start(lake, kafka, worker, tokio::runtime::Handle::current())?;
+    let kafka = Kafka::start(lake, kafka, worker, &Arc::new(Metrics::default()), tokio::runtime::Handle::current())?;
     let mut tick = tokio::time::interval(Duration::from_millis(250));
     loop {
         tokio::select! {

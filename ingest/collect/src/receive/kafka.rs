@@ -112,6 +112,7 @@ impl Kafka {
         settings.consumer(0)?.create::<BaseConsumer>()?;
         let metrics = Arc::new(KafkaMetrics::default());
         figures.register(|r| r.register_collector(Box::new(metrics::Figures(metrics.clone()))));
+        let worker = worker::Settings { report: figures.report(SOURCE), ..worker };
         let stop = Arc::new(AtomicBool::new(false));
         let stop_wait = settings.stop_wait;
         let names = settings.topics.iter().map(|t| Arc::from(t.name.as_str())).collect();

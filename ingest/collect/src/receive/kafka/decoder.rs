@@ -5,7 +5,6 @@
 
 use super::reader::Link;
 use super::{SOURCE, Shared};
-use crate::metrics::{Landing, Standing};
 use crate::worker::{FlushError, Landed, Partition, Record, Worker};
 use catena_schemas::Micros;
 use rdkafka::TopicPartitionList;
@@ -67,14 +66,12 @@ pub(super) struct Decoder<'c, 's, C: rdkafka::consumer::ConsumerContext> {
     worker: Worker,
     /// Places that the worker holds a position of.
     begun: Vec<Arc<Place>>,
-    /// Records pushed since the last flush.
-    pushed: u64,
 }
 
 impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
     pub(super) fn new(shared: &'s Shared, consumer: &'c BaseConsumer<C>, link: &'s Link) -> Self {
         let worker = Worker::new(shared.lake.clone(), shared.worker.clone());
-        Decoder { shared, consumer, link, worker, begun: Vec::new(), pushed: 0 }
+        Decoder { shared, consumer, link, worker, begun: Vec::new() }
     }
 
     /// Runs until the reader drops its end of the queue.
@@ -129,7 +126,6 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
                 trusted: false,
             };
             self.worker.push(&place.partition, &record);
-            self.pushed += 1;
             if self.worker.is_full() {
                 self.flush();
             }
@@ -150,11 +146,10 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
     /// Flushes; false when what was buffered is lost from memory.
     fn flush(&mut self) -> bool {
         let began = Instant::now();
-        let pushed = std::mem::take(&mut self.pushed);
         match self.shared.runtime.block_on(self.worker.flush()) {
             Ok(None) => true,
             Ok(Some(landed)) => {
-                self.landed(&landed, pushed, began.elapsed());
+                self.landed(&landed, began.elapsed());
                 true
             }
             Err(error) => {
@@ -164,30 +159,21 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
         }
     }
 
-    fn landed(&mut self, landed: &Landed, pushed: u64, took: Duration) {
+    fn landed(&mut self, landed: &Landed, took: Duration) {
         debug!(version = landed.version, records = landed.counts.records, ?took, "committed");
         self.link.failures.store(0, Relaxed);
         self.shared.metrics.commits.fetch_add(1, Relaxed);
         let now = self.now();
         let mut offsets = TopicPartitionList::new();
-        let mut standings = Vec::with_capacity(landed.positions.len());
         for (app, position) in &landed.positions {
             let Some(place) = self.begun.iter().find(|p| &p.partition.app == app) else { continue };
             let (topic, partition) = (&place.partition.topic, place.partition.number);
-            let before = place.metrics.position.swap(*position, Relaxed);
+            place.metrics.position.store(*position, Relaxed);
             place.metrics.committed_at.store(now.0, Relaxed);
-            let records = (position - before).max(0) as u64;
-            standings.push(Standing { topic: topic.to_string(), partition, records, position: *position, seen: now });
             let _ = offsets.add_partition_offset(topic, partition, Offset::Offset(*position));
         }
         // For lag tools. It may fail, for instance when the partition has just moved on; nothing rests on it.
         let _ = self.consumer.commit(&offsets, CommitMode::Async);
-        let counts = &landed.counts;
-        let (accepted, rejected, asides) = (counts.decisions, counts.rejected, counts.asides);
-        // One record may hold several decisions: a record that the worker did not count is what would be missing.
-        let received = (accepted + rejected + asides + pushed).saturating_sub(counts.records);
-        let landing = Landing { received, accepted, duplicates: counts.duplicates, rejected, asides };
-        self.shared.figures.landed(SOURCE, landing, &standings, landed.version, took);
     }
 
     /// Nothing of the buffer is in the lake: forgets it, and where everything stood.
