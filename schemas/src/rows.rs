@@ -11,7 +11,10 @@ use crate::time::Micros;
 use crate::wire::write_string;
 use arrow_array::builder::BooleanBufferBuilder;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, ListArray, PrimitiveArray, RecordBatch, StringArray, UInt32Array, new_null_array};
+use arrow_array::{
+    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, ListArray, PrimitiveArray, RecordBatch, StringArray,
+    UInt32Array, new_null_array,
+};
 use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::DataType;
 use std::sync::Arc;
@@ -68,7 +71,9 @@ pub fn visit(event: &Event<'_>, place: &Place<'_>, sink: &mut impl FieldSink) {
     macro_rules! list { ($($field:ident $value:expr),+ $(,)?) => { $(if !$value.is_empty() { sink.list(Field::$field, $value.iter().map(|v| v.as_ref())); })+ } }
     macro_rules! time { ($($field:ident $value:expr),+ $(,)?) => { $(if let Some(v) = $value { sink.time(Field::$field, v); })+ } }
     macro_rules! int { ($($field:ident $value:expr),+ $(,)?) => { $(if let Some(v) = $value { sink.int(Field::$field, i64::from(v)); })+ } }
-    let Event { decision: d, source: s, requester: r, session, server, tool, call: c, token: t, links, network, .. } = event;
+    let Event {
+        decision: d, source: s, requester: r, session, server, tool, call: c, token: t, links, network, ..
+    } = event;
 
     sink.text(Field::EventId, &event.id);
     sink.time(Field::Time, event.time);
@@ -269,7 +274,13 @@ impl Rows {
                 let session = sessions.text(row);
                 let cut = session.len().min(8);
                 prefix[..cut].copy_from_slice(&session[..cut]);
-                (time.div_euclid(BUCKET_US), u64::from_be_bytes(prefix), time, offsets.long(row).unwrap_or(0), row as u32)
+                (
+                    time.div_euclid(BUCKET_US),
+                    u64::from_be_bytes(prefix),
+                    time,
+                    offsets.long(row).unwrap_or(0),
+                    row as u32,
+                )
             })
             .collect();
         let compare = |a: &(i64, u64, i64, i64, u32), b: &(i64, u64, i64, i64, u32)| {
@@ -441,16 +452,29 @@ impl Column {
             Values::Long(values) => {
                 let values = renew(values);
                 match data_type {
-                    DataType::Int32 => primitive::<Int32Type>(values.into_iter().map(|v| v as i32).collect(), nulls, data_type),
-                    DataType::Boolean => Arc::new(BooleanArray::new(values.into_iter().map(|v| v != 0).collect(), nulls)),
+                    DataType::Int32 => {
+                        primitive::<Int32Type>(values.into_iter().map(|v| v as i32).collect(), nulls, data_type)
+                    }
+                    DataType::Boolean => {
+                        Arc::new(BooleanArray::new(values.into_iter().map(|v| v != 0).collect(), nulls))
+                    }
                     DataType::Int64 => primitive::<Int64Type>(values, nulls, data_type),
                     _ => primitive::<TimestampMicrosecondType>(values, nulls, data_type),
                 }
             }
             Values::List { ends, item_ends, data } => {
                 let DataType::List(item) = data_type else { unreachable!("list values belong to list columns") };
-                let items = StringArray::new(OffsetBuffer::new(ScalarBuffer::from(fresh(item_ends))), Buffer::from_vec(renew(data)), None);
-                Arc::new(ListArray::new(item.clone(), OffsetBuffer::new(ScalarBuffer::from(fresh(ends))), Arc::new(items), nulls))
+                let items = StringArray::new(
+                    OffsetBuffer::new(ScalarBuffer::from(fresh(item_ends))),
+                    Buffer::from_vec(renew(data)),
+                    None,
+                );
+                Arc::new(ListArray::new(
+                    item.clone(),
+                    OffsetBuffer::new(ScalarBuffer::from(fresh(ends))),
+                    Arc::new(items),
+                    nulls,
+                ))
             }
         }
     }
@@ -468,6 +492,10 @@ fn fresh(ends: &mut Vec<i32>) -> Vec<i32> {
     taken
 }
 
-fn primitive<T: ArrowPrimitiveType>(values: Vec<T::Native>, nulls: Option<NullBuffer>, data_type: &DataType) -> ArrayRef {
+fn primitive<T: ArrowPrimitiveType>(
+    values: Vec<T::Native>,
+    nulls: Option<NullBuffer>,
+    data_type: &DataType,
+) -> ArrayRef {
     Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(values), nulls).with_data_type(data_type.clone()))
 }

@@ -226,7 +226,9 @@ fields! {
 pub const LEAF_VERSION: i32 = 1;
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    Arc::new(Schema::new(Field::ALL.iter().map(|f| ArrowField::new(f.name(), f.kind().arrow(), true)).collect::<Vec<_>>()))
+    Arc::new(Schema::new(
+        Field::ALL.iter().map(|f| ArrowField::new(f.name(), f.kind().arrow(), true)).collect::<Vec<_>>(),
+    ))
 });
 
 /// Arrow schema of a data file of `records`: no partition columns.
@@ -257,16 +259,26 @@ pub fn delta_schema() -> String {
         .iter()
         .map(|n| serde_json::json!({"name": n, "type": if *n == "ingest_date" { "date" } else { "string" }, "nullable": true, "metadata": {}}))
         .collect();
-    fields.extend(Field::ALL.iter().map(
-        |f| serde_json::json!({"name": f.name(), "type": f.kind().delta(), "nullable": true, "metadata": {}}),
-    ));
+    fields.extend(
+        Field::ALL
+            .iter()
+            .map(|f| serde_json::json!({"name": f.name(), "type": f.kind().delta(), "nullable": true, "metadata": {}})),
+    );
     serde_json::json!({"type": "struct", "fields": fields}).to_string()
 }
 
 /// Columns whose minimum and maximum stand in the Delta log, so that a query opens few files.
 pub const STATISTICS: &[Field] = &[
-    Field::EventId, Field::Time, Field::IngestTime, Field::Partition, Field::Offset, Field::Session, Field::TraceId,
-    Field::Requester, Field::Agent, Field::Tool,
+    Field::EventId,
+    Field::Time,
+    Field::IngestTime,
+    Field::Partition,
+    Field::Offset,
+    Field::Session,
+    Field::TraceId,
+    Field::Requester,
+    Field::Agent,
+    Field::Tool,
 ];
 
 #[cfg(test)]

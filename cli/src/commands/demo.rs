@@ -25,11 +25,8 @@ macro_rules! corpus {
 }
 
 /// Decision logs of real producers: `tests/corpus/README.md` says how each was made.
-const FILES: &[(&str, &[u8])] = corpus![
-    "cerbos/file/audit.log.gz",
-    "envoy/access.jsonl",
-    "mcp/python-sdk/opa-decisions.jsonl",
-];
+const FILES: &[(&str, &[u8])] =
+    corpus!["cerbos/file/audit.log.gz", "envoy/access.jsonl", "mcp/python-sdk/opa-decisions.jsonl",];
 
 /// What an Open Policy Agent uploaded; three of them are one chunk sent three times, after two answers of 503.
 const UPLOADS: &[(&str, &[u8])] = corpus![
@@ -55,7 +52,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CHAINS: usize = 3;
 
 pub(crate) fn run(runtime: &tokio::runtime::Runtime, mut config: Config, args: &Demo) -> Result<ExitCode> {
-    let temporary = args.data.is_none().then(|| tempfile::Builder::new().prefix("catena-demo-").tempdir()).transpose()?;
+    let temporary =
+        args.data.is_none().then(|| tempfile::Builder::new().prefix("catena-demo-").tempdir()).transpose()?;
     let data = match (&args.data, &temporary) {
         (Some(data), _) => data.clone(),
         (None, Some(temporary)) => temporary.path().to_owned(),
@@ -65,9 +63,10 @@ pub(crate) fn run(runtime: &tokio::runtime::Runtime, mut config: Config, args: &
     config.intake.dir = data.join("intake");
     config.kafka.brokers.clear();
     runtime.block_on(async {
-        let mut service = Service::start(&config, &[Role::Collect, Role::Answer, Role::Maintain]).await.with_context(|| {
-            format!("could not start on {}; `catena demo --listen 127.0.0.1:0` takes a free port", config.listen)
-        })?;
+        let mut service =
+            Service::start(&config, &[Role::Collect, Role::Answer, Role::Maintain]).await.with_context(|| {
+                format!("could not start on {}; `catena demo --listen 127.0.0.1:0` takes a free port", config.listen)
+            })?;
         let posted = upload(service.address).await?;
         let read = read_files(&config, &data.join("logs")).await?;
         let engine = open_engine(&config).await?;
@@ -111,8 +110,13 @@ async fn read_files(config: &Config, folder: &Path) -> Result<Counts> {
     let lake = Lake::open(&config.lake, &StoreOptions::new(config.store.clone())).await?;
     let (config, folder, runtime) = (config.clone(), folder.to_owned(), tokio::runtime::Handle::current());
     tokio::task::spawn_blocking(move || {
-        let job =
-            Job { format: Format::Auto, tenant: config.tenant.clone(), threads: 1, settings: super::flush_settings(&config), now };
+        let job = Job {
+            format: Format::Auto,
+            tenant: config.tenant.clone(),
+            threads: 1,
+            settings: super::flush_settings(&config),
+            now,
+        };
         let mut counts = Counts::default();
         for (name, bytes) in FILES {
             let path = folder.join(name);
@@ -141,7 +145,8 @@ async fn wait_for(engine: &Engine, rows: u64) -> Result<()> {
 
 async fn report(engine: &Engine, service: &Service, config: &Config) -> Result<()> {
     println!("decisions of real gateways, by format and outcome");
-    print_rows(engine, "SELECT format, outcome, count(*) AS decisions FROM decisions GROUP BY ALL ORDER BY 1, 2").await?;
+    print_rows(engine, "SELECT format, outcome, count(*) AS decisions FROM decisions GROUP BY ALL ORDER BY 1, 2")
+        .await?;
     let again = cell(engine, "SELECT count(*) FROM records WHERE duplicate").await?;
     println!("\n{again} were sent again and show once; records that are no decisions, and rejections:");
     print_rows(

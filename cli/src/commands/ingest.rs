@@ -92,7 +92,9 @@ pub(crate) fn print_totals(counts: &Counts) {
     if counts.duplicates > 0 {
         println!("{} sent again, shown once", counts.duplicates);
     }
-    for (title, total, by) in [("rejected", counts.rejected, &counts.by_reason), ("set aside", counts.asides, &counts.by_aside)] {
+    for (title, total, by) in
+        [("rejected", counts.rejected, &counts.by_reason), ("set aside", counts.asides, &counts.by_aside)]
+    {
         if total > 0 {
             println!("{total} {title}");
             for (reason, n) in by {
@@ -102,7 +104,12 @@ pub(crate) fn print_totals(counts: &Counts) {
     }
 }
 
-fn follow(runtime: &tokio::runtime::Runtime, lake: &Arc<catena_collect::lake::Lake>, args: &Ingest, job: &Job) -> Result<ExitCode> {
+fn follow(
+    runtime: &tokio::runtime::Runtime,
+    lake: &Arc<catena_collect::lake::Lake>,
+    args: &Ingest,
+    job: &Job,
+) -> Result<ExitCode> {
     static STOP: AtomicBool = AtomicBool::new(false);
     runtime.spawn(async {
         let _ = tokio::signal::ctrl_c().await;

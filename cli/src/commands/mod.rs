@@ -52,7 +52,13 @@ pub(crate) fn run() -> ExitCode {
     match outcome {
         Ok(code) => code,
         // A reader that has seen enough, such as `head`, is no failure.
-        Err(e) if e.chain().any(|c| c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)) => ExitCode::SUCCESS,
+        Err(e)
+            if e.chain().any(|c| {
+                c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+            }) =>
+        {
+            ExitCode::SUCCESS
+        }
         Err(e) => {
             let _ = std::io::stdout().flush();
             eprintln!("error: {e:#}");

@@ -127,7 +127,8 @@ impl Collector {
             metrics.watch_intake(&intake);
             let draining = Drain::start(&intake, lake, &settings, metrics, 2, &runtime)?;
             let bodies = Bodies { unpacked_bytes_max: config.http.body_bytes_max, ..Bodies::default() };
-            let receiver = Receiver::new(intake, lake.secret(), auth, bodies, metrics.clone(), now).check(draining.check());
+            let receiver =
+                Receiver::new(intake, lake.secret(), auth, bodies, metrics.clone(), now).check(draining.check());
             routes = http::router(Arc::new(receiver));
             drain = Some(draining);
         }

@@ -19,7 +19,11 @@ pub(crate) async fn run(config: &Config, tenant: Option<&str>, args: &Sql) -> Re
         query => query.to_owned(),
     };
     let engine = open_engine(config).await?;
-    let limits = Limits { rows: args.rows_max.map_or(u64::MAX, |n| n as u64), memory: config.query.memory_bytes, ..Limits::local() };
+    let limits = Limits {
+        rows: args.rows_max.map_or(u64::MAX, |n| n as u64),
+        memory: config.query.memory_bytes,
+        ..Limits::local()
+    };
     let mut answer = engine.session(scope(tenant)).sql(&query, &limits).await?;
     let format = match args.output {
         Output::Json => Format::Json,

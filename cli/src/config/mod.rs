@@ -144,7 +144,8 @@ impl Config {
         let mut settings: Table = DEFAULTS.parse().expect("the compiled-in defaults are TOML");
         let known = settings.clone();
         if let Some(path) = file {
-            let text = std::fs::read_to_string(path).with_context(|| format!("could not read settings `{}`", path.display()))?;
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("could not read settings `{}`", path.display()))?;
             let table: Table = text.parse().map_err(|e| anyhow!("`{}` is not TOML: {e}", path.display()))?;
             check_keys(&known, &table, "").with_context(|| format!("in `{}`", path.display()))?;
             merge(&mut settings, table);
@@ -184,7 +185,9 @@ impl Config {
             parse_format(format)?;
         }
         if !self.kafka.brokers.is_empty() && self.kafka.topics.is_empty() {
-            bail!("`kafka.brokers` is set, but `kafka.topics` names none; add e.g. topics = [{{ name = \"decisions\" }}]");
+            bail!(
+                "`kafka.brokers` is set, but `kafka.topics` names none; add e.g. topics = [{{ name = \"decisions\" }}]"
+            );
         }
         if self.intake.dir.as_os_str().is_empty() && !self.lake.contains("://") {
             self.intake.dir = Path::new(&self.lake).join("_catena/intake");
@@ -323,8 +326,16 @@ mod tests {
         check("[flush]\nage_ms = 5", &[], Ok(|c| c.flush.age_ms == 5));
         check("[flush]\nage_ms = 5", &[("CATENA_FLUSH__AGE_MS", "7")], Ok(|c| c.flush.age_ms == 7));
         check("", &[("CATENA_KAFKA__TOPICS", "[{ name = \"d\" }]")], Ok(|c| c.kafka.topics[0].tenant == "default"));
-        check("[kafka.properties]\n\"security.protocol\" = \"ssl\"", &[], Ok(|c| c.kafka.properties["security.protocol"] == "ssl"));
-        check("", &[("CATENA_KAFKA__PROPERTIES__SASL.MECHANISM", "PLAIN")], Ok(|c| c.kafka.properties["sasl.mechanism"] == "PLAIN"));
+        check(
+            "[kafka.properties]\n\"security.protocol\" = \"ssl\"",
+            &[],
+            Ok(|c| c.kafka.properties["security.protocol"] == "ssl"),
+        );
+        check(
+            "",
+            &[("CATENA_KAFKA__PROPERTIES__SASL.MECHANISM", "PLAIN")],
+            Ok(|c| c.kafka.properties["sasl.mechanism"] == "PLAIN"),
+        );
     }
 
     #[test]

@@ -132,7 +132,9 @@ async fn contents_of(lake: &Lake, file: &DataFile) -> Result<Vec<u128>, LakeErro
     let tenant = file.partition.get("tenant").cloned().unwrap_or_default();
     let bytes = lake.get(&file.path).await?;
     let unreadable = |source| LakeError::DataFile { path: file.path.clone(), source };
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|b| b.with_batch_size(8192).build()).map_err(unreadable)?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
+        .and_then(|b| b.with_batch_size(8192).build())
+        .map_err(unreadable)?;
     let mut leaf = LeafEncoder::new(canonical::tenant_key(&lake.secret(), &tenant));
     let mut contents = Vec::with_capacity(file.rows as usize);
     for batch in reader {

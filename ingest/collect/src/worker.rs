@@ -308,7 +308,10 @@ impl Worker {
     }
 
     fn decode(&mut self, partition: &Arc<Partition>, record: &Record<'_>, fallback_id: &str) {
-        let Some((tenant, span)) = self.admit(partition, record.offset, record.next, record.tenant, record.received) else { return };
+        let Some((tenant, span)) = self.admit(partition, record.offset, record.next, record.tenant, record.received)
+        else {
+            return;
+        };
         let Record { received, headers, trusted, .. } = *record;
         let context = Context { received, fallback_id, headers, trusted };
         let Tenant { decoder, leaf, decisions, contents, rejects, asides, by_reason, by_aside, .. } = tenant;
@@ -321,7 +324,17 @@ impl Worker {
             redaction: Redactor::VERSION,
             ingest_time: record.received,
         };
-        let mut sink = Appender { place, leaf, leaves: &mut span.leaves, decisions, contents, rejects, asides, by_reason, by_aside };
+        let mut sink = Appender {
+            place,
+            leaf,
+            leaves: &mut span.leaves,
+            decisions,
+            contents,
+            rejects,
+            asides,
+            by_reason,
+            by_aside,
+        };
         decoder.record(record.format, record.bytes, &context, &mut sink);
     }
 
@@ -348,7 +361,17 @@ impl Worker {
             redaction: Redactor::VERSION,
             ingest_time: received,
         };
-        let mut sink = Appender { place, leaf, leaves: &mut span.leaves, decisions, contents, rejects, asides, by_reason, by_aside };
+        let mut sink = Appender {
+            place,
+            leaf,
+            leaves: &mut span.leaves,
+            decisions,
+            contents,
+            rejects,
+            asides,
+            by_reason,
+            by_aside,
+        };
         if aside { sink.aside(rejection, format) } else { sink.rejection(rejection, format) }
     }
 
@@ -362,12 +385,24 @@ impl Worker {
         received: Micros,
     ) -> Option<(&mut Tenant, &mut Span)> {
         // The last span is nearly always the one: receivers hand over runs of one partition.
-        let at = match self.spans.iter().rposition(|s| Arc::ptr_eq(&s.partition, partition) || s.partition.app == partition.app) {
+        let at = match self
+            .spans
+            .iter()
+            .rposition(|s| Arc::ptr_eq(&s.partition, partition) || s.partition.app == partition.app)
+        {
             Some(at) => at,
             None => {
                 let from = self.positions.get(&partition.app).copied().unwrap_or(offset);
                 let leaves = Accumulator::default();
-                self.spans.push(Span { partition: partition.clone(), from, to: from, gaps: 0, records: 0, seen: received, leaves });
+                self.spans.push(Span {
+                    partition: partition.clone(),
+                    from,
+                    to: from,
+                    gaps: 0,
+                    records: 0,
+                    seen: received,
+                    leaves,
+                });
                 self.spans.len() - 1
             }
         };
@@ -458,9 +493,11 @@ impl Worker {
                     }
                 }
             }
-            for (class, rows) in
-                [(Class::Decision, &mut tenant.decisions), (Class::Reject, &mut tenant.rejects), (Class::Aside, &mut tenant.asides)]
-            {
+            for (class, rows) in [
+                (Class::Decision, &mut tenant.decisions),
+                (Class::Reject, &mut tenant.rejects),
+                (Class::Aside, &mut tenant.asides),
+            ] {
                 if rows.is_empty() {
                     continue;
                 }
@@ -471,7 +508,9 @@ impl Worker {
                 }
                 batches.push((name.clone(), class, arrived, rows.finish()));
             }
-            for (into, from) in [(&mut counts.by_reason, &mut tenant.by_reason), (&mut counts.by_aside, &mut tenant.by_aside)] {
+            for (into, from) in
+                [(&mut counts.by_reason, &mut tenant.by_reason), (&mut counts.by_aside, &mut tenant.by_aside)]
+            {
                 for (reason, n) in std::mem::take(from) {
                     *into.entry(reason).or_default() += n;
                 }

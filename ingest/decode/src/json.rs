@@ -396,7 +396,9 @@ impl Parser<'_> {
         };
         let Some(first) = unit(self.at) else { return self.fail("json_escape") };
         let (code, length) = match (first, unit(self.at + 6)) {
-            (0xd800..=0xdbff, Some(second @ 0xdc00..=0xdfff)) => (0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00), 12),
+            (0xd800..=0xdbff, Some(second @ 0xdc00..=0xdfff)) => {
+                (0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00), 12)
+            }
             _ => (first, 6),
         };
         let Some(c) = char::from_u32(code) else { return self.fail("json_surrogate") };
@@ -816,7 +818,8 @@ mod tests {
         leaf.prop_recursive(6, 64, 8, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..8).prop_map(Into::into),
-                proptest::collection::hash_map(".*", inner, 0..8).prop_map(|m| serde_json::Value::Object(m.into_iter().collect())),
+                proptest::collection::hash_map(".*", inner, 0..8)
+                    .prop_map(|m| serde_json::Value::Object(m.into_iter().collect())),
             ]
         })
     }

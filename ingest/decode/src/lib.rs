@@ -170,7 +170,15 @@ struct One<'d> {
 }
 
 impl One<'_> {
-    fn decode(&mut self, format: Format, root: Value<'_>, bytes: &[u8], context: &Context<'_>, place: (u32, u32), sink: &mut impl Sink) {
+    fn decode(
+        &mut self,
+        format: Format,
+        root: Value<'_>,
+        bytes: &[u8],
+        context: &Context<'_>,
+        place: (u32, u32),
+        sink: &mut impl Sink,
+    ) {
         let redactor = self.redactor;
         let format = match format {
             Format::Auto => match self.recognise(root, context) {
@@ -244,18 +252,28 @@ impl One<'_> {
         if formats::opa::is_console(root) {
             return Some(Format::Opa);
         }
-        const NATIVE: &[&str] = &["kind", "decision", "requester", "actors", "session", "server", "tool", "call", "token"];
+        const NATIVE: &[&str] =
+            &["kind", "decision", "requester", "actors", "session", "server", "tool", "call", "token"];
         root.entries().any(|(key, _)| NATIVE.contains(&key)).then_some(Format::Catena)
     }
 }
 
-fn hand_on(decoded: Decoded<'_>, format: Format, record: (Value<'_>, &[u8]), place: (u32, u32), redactor: &Redactor, sink: &mut impl Sink) {
+fn hand_on(
+    decoded: Decoded<'_>,
+    format: Format,
+    record: (Value<'_>, &[u8]),
+    place: (u32, u32),
+    redactor: &Redactor,
+    sink: &mut impl Sink,
+) {
     match decoded {
         Decoded::Event(mut event) => {
             (event.source.decision_index, event.source.decision_count) = place;
             sink.event(&event, format);
         }
         Decoded::Aside(reason, detail) => sink.aside(redactor.aside(reason, detail), format),
-        Decoded::Rejection(reason, detail) => sink.rejection(redactor.reject_value(reason, detail, record.0, record.1), format),
+        Decoded::Rejection(reason, detail) => {
+            sink.rejection(redactor.reject_value(reason, detail, record.0, record.1), format)
+        }
     }
 }

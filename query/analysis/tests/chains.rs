@@ -178,19 +178,28 @@ fn rings_are_cut_at_their_earliest_call() {
 
 #[test]
 fn what_is_absent_is_said() {
-    check("a 1 unknown - trace=4bf92f", expect![[r#"
+    check(
+        "a 1 unknown - trace=4bf92f",
+        expect![[r#"
         (unknown requester)  chain c-b3319cf99f8b  trace 4bf92f · 1 call · 1 undecided
         └─ (no tool)  unknown
-    "#]]);
-    check("a 1 allow - > agent:x @s files/read", expect![[r#"
+    "#]],
+    );
+    check(
+        "a 1 allow - > agent:x @s files/read",
+        expect![[r#"
         (unknown requester)  chain c-b82528db99e8  session s · 1 call
         └─ agent:x
            └─ files › read  allow
-    "#]]);
-    check("a 1 allow alice files/read", expect![[r#"
+    "#]],
+    );
+    check(
+        "a 1 allow alice files/read",
+        expect![[r#"
         alice  chain c-e5fdee92997c  no session · 1 call
         └─ files › read  allow
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -222,7 +231,8 @@ fn hostile_names_lie_still() {
         alice  chain c-b82528db99e8  session s · 1 call · 1 denied
         └─ agent\u{1b}[2J\u{202e}x\n└─ bob
            └─ x › tttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttt…  deny  \u{7}bell
-    "#]].assert_eq(&draw(all, &Limits::default()));
+    "#]]
+    .assert_eq(&draw(all, &Limits::default()));
 }
 
 #[test]
@@ -238,7 +248,8 @@ fn limits_say_what_they_cut() {
            ├─ x › tool1   allow
            ├─ x › tool2   allow
         … 9 calls not shown, more than 6 lines
-    "#]].assert_eq(&draw(calls(&lines), &Limits { lines: 6, ..Limits::default() }));
+    "#]]
+    .assert_eq(&draw(calls(&lines), &Limits { lines: 6, ..Limits::default() }));
 
     let mut deep = "e0 0 allow alice > agent:a @s x/t\n".to_owned();
     for i in 1..9 {
@@ -251,7 +262,8 @@ fn limits_say_what_they_cut() {
               └─ x › t  allow
                  └─ x › t  allow
                     └─ … 6 calls deeper than 4 levels
-    "#]].assert_eq(&draw(calls(&deep), &Limits { depth: 4, ..Limits::default() }));
+    "#]]
+    .assert_eq(&draw(calls(&deep), &Limits { depth: 4, ..Limits::default() }));
 }
 
 #[test]
@@ -363,7 +375,8 @@ fn json_names_paths_and_parents() {
           "started": "1970-01-01T00:01:00.000000Z",
           "tenant": "acme",
           "traces": []
-        }"#]].assert_eq(&serde_json::to_string_pretty(&chains[0].to_json()).expect("JSON"));
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&chains[0].to_json()).expect("JSON"));
 }
 
 /// Calls over few names, so that they meet often.

@@ -91,7 +91,15 @@ pub fn ingest(
     let partition = Arc::new(Partition { app, topic: format!("file:{}", path.display()).into(), number: 0, start: 0 });
     let from = runtime.block_on(lake.position(&partition.app))?.unwrap_or(0).max(0) as u64;
     let mut counts = Counts::default();
-    let reader = Ingestion { lake, runtime, partition: &partition, job, progress, done: AtomicU64::new(0), failed: AtomicBool::new(false) };
+    let reader = Ingestion {
+        lake,
+        runtime,
+        partition: &partition,
+        job,
+        progress,
+        done: AtomicU64::new(0),
+        failed: AtomicBool::new(false),
+    };
     match input.shape {
         Shape::Plain { length } => {
             if from > 0 {
@@ -128,7 +136,8 @@ enum Shape {
 impl Input {
     fn open(path: &Path) -> std::io::Result<Input> {
         let piped = path.as_os_str() == "-";
-        let mut raw: Box<dyn Read + Send> = if piped { Box::new(std::io::stdin()) } else { Box::new(File::open(path)?) };
+        let mut raw: Box<dyn Read + Send> =
+            if piped { Box::new(std::io::stdin()) } else { Box::new(File::open(path)?) };
         let mut magic = Vec::with_capacity(4);
         (&mut raw).take(4).read_to_end(&mut magic)?;
         let packed = std::io::Cursor::new(magic.clone()).chain(raw);
@@ -146,7 +155,9 @@ impl Input {
             let mut bytes = Vec::new();
             (&mut stream).take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
             if bytes.len() > DOCUMENT_BYTES_MAX {
-                let why = format!("one JSON document of more than {DOCUMENT_BYTES_MAX} bytes; write one record per line instead");
+                let why = format!(
+                    "one JSON document of more than {DOCUMENT_BYTES_MAX} bytes; write one record per line instead"
+                );
                 return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, why));
             }
             Shape::Document(bytes)
@@ -230,7 +241,13 @@ impl Ingestion<'_> {
     }
 
     /// Reads the lines that begin in `start..end`; the first segment's first line begins at its start.
-    fn segment(&self, worker: &mut Worker, path: &Path, (start, end): (u64, u64), first: bool) -> Result<Vec<Sealed>, FileError> {
+    fn segment(
+        &self,
+        worker: &mut Worker,
+        path: &Path,
+        (start, end): (u64, u64),
+        first: bool,
+    ) -> Result<Vec<Sealed>, FileError> {
         let unreadable = |source| FileError::Read { path: path.to_owned(), source };
         let mut file = File::open(path).map_err(unreadable)?;
         let mut at = start;
@@ -314,7 +331,12 @@ impl Ingestion<'_> {
     }
 
     /// Cuts a stream into segments that end with a line.
-    fn cut(&self, mut stream: Box<dyn Read + Send>, mut start: u64, work: &mpsc::SyncSender<(u64, u64, Vec<u8>)>) -> std::io::Result<()> {
+    fn cut(
+        &self,
+        mut stream: Box<dyn Read + Send>,
+        mut start: u64,
+        work: &mpsc::SyncSender<(u64, u64, Vec<u8>)>,
+    ) -> std::io::Result<()> {
         let mut carry = Vec::new();
         for number in 0.. {
             let mut bytes = std::mem::take(&mut carry);
@@ -512,7 +534,8 @@ pub fn follow(
         };
         let Some(head) = first_line(&mut file, POLL, stop).map_err(unreadable)? else { continue };
         let app = format!("file:{}", identity(path, &head).map_err(unreadable)?);
-        let partition = Arc::new(Partition { app, topic: format!("file:{}", path.display()).into(), number: 0, start: 0 });
+        let partition =
+            Arc::new(Partition { app, topic: format!("file:{}", path.display()).into(), number: 0, start: 0 });
         let progress = |_: u64| {};
         let run = Ingestion {
             lake,
@@ -545,7 +568,13 @@ fn first_line(file: &mut File, poll: Duration, stop: &AtomicBool) -> std::io::Re
 }
 
 impl Ingestion<'_> {
-    fn follow(&self, mut file: File, path: &Path, stop: &AtomicBool, landed: &dyn Fn(&Counts)) -> Result<(), FileError> {
+    fn follow(
+        &self,
+        mut file: File,
+        path: &Path,
+        stop: &AtomicBool,
+        landed: &dyn Fn(&Counts),
+    ) -> Result<(), FileError> {
         let unreadable = |source| FileError::Read { path: path.to_owned(), source };
         let mut worker = Worker::new(self.lake.clone(), self.job.settings.clone());
         let inode = file.metadata().map_err(unreadable)?.ino();
@@ -559,7 +588,9 @@ impl Ingestion<'_> {
             let (mut used, received) = (0, (self.job.now)());
             // Rotation ends a file: what is left without a line end is its last record.
             let last_part = rotated && read == 0 && !carry.is_empty();
-            while let Some(end) = memchr(b'\n', &carry[used..]).map(|e| e + 1).or(last_part.then_some(carry.len() - used)) {
+            while let Some(end) =
+                memchr(b'\n', &carry[used..]).map(|e| e + 1).or(last_part.then_some(carry.len() - used))
+            {
                 if end == 0 {
                     break;
                 }

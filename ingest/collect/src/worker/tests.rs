@@ -104,17 +104,24 @@ async fn what_was_stored_is_what_came_in() {
     let a = partition("a");
     let mut worker = Worker::new(lake.clone(), Settings::default());
     for n in 0..50 {
-        let text = if n % 5 == 0 { "broken".to_owned() } else { event(n).replace("00:00:00", &format!("00:00:{:02}", 59 - n)) };
+        let text = if n % 5 == 0 {
+            "broken".to_owned()
+        } else {
+            event(n).replace("00:00:00", &format!("00:00:{:02}", 59 - n))
+        };
         push(&mut worker, &a, n as i64, &text);
     }
     let version = worker.flush().await.unwrap().unwrap().version;
     let mut leaf = LeafEncoder::new(canonical::tenant_key(&lake.secret(), "default"));
     let mut leaves = BTreeMap::new();
     for file in lake.files().await {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(lake.get(&file.path).await.unwrap()).unwrap().build().unwrap();
+        let reader =
+            ParquetRecordBatchReaderBuilder::try_new(lake.get(&file.path).await.unwrap()).unwrap().build().unwrap();
         for batch in reader {
             let batch = batch.unwrap();
-            let offsets = arrow_array::cast::AsArray::as_primitive::<arrow_array::types::Int64Type>(batch.column_by_name("offset").unwrap());
+            let offsets = arrow_array::cast::AsArray::as_primitive::<arrow_array::types::Int64Type>(
+                batch.column_by_name("offset").unwrap(),
+            );
             for row in 0..batch.num_rows() {
                 leaves.insert(offsets.value(row), leaf.row("default", &batch, row).hash);
             }

@@ -11,8 +11,8 @@
 use crate::json::{Kind, Value, write_string};
 use crate::redact::Redactor;
 use crate::{Context, Format};
-use catena_schemas::event::{Actor, Basis, Enforced, Event, Outcome, Phase, Text, Texts};
 use catena_schemas::Micros;
+use catena_schemas::event::{Actor, Basis, Enforced, Event, Outcome, Phase, Text, Texts};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -32,7 +32,12 @@ pub struct Native {
 
 impl Native {
     /// Reads one event.
-    pub fn decode<'t>(&mut self, root: Value<'t>, redactor: &Redactor, context: &Context<'t>) -> Result<Event<'t>, Refusal> {
+    pub fn decode<'t>(
+        &mut self,
+        root: Value<'t>,
+        redactor: &Redactor,
+        context: &Context<'t>,
+    ) -> Result<Event<'t>, Refusal> {
         if root.kind() != Kind::Object {
             return Err(("not_an_object", format!("the record is {}", root.kind().as_str())));
         }
@@ -62,7 +67,9 @@ impl Native {
         for (key, v) in root.entries() {
             match key {
                 "id" => event.id = reader.text(v, "id").unwrap_or_default(),
-                "time" => time = Some(instant(v).ok_or_else(|| ("time_invalid", format!("`time` is {}", v.to_json())))?),
+                "time" => {
+                    time = Some(instant(v).ok_or_else(|| ("time_invalid", format!("`time` is {}", v.to_json())))?)
+                }
                 "kind" => {}
                 "source" => reader.source(v, &mut event),
                 "decision" => outcome = reader.decision(v, &mut event)?,
@@ -76,7 +83,10 @@ impl Native {
                 "call" => reader.call(v, &mut event),
                 "token" => reader.token(v, &mut event),
                 "grant" => reader.members(v, "grant", |r, k, v| match k {
-                    "id" => { event.grant_id = r.text(v, "grant.id"); true }
+                    "id" => {
+                        event.grant_id = r.text(v, "grant.id");
+                        true
+                    }
                     _ => false,
                 }),
                 "links" => reader.links(v, &mut event),
@@ -91,7 +101,8 @@ impl Native {
                 _ => reader.keep("", key, v),
             }
         }
-        event.decision.outcome = outcome.ok_or_else(|| ("verdict_missing", "`decision.verdict` is required".to_owned()))?;
+        event.decision.outcome =
+            outcome.ok_or_else(|| ("verdict_missing", "`decision.verdict` is required".to_owned()))?;
         match time {
             Some(t) => {
                 event.time = t;
@@ -365,7 +376,8 @@ impl<'r> Reader<'r> {
             return self.texts(v, path);
         }
         // A list that is not one of texts may still hold handles: unlike others it is not kept.
-        let readable = v.as_str().is_some() || v.is_null() || (v.kind() == Kind::Array && v.items().all(|i| i.as_str().is_some()));
+        let readable =
+            v.as_str().is_some() || v.is_null() || (v.kind() == Kind::Array && v.items().all(|i| i.as_str().is_some()));
         if !readable {
             self.flag(format!("invalid:{path}"));
             return Vec::new();
@@ -429,7 +441,9 @@ impl<'r> Reader<'r> {
         let Some(verdict) = verdict else { return Ok(None) };
         match verdict.as_str().and_then(Outcome::parse) {
             Some(outcome) => Ok(Some(outcome)),
-            None => Err(("verdict_unknown", format!("`decision.verdict` is {}", self.redactor.text(&verdict.to_json())))),
+            None => {
+                Err(("verdict_unknown", format!("`decision.verdict` is {}", self.redactor.text(&verdict.to_json()))))
+            }
         }
     }
 
@@ -521,7 +535,9 @@ impl<'r> Reader<'r> {
                     "path" => c.http_path, text;
                     "status" => c.http_status, int;
                 }),
-                "result" => members!(r, v, "call.result", { "class" => c.result_class, text; "bytes" => c.result_bytes, long; }),
+                "result" => {
+                    members!(r, v, "call.result", { "class" => c.result_class, text; "bytes" => c.result_bytes, long; })
+                }
                 _ => return false,
             }
             true
@@ -568,4 +584,3 @@ impl<'r> Reader<'r> {
         members!(self, v, "network", { "ip" => n.ip, text; "user_agent" => n.user_agent, text; "spiffe" => n.spiffe, text; });
     }
 }
-

@@ -21,7 +21,10 @@ fn line(n: usize) -> String {
     match n % 13 {
         5 => format!("not json {n}"),
         7 => String::new(),
-        _ => format!(r#"{{"id":"e{n}","time":"2026-11-21T00:00:00Z","decision":{{"verdict":"allow"}},"session":{{"id":"s{}"}}}}"#, n % 7),
+        _ => format!(
+            r#"{{"id":"e{n}","time":"2026-11-21T00:00:00Z","decision":{{"verdict":"allow"}},"session":{{"id":"s{}"}}}}"#,
+            n % 7
+        ),
     }
 }
 
@@ -99,7 +102,11 @@ fn compressed_and_last_line_without_end() {
     let text = text.trim_end();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(text.as_bytes()).unwrap();
-    let packed = [("log", text.as_bytes().to_vec()), ("log.gz", gzip.finish().unwrap()), ("log.zst", zstd::encode_all(text.as_bytes(), 1).unwrap())];
+    let packed = [
+        ("log", text.as_bytes().to_vec()),
+        ("log.gz", gzip.finish().unwrap()),
+        ("log.zst", zstd::encode_all(text.as_bytes(), 1).unwrap()),
+    ];
     for (name, bytes) in packed {
         let t = Try::new();
         t.ingest(&t.write(name, &bytes), 2);
