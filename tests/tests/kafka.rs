@@ -634,10 +634,10 @@ fn a_position_out_of_range_stops_the_partition() {
 
     // With a new epoch it is another source, and read from its beginning.
     let mut renewed = rig.collector("b", json!({"topics": [{"name": rig.topic, "epoch": 1}]}));
-    let epoch = format!("@1/");
+    let epoch = "@1/";
     let deadline = Instant::now() + Duration::from_secs(20);
     let landed = || -> i64 {
-        oracle::positions(&rig.lake()).iter().filter(|(app, _)| app.contains(&epoch)).map(|(_, to)| to).sum()
+        oracle::positions(&rig.lake()).iter().filter(|(app, _)| app.contains(epoch)).map(|(_, to)| to).sum()
     };
     while landed() < fresh.total() as i64 {
         assert!(Instant::now() < deadline, "{}", renewed.log());
@@ -646,7 +646,7 @@ fn a_position_out_of_range_stops_the_partition() {
     renewed.stop();
     let verdict = oracle::judge(&rig.lake(), false);
     assert_eq!(
-        verdict.ids.iter().filter(|(app, _)| app.contains(&epoch)).map(|(_, ids)| ids.len()).sum::<usize>(),
+        verdict.ids.iter().filter(|(app, _)| app.contains(epoch)).map(|(_, ids)| ids.len()).sum::<usize>(),
         fresh.total()
     );
     assert!(verdict.complaints.is_empty(), "{:#?}", verdict.complaints);

@@ -52,8 +52,7 @@ async fn run(given: &Value, began: Instant) -> Result<(), Box<dyn std::error::Er
     let on = |key: &str| given[key].as_bool().unwrap_or(false);
     // First of all, so that it is heard however early it comes.
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut store = StoreOptions::default();
-    store.collector = text("instance");
+    let store = StoreOptions { collector: text("instance"), ..StoreOptions::default() };
     let lake = Lake::open(&text("lake"), &store).await?;
     tracing::info!(time_ms = began.elapsed().as_millis() as u64, "lake is open");
     lake.records().faults.accept_any_position.store(on("accept_any_position"), Relaxed);

@@ -11,11 +11,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 
+/// Numbers of partitions, by topic and partition.
+pub type Partitions = BTreeMap<(Arc<str>, i32), Arc<PartitionMetrics>>;
+
 /// Counters of a receiver.
 #[derive(Debug, Default)]
 pub struct KafkaMetrics {
     /// Partitions that this process has owned, now or before.
-    pub partitions: RwLock<BTreeMap<(Arc<str>, i32), Arc<PartitionMetrics>>>,
+    pub partitions: RwLock<Partitions>,
     /// Flushes that landed.
     pub commits: AtomicU64,
     /// Flushes refused because the partition's position had moved.
