@@ -24,7 +24,7 @@ mod reader;
 mod settings;
 mod watcher;
 
-pub use metrics::{KafkaMetrics, PartitionMetrics, Stop};
+pub use metrics::{KafkaMetrics, PartitionMetrics, Partitions, Stop};
 #[cfg(feature = "faults")]
 pub use settings::Faults;
 pub use settings::{First, Settings, Topic};
