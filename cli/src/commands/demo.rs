@@ -84,25 +84,38 @@ pub(crate) fn run(runtime: &tokio::runtime::Runtime, mut config: Config, args: &
 /// Posts the uploads as the agent did; gives the rows that they must become.
 async fn upload(address: SocketAddr) -> Result<u64> {
     let mut rows = 0;
+    let started = Instant::now();
     for (name, bytes) in UPLOADS {
-        let mut stream = tokio::net::TcpStream::connect(address).await?;
-        let head = format!(
-            "POST /logs HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n",
-            bytes.len()
-        );
-        stream.write_all(head.as_bytes()).await?;
-        stream.write_all(bytes).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        let counts: serde_json::Value = match (answer.starts_with("HTTP/1.1 200"), serde_json::from_str(body)) {
-            (true, Ok(counts)) => counts,
-            _ => bail!("{name} was not taken: {answer}"),
+        // An uploader tries again when told to: right after the start the intake log still compares itself with the lake.
+        let body = loop {
+            let answer = post(address, bytes).await?;
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer.as_str(), ""));
+            match head.get(..12) {
+                Some("HTTP/1.1 200") => break body.to_owned(),
+                Some("HTTP/1.1 503" | "HTTP/1.1 429") if started.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                _ => bail!("{name} was not taken: {answer}"),
+            }
         };
+        let counts: serde_json::Value = serde_json::from_str(&body).with_context(|| format!("answer to {name}: {body}"))?;
         rows += ["accepted", "rejected", "asides"].iter().filter_map(|k| counts[k].as_u64()).sum::<u64>();
     }
     Ok(rows)
+}
+
+async fn post(address: SocketAddr, bytes: &[u8]) -> Result<String> {
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    let head = format!(
+        "POST /logs HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        bytes.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(bytes).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 /// Writes the bundled files down and reads them as `catena ingest` would.
