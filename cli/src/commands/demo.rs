@@ -98,7 +98,8 @@ async fn upload(address: SocketAddr) -> Result<u64> {
                 _ => bail!("{name} was not taken: {answer}"),
             }
         };
-        let counts: serde_json::Value = serde_json::from_str(&body).with_context(|| format!("answer to {name}: {body}"))?;
+        let counts: serde_json::Value =
+            serde_json::from_str(&body).with_context(|| format!("answer to {name}: {body}"))?;
         rows += ["accepted", "rejected", "asides"].iter().filter_map(|k| counts[k].as_u64()).sum::<u64>();
     }
     Ok(rows)

@@ -4,6 +4,7 @@ use super::{flush_settings, now, open_lake};
 use crate::args::Ingest;
 use crate::config::{Config, parse_format};
 use anyhow::{Context, Result};
+use catena_collect::batch::ROW_GROUP_ROWS;
 use catena_collect::receive::file::{self, Job};
 use catena_collect::worker::Counts;
 use catena_decode::mapping::Mappings;
@@ -17,6 +18,8 @@ pub(crate) fn run(runtime: &tokio::runtime::Runtime, config: &Config, args: &Ing
     let lake = runtime.block_on(open_lake(config))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut settings = flush_settings(config);
+    // Nobody waits for the first rows of a file that is read once: whole row groups store better.
+    settings.flush_rows = settings.flush_rows.max(ROW_GROUP_ROWS);
     if let Some(mapping) = &args.mapping {
         settings.mappings = Arc::new(chosen(&settings.mappings, mapping)?);
     }

@@ -3,7 +3,8 @@
 //! Guarantee: of two decisions with the same tenant, record and content that both lie within the last [`Window`] of
 //! decisions, only the first is unmarked. Contents are 128 bits of SHA-256, so nobody can make two different decisions look
 //! the same. A flush that does not land takes its contents back out. What another process commits while a flush is being
-//! encoded is not seen by it: a record sent to two collectors within that moment shows twice.
+//! encoded is not seen by it: a record sent to two collectors within that moment shows twice. A process that starts
+//! remembers what stands in the newest files, not the whole window of the one before it.
 
 use crate::commit::DataFile;
 use crate::lake::{Lake, LakeError};
@@ -83,6 +84,9 @@ pub struct Duplicates {
 /// Decisions that are remembered unless settings say otherwise: about 64 MB.
 pub const WINDOW_DECISIONS: usize = 1_000_000;
 
+/// Decisions that are read back from the lake at the start: what fits into a second, since nothing is received meanwhile.
+const PRIMED_MAX: usize = 200_000;
+
 impl Default for Duplicates {
     fn default() -> Self {
         Duplicates::new(WINDOW_DECISIONS)
@@ -95,8 +99,8 @@ impl Duplicates {
         Duplicates { window: Mutex::new(Window::new(size)), size, primed: tokio::sync::Mutex::new(false) }
     }
 
-    /// Takes in what the lake holds that this process did not write: at first the newest files up to the window's size,
-    /// afterwards what others have committed since.
+    /// Takes in what the lake holds that this process did not write: at first its newest files, afterwards what others have
+    /// committed since.
     pub async fn learn(&self, lake: &Lake) -> Result<(), LakeError> {
         if self.size == 0 {
             return Ok(());
@@ -106,7 +110,7 @@ impl Duplicates {
         lake.position("").await?;
         let mut files = lake.take_foreign().await;
         if !*primed {
-            let mut left = self.size as u64;
+            let mut left = self.size.min(PRIMED_MAX) as u64;
             files = lake.files().await;
             files.retain(|f| {
                 let wanted = left > 0 && f.partition.get("class").is_some_and(|c| c == Class::Decision.as_str());

@@ -45,7 +45,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             flush_rows: batch::ROW_GROUP_ROWS,
-            flush_bytes: 192 << 20,
+            flush_bytes: 128 << 20,
             flush_age: Duration::from_secs(2),
             collector: String::new(),
             duplicates: Arc::default(),
@@ -479,7 +479,10 @@ impl Worker {
         }
         self.positions.extend(spans.iter().map(|s| (s.partition.app.clone(), s.to)));
         let mut landing = Landing::new(self.settings.duplicates.clone());
-        landing.duplicates.learn(&self.lake).await?;
+        if let Err(e) = landing.duplicates.learn(&self.lake).await {
+            self.discard();
+            return Err(e.into());
+        }
         let mut batches = Vec::new();
         for (name, tenant) in &mut self.tenants {
             let arrived = std::mem::take(&mut tenant.arrived);
