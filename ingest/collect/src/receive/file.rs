@@ -7,6 +7,7 @@
 
 use crate::lake::{Lake, LakeError};
 use crate::worker::{Counts, FlushError, Partition, Record, Sealed, Settings, Worker, land};
+use catena_decode::frame::{self, Packing};
 use catena_decode::{Context, Decoder, Format, Redactor, Sink};
 use catena_schemas::rows::Rejection;
 use catena_schemas::{Event, Micros, canonical};
@@ -141,10 +142,10 @@ impl Input {
         let mut magic = Vec::with_capacity(4);
         (&mut raw).take(4).read_to_end(&mut magic)?;
         let packed = std::io::Cursor::new(magic.clone()).chain(raw);
-        let (mut stream, compressed): (Box<dyn Read + Send>, bool) = match magic.as_slice() {
-            [0x1f, 0x8b, ..] => (Box::new(flate2::read::MultiGzDecoder::new(packed)), true),
-            [0x28, 0xb5, 0x2f, 0xfd] => (Box::new(zstd::Decoder::new(packed)?), true),
-            _ => (Box::new(packed), false),
+        let (mut stream, compressed): (Box<dyn Read + Send>, bool) = match Packing::of(&magic) {
+            Packing::Gzip => (Box::new(flate2::read::MultiGzDecoder::new(packed)), true),
+            Packing::Zstd => (Box::new(zstd::Decoder::new(packed)?), true),
+            Packing::Plain => (Box::new(packed), false),
         };
         let mut head = Vec::with_capacity(64 << 10);
         (&mut stream).take(64 << 10).read_to_end(&mut head)?;
@@ -479,14 +480,9 @@ impl Ingestion<'_> {
 
 /// The records of one JSON document, with the byte at which each begins.
 fn document_records(bytes: &[u8]) -> Vec<(usize, &[u8])> {
-    let mut tape = catena_decode::json::Tape::default();
-    let spans: Option<Vec<(usize, usize)>> =
-        tape.parse(bytes).ok().and_then(|root| root.items().map(|item| item.span()).collect());
-    match spans {
-        Some(spans) if !spans.is_empty() => spans.into_iter().map(|(start, end)| (start, &bytes[start..end])).collect(),
-        // Not an array, or not JSON: one record, and the decoder says what it is.
-        _ => vec![(0, bytes.trim_ascii())],
-    }
+    let records = frame::records(bytes);
+    // An empty array is a record all the same: the decoder says what it is.
+    if records.is_empty() { vec![(0, bytes.trim_ascii())] } else { records }
 }
 
 /// Counts what the decoder hands on, and keeps nothing.
