@@ -272,6 +272,37 @@ impl Tenant {
         }
     }
 
+    /// The decoder, and what takes the rows of a record at one place.
+    fn sink<'w>(
+        &'w mut self,
+        span: &'w mut Span,
+        tenant: &'w str,
+        offset: i64,
+        received: Micros,
+    ) -> (&'w mut Decoder, Appender<'w>) {
+        let place = Place {
+            tenant,
+            topic: &span.partition.topic,
+            partition: span.partition.number,
+            offset,
+            format: "",
+            redaction: Redactor::VERSION,
+            ingest_time: received,
+        };
+        let appender = Appender {
+            place,
+            leaf: &mut self.leaf,
+            leaves: &mut span.leaves,
+            decisions: &mut self.decisions,
+            contents: &mut self.contents,
+            rejects: &mut self.rejects,
+            asides: &mut self.asides,
+            by_reason: &mut self.by_reason,
+            by_aside: &mut self.by_aside,
+        };
+        (&mut self.decoder, appender)
+    }
+
     fn rows(&self) -> usize {
         self.decisions.len() + self.rejects.len() + self.asides.len()
     }
@@ -314,27 +345,7 @@ impl Worker {
         };
         let Record { received, headers, trusted, .. } = *record;
         let context = Context { received, fallback_id, headers, trusted };
-        let Tenant { decoder, leaf, decisions, contents, rejects, asides, by_reason, by_aside, .. } = tenant;
-        let place = Place {
-            tenant: record.tenant,
-            topic: &partition.topic,
-            partition: partition.number,
-            offset: record.offset,
-            format: "",
-            redaction: Redactor::VERSION,
-            ingest_time: record.received,
-        };
-        let mut sink = Appender {
-            place,
-            leaf,
-            leaves: &mut span.leaves,
-            decisions,
-            contents,
-            rejects,
-            asides,
-            by_reason,
-            by_aside,
-        };
+        let (decoder, mut sink) = tenant.sink(span, record.tenant, record.offset, received);
         decoder.record(record.format, record.bytes, &context, &mut sink);
     }
 
@@ -351,27 +362,7 @@ impl Worker {
         aside: bool,
     ) {
         let Some((state, span)) = self.admit(partition, offset, next, tenant, received) else { return };
-        let Tenant { leaf, decisions, contents, rejects, asides, by_reason, by_aside, .. } = state;
-        let place = Place {
-            tenant,
-            topic: &partition.topic,
-            partition: partition.number,
-            offset,
-            format: "",
-            redaction: Redactor::VERSION,
-            ingest_time: received,
-        };
-        let mut sink = Appender {
-            place,
-            leaf,
-            leaves: &mut span.leaves,
-            decisions,
-            contents,
-            rejects,
-            asides,
-            by_reason,
-            by_aside,
-        };
+        let (_, mut sink) = state.sink(span, tenant, offset, received);
         if aside { sink.aside(rejection, format) } else { sink.rejection(rejection, format) }
     }
 

@@ -61,14 +61,6 @@ pub enum FileError {
         /// Cause.
         source: std::io::Error,
     },
-    /// A document that is not line by line and too large to be read whole.
-    #[error("`{}` is one JSON document of more than {max} bytes; write one record per line instead", path.display())]
-    DocumentTooLarge {
-        /// Which.
-        path: PathBuf,
-        /// The limit.
-        max: usize,
-    },
     /// The lake.
     #[error(transparent)]
     Flush(#[from] FlushError),
