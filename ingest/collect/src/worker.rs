@@ -21,6 +21,7 @@ use parquet::file::properties::WriterProperties;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// When to flush.
 #[derive(Clone, Debug)]
@@ -170,11 +171,14 @@ impl std::fmt::Debug for Report {
     }
 }
 
-/// A flush whose files are durable and not yet in the lake. Dropping it loses nothing but work.
+/// A flush whose files are on their way to the disk and not yet in the lake: [`land`] waits for them. Dropping it loses
+/// nothing but work.
 #[derive(Debug)]
 pub struct Sealed {
     /// Files.
     pub files: Vec<DataFile>,
+    /// Makes the files durable, beside the work on the next flush.
+    writing: tokio::task::JoinHandle<Result<(), FlushError>>,
     /// Offsets covered.
     pub ranges: Vec<Range>,
     /// What it holds.
@@ -202,6 +206,9 @@ pub enum FlushError {
     /// The lake could not be read.
     #[error(transparent)]
     Lake(#[from] LakeError),
+    /// The process is ending.
+    #[error("stopped while data files were being written")]
+    Stopped,
     /// A file could not be made durable.
     #[error("could not write data file `{path}`")]
     Put {
@@ -231,6 +238,8 @@ pub struct Worker {
     oldest: Option<Instant>,
     records: u64,
     fallback_id: String,
+    /// One permit: a worker decodes ahead of its disk by one flush, never more, so that memory stays bounded.
+    ahead: Arc<Semaphore>,
 }
 
 /// Offsets of one partition in the buffer, and the leaves of their rows in order.
@@ -325,6 +334,7 @@ impl Worker {
             oldest: None,
             records: 0,
             fallback_id: String::new(),
+            ahead: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -454,12 +464,20 @@ impl Worker {
     pub async fn flush(&mut self) -> Result<Option<Landed>, FlushError> {
         let began = Instant::now();
         let Some(sealed) = self.seal().await? else { return Ok(None) };
-        let landed = land(&self.lake, vec![sealed]).await?;
-        self.settings.report.landed(&landed, began.elapsed());
-        Ok(Some(landed))
+        match land(&self.lake, vec![sealed]).await {
+            Ok(landed) => {
+                self.settings.report.landed(&landed, began.elapsed());
+                Ok(Some(landed))
+            }
+            Err(e) => {
+                self.discard();
+                Err(e)
+            }
+        }
     }
 
-    /// Makes everything buffered durable, without committing it. Several of these, in order, can [`land`] together.
+    /// Encodes everything buffered and begins to make it durable, without committing it: the worker can go on decoding.
+    /// Several of these, in order, can [`land`] together.
     pub async fn seal(&mut self) -> Result<Option<Sealed>, FlushError> {
         let spans = std::mem::take(&mut self.spans);
         self.oldest = None;
@@ -523,24 +541,30 @@ impl Worker {
             seen: s.seen,
         });
         let standings = standings.collect();
-        let mut files = Vec::with_capacity(batches.len());
+        let (mut files, mut encoded) = (Vec::with_capacity(batches.len()), Vec::with_capacity(batches.len()));
         for (tenant, class, arrived, rows) in batches {
-            let bytes = match batch::encode(&rows, &self.properties) {
-                Ok(bytes) => bytes,
+            match batch::encode(&rows, &self.properties) {
+                Ok(bytes) => {
+                    files.push(batch::data_file(&rows, bytes.len() as u64, &tenant, class, arrived));
+                    encoded.push(bytes);
+                }
                 Err(source) => {
                     self.discard();
                     return Err(FlushError::Encode { rows: rows.num_rows(), source });
                 }
-            };
-            let file = batch::data_file(&rows, bytes.len() as u64, &tenant, class, arrived);
-            drop(rows);
-            if let Err(source) = self.lake.put(&file.path, bytes.into()).await {
-                self.discard();
-                return Err(FlushError::Put { path: file.path, source });
             }
-            files.push(file);
         }
-        Ok(Some(Sealed { files, ranges, counts, standings, info, landing }))
+        let permit = self.ahead.clone().acquire_owned().await.expect("the worker never closes it");
+        let paths: Vec<_> = files.iter().map(|f| f.path.clone()).collect();
+        let lake = self.lake.clone();
+        let writing = tokio::spawn(async move {
+            let _permit = permit;
+            for (path, bytes) in paths.into_iter().zip(encoded) {
+                lake.put(&path, bytes.into()).await.map_err(|source| FlushError::Put { path, source })?;
+            }
+            Ok(())
+        });
+        Ok(Some(Sealed { files, writing, ranges, counts, standings, info, landing }))
     }
 }
 
@@ -549,6 +573,11 @@ pub async fn land(lake: &Lake, sealed: Vec<Sealed>) -> Result<Landed, FlushError
     let (mut files, mut ranges, mut counts) = (Vec::new(), Vec::<Range>::new(), Counts::default());
     let (mut info, mut landings, mut standings) = (Vec::new(), Vec::new(), Vec::new());
     for s in sealed {
+        match s.writing.await.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(written) => written?,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(_)) => return Err(FlushError::Stopped),
+        }
         files.extend(s.files);
         for range in s.ranges {
             match ranges.iter_mut().find(|r| r.app == range.app && r.to == range.from) {
