@@ -18,11 +18,19 @@ const READY_WAIT: Duration = Duration::from_secs(60);
 /// Heap of the broker.
 const HEAP: &str = "-Xmx384m";
 
+/// Who may use the secured listener.
+pub const USER: &str = "collector";
+/// Password of [`USER`], for SCRAM-SHA-512 and PLAIN alike. A test's own, worth nothing.
+pub const PASSWORD: &str = "only-for-this-test";
+const KEYSTORE: &str = "broker.p12";
+const CERTIFICATE: &str = "broker.pem";
+
 /// A running broker. Ends when dropped.
 #[derive(Debug)]
 pub struct Broker {
     folder: PathBuf,
     port: u16,
+    secured: u16,
     child: Option<Child>,
 }
 
@@ -32,15 +40,17 @@ impl Broker {
         install()?;
         fs::create_dir_all(folder)?;
         let settings = folder.join("server.properties");
-        let controller = free_port()?;
-        fs::write(&settings, properties(&folder.join("data"), port, controller))?;
+        let (controller, secured) = (free_port()?, free_port()?);
+        keys(folder)?;
+        fs::write(&settings, properties(folder, [port, secured, controller]))?;
         let mut format = java("kafka.tools.StorageTool");
         format.args(["format", "-t", "Q2F0ZW5hS2Fma2FUZXN0MA", "-c"]).arg(&settings);
+        format.arg("--add-scram").arg(format!("SCRAM-SHA-512=[name={USER},password={PASSWORD}]"));
         let done = format.stdout(log(folder)?).stderr(log(folder)?).status()?;
         if !done.success() {
             return Err(io::Error::other(format!("could not format {}: {done}", folder.display())));
         }
-        let mut broker = Broker { folder: folder.to_owned(), port, child: None };
+        let mut broker = Broker { folder: folder.to_owned(), port, secured, child: None };
         broker.restart()?;
         Ok(broker)
     }
@@ -48,6 +58,16 @@ impl Broker {
     /// `host:port`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `host:port` of the listener that wants TLS and a password (SCRAM-SHA-512 or PLAIN).
+    pub fn secured_address(&self) -> String {
+        format!("127.0.0.1:{}", self.secured)
+    }
+
+    /// The certificate to trust, in PEM.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.join(CERTIFICATE)
     }
 
     /// Ends it as a power cut would.
@@ -153,15 +173,43 @@ fn log(folder: &Path) -> io::Result<File> {
     File::options().create(true).append(true).open(folder.join("broker.log"))
 }
 
-fn properties(data: &Path, port: u16, controller: u16) -> String {
+/// A key and a certificate for this broker alone.
+fn keys(folder: &Path) -> io::Result<()> {
+    let keytool = |arguments: &[&str]| {
+        let store = folder.join(KEYSTORE);
+        let mut tool = Command::new("keytool");
+        tool.args(arguments).arg("-keystore").arg(store).args(["-storepass", PASSWORD, "-alias", "broker"]);
+        match tool.stdout(log(folder)?).stderr(log(folder)?).status()? {
+            done if done.success() => Ok(()),
+            done => Err(io::Error::other(format!("keytool {}: {done}", arguments[0]))),
+        }
+    };
+    if folder.join(CERTIFICATE).try_exists()? {
+        return Ok(());
+    }
+    let names = ["-dname", "CN=127.0.0.1", "-ext", "san=ip:127.0.0.1", "-validity", "7"];
+    keytool(&[&["-genkeypair", "-keyalg", "EC", "-storetype", "PKCS12"], &names[..]].concat())?;
+    let certificate = folder.join(CERTIFICATE);
+    keytool(&["-exportcert", "-rfc", "-file", &certificate.to_string_lossy()])
+}
+
+fn properties(folder: &Path, [port, secured, controller]: [u16; 3]) -> String {
+    let modules = "org.apache.kafka.common.security";
     format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secured},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secured}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
+sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={modules}.scram.ScramLoginModule required;
+listener.name.sasl_ssl.plain.sasl.jaas.config={modules}.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";
+ssl.keystore.type=PKCS12
+ssl.keystore.location={}
+ssl.keystore.password={PASSWORD}
 log.dirs={}
 auto.create.topics.enable=false
 offsets.topic.num.partitions=1
@@ -180,6 +228,7 @@ log.initial.task.delay.ms=1000
 num.network.threads=2
 num.io.threads=2
 ",
-        data.display()
+        folder.join(KEYSTORE).display(),
+        folder.join("data").display(),
     )
 }

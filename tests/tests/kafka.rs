@@ -8,7 +8,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "all of this is a test")]
 
 use catena_tests::fleet::{Dice, Fleet};
-use catena_tests::kafka::{Broker, free_port};
+use catena_tests::kafka::{Broker, PASSWORD, USER, free_port};
 use catena_tests::oracle::{self, Verdict};
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminOptions;
@@ -390,6 +390,49 @@ fn check_exact(verdict: &Verdict, sent: &Sent) {
     let without_id: usize = sent.ids.iter().flatten().filter(|id| id.is_none()).count();
     assert_eq!(verdict.rows.get("reject").copied().unwrap_or(0), without_id as u64);
     assert_eq!(verdict.duplicates, 0, "every id was sent once");
+}
+
+/// TLS and passwords, against a listener that wants both.
+#[test]
+fn a_secured_broker_is_read_with_the_right_password_and_certificate_alone() {
+    let seed = seed();
+    let shared = broker();
+    let started = shared.lock();
+    let broker = &started.broker;
+    let trusted = broker.certificate();
+    let check = |mechanism: &str, password: &str, trust: bool, complaint: Option<&str>| {
+        let mut properties = json!({
+            "security.protocol": "SASL_SSL", "sasl.mechanism": mechanism, "sasl.username": USER, "sasl.password": password,
+            "reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 300,
+        });
+        if trust {
+            properties["ssl.ca.location"] = json!(trusted);
+        }
+        let rig = Rig::new(broker, json!({"brokers": broker.secured_address(), "properties": properties}));
+        let load = Load { events: 2000, seed, rate: 0, poison: 0, live: false };
+        let sent = produce(&rig.brokers, &rig.topic, load);
+        let mut collector = rig.collector("c1", json!({}));
+        match complaint {
+            None => {
+                assert!(rig.drained(&sent.ends(), Duration::from_secs(60)), "{mechanism}\n{}", collector.log());
+                collector.stop();
+                check_exact(&rig.judge(&sent), &sent);
+            }
+            Some(complaint) => {
+                let deadline = Instant::now() + Duration::from_secs(30);
+                while !collector.log().contains(complaint) {
+                    assert!(Instant::now() < deadline, "no word of `{complaint}`:\n{}", collector.log());
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                assert!(!collector.log().contains(password), "a password stands in the log");
+                assert_eq!(oracle::positions(&rig.lake()).len(), 0);
+            }
+        }
+    };
+    check("SCRAM-SHA-512", PASSWORD, true, None);
+    check("PLAIN", PASSWORD, true, None);
+    check("SCRAM-SHA-512", "not-the-password", true, Some("Authentication failed"));
+    check("SCRAM-SHA-512", PASSWORD, false, Some("certificate verify failed"));
 }
 
 /// Faults F01, F07, F08, F10 and F17 of one run: kills, a zombie, a rebalance, a broker that dies, and poison.
