@@ -34,6 +34,7 @@ part peers "" tests/install/peers.sh
 part build "^ +Finished" cargo build "${whole[@]}" --all-targets
 part rust "^test result|^ +Running|^ +Doc-tests" cargo test "${whole[@]}"
 part samples "agree|differ" python3 tests/samples.py
+part hazards "^upkeep:|^bucket:|^CATENA_SEED" python3 tests/hazards.py
 
 echo
 echo "=== all parts passed, in $SECONDS s"
