@@ -19,7 +19,6 @@ mod block;
 
 pub use block::{Batch, Body, Record, Records};
 
-use catena_schemas::Micros;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use parking_lot::{Mutex, RwLock};
 use std::fs::{File, TryLockError};
@@ -683,7 +682,7 @@ fn acquire(lock: &File, path: &Path) -> Result<(), IntakeError> {
 /// A store whose creation was cut short holds nothing yet, and fjall would refuse it for ever.
 fn clear_unfinished(path: &Path) -> std::io::Result<()> {
     let finished = std::fs::metadata(path.join("version")).is_ok_and(|m| m.len() > 0);
-    if !finished && path.exists() {
+    if !finished && path.try_exists()? {
         std::fs::remove_dir_all(path)?;
     }
     Ok(())
@@ -735,12 +734,6 @@ fn open_store(path: &Path, settings: &Settings) -> Result<Opened, IntakeError> {
         fjall::Error::Locked => IntakeError::Locked { path: path.to_owned() },
         source => IntakeError::Store { doing: "open", path: path.to_owned(), source },
     })
-}
-
-/// The present, for callers that have no clock of their own at hand.
-pub fn now() -> Micros {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -149,7 +149,9 @@ pub struct Landed {
 
 /// Hears of every flush that landed, with the time it took. For figures.
 #[derive(Clone, Default)]
-pub struct Report(Option<Arc<dyn Fn(&Landed, Duration) + Send + Sync>>);
+pub struct Report(Option<Arc<Hear>>);
+
+type Hear = dyn Fn(&Landed, Duration) + Send + Sync;
 
 impl Report {
     /// To a closure.

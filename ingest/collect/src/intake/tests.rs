@@ -2,6 +2,7 @@
 
 use super::*;
 use catena_decode::Format;
+use catena_schemas::Micros;
 use proptest::prelude::*;
 use tempfile::TempDir;
 

@@ -589,10 +589,10 @@ impl Ingestion<'_> {
             carry.drain(..used);
             let stopping = stop.load(Ordering::Relaxed);
             let due = worker.due_at().is_some_and(|due| Instant::now() >= due);
-            if due || worker.is_full() || ((stopping || rotated) && read == 0) {
-                if let Some(flush) = self.runtime.block_on(worker.flush())? {
-                    landed(&flush.counts);
-                }
+            if (due || worker.is_full() || ((stopping || rotated) && read == 0))
+                && let Some(flush) = self.runtime.block_on(worker.flush())?
+            {
+                landed(&flush.counts);
             }
             if read == 0 {
                 if stopping || rotated {

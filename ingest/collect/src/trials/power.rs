@@ -14,9 +14,12 @@ use tempfile::tempdir;
 #[derive(Debug, Default)]
 struct Disk {
     files: Mutex<HashMap<u64, Vec<u8>>>,
-    folders: Mutex<HashMap<u64, Vec<(String, u64, bool)>>>,
+    folders: Mutex<HashMap<u64, Vec<Entry>>>,
     forgets: Forgets,
 }
+
+/// Name, inode, and whether it is a folder.
+type Entry = (String, u64, bool);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Forgets {

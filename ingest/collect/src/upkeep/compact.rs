@@ -170,7 +170,8 @@ pub(super) fn plan(
 ) -> Option<Vec<Arc<ActiveFile>>> {
     let done = settings.target_bytes / 4 * 3;
     // While a day is open, files are merged with their like, so that a row is rewritten about once per tier.
-    let mut groups: BTreeMap<(&BTreeMap<String, String>, u32), Vec<&Arc<ActiveFile>>> = BTreeMap::new();
+    type Tier<'s> = (&'s BTreeMap<String, String>, u32);
+    let mut groups: BTreeMap<Tier<'_>, Vec<&Arc<ActiveFile>>> = BTreeMap::new();
     for active in state.files.values().filter(|f| f.file.size < done && !avoided.contains(&f.file.path)) {
         let closed = active.file.partition.get(PARTITIONS[1]).is_some_and(|day| day.as_str() < today);
         let tier = if closed { u32::MAX } else { tier(active.file.size) };

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use std::process::Command;
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the environment says where the other readers are")]
 async fn delta_rs_and_duckdb_count_the_same() {
     let Ok(python) = std::env::var("CATENA_PEERS_PY") else {
         eprintln!("skipped: CATENA_PEERS_PY names no Python with deltalake and duckdb");

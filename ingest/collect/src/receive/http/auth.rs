@@ -126,14 +126,13 @@ async fn check_host(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let named = request.uri().authority().map(|a| a.as_str());
     let host = named.or_else(|| headers.get(header::HOST).and_then(|h| h.to_str().ok()));
-    if !host.is_none_or(is_this_machine) {
+    if host.is_some_and(|h| !is_this_machine(h)) {
         let detail = "without keys only requests to localhost or a loopback address are answered".to_owned();
         return Problem::forbidden("host_foreign", detail).into_response();
     }
     let origin = headers.get(header::ORIGIN).map(|o| o.to_str().unwrap_or("null"));
-    if !origin
-        .is_none_or(|o| o.split_once("://").is_some_and(|(_, host)| Some(host) == self::authority(headers, named)))
-    {
+    let ours = |o: &str| o.split_once("://").is_some_and(|(_, host)| Some(host) == self::authority(headers, named));
+    if origin.is_some_and(|o| !ours(o)) {
         return Problem::forbidden("origin_foreign", "pages of other sites are not answered".into()).into_response();
     }
     next.run(request).await

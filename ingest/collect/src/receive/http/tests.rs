@@ -433,6 +433,7 @@ const CHILD_FAULT: &str = "CATENA_TEST_INTAKE_FAULT";
 /// Not a test: the process that the next ones kill.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "runs as a child of the kill tests"]
+#[expect(clippy::disallowed_methods, reason = "a child process is told what to do by its environment")]
 async fn child() {
     let Ok(dir) = std::env::var(CHILD_DIR) else { return };
     let fault = match std::env::var(CHILD_FAULT).as_deref() {
