@@ -32,6 +32,7 @@ part tools "" tests/install/tools.sh test
 part kafka "" tests/kafka/install.sh
 part peers "" tests/install/peers.sh
 part build "^ +Finished" cargo build "${whole[@]}" --all-targets
+part lint "^ +Finished" make lint
 part rust "^test result|^ +Running|^ +Doc-tests" cargo test "${whole[@]}"
 part samples "agree|differ" python3 tests/samples.py
 part hazards "^upkeep:|^bucket:|^CATENA_SEED" python3 tests/hazards.py
