@@ -10,6 +10,7 @@ pub mod formats;
 pub mod frame;
 pub mod json;
 pub mod mapping;
+pub mod reasons;
 pub mod redact;
 
 use catena_schemas::rows::Rejection;
@@ -122,6 +123,11 @@ impl Decoder {
     /// The redactor in use.
     pub fn redactor(&self) -> &Redactor {
         &self.redactor
+    }
+
+    /// The same, to share with another decoder of its tenant.
+    pub fn shared_redactor(&self) -> Arc<Redactor> {
+        self.redactor.clone()
     }
 
     /// Decodes one record. A record that is an array holds as many: each of its items is decoded by itself, and those that
