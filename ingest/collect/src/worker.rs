@@ -88,6 +88,10 @@ pub struct Record<'a> {
     pub received: Micros,
     /// Whether our own intake log wrote it.
     pub trusted: bool,
+    /// Mappings that its source prefers to those of the settings.
+    pub mappings: Option<&'a Arc<Mappings>>,
+    /// Name in the `topic` column, if not its partition's: where a record that is read again stood at first.
+    pub topic: Option<&'a str>,
 }
 
 /// What became of records, counted in decisions, rejections and asides.
@@ -257,7 +261,9 @@ struct Span {
 
 /// One tenant's decoder and rows.
 struct Tenant {
-    decoder: Decoder,
+    /// The first is that of the settings; one more for each set of mappings that a source prefers.
+    decoders: Vec<Decoder>,
+    preferred: Vec<Arc<Mappings>>,
     leaf: LeafEncoder,
     decisions: Rows,
     contents: Vec<(u128, Outcome)>,
@@ -271,7 +277,8 @@ struct Tenant {
 impl Tenant {
     fn new(key: [u8; 32], mappings: Arc<Mappings>) -> Tenant {
         Tenant {
-            decoder: Decoder::with_mappings(Arc::new(Redactor::new(key)), mappings),
+            decoders: vec![Decoder::with_mappings(Arc::new(Redactor::new(key)), mappings)],
+            preferred: Vec::new(),
             leaf: LeafEncoder::new(key),
             decisions: Rows::default(),
             contents: Vec::new(),
@@ -283,17 +290,29 @@ impl Tenant {
         }
     }
 
-    /// The decoder, and what takes the rows of a record at one place.
+    /// Index of the decoder with these mappings.
+    fn decoder(&mut self, mappings: &Arc<Mappings>) -> usize {
+        let known = self.preferred.iter().position(|p| Arc::ptr_eq(p, mappings));
+        1 + known.unwrap_or_else(|| {
+            let redactor = self.decoders[0].shared_redactor();
+            self.decoders.push(Decoder::with_mappings(redactor, mappings.clone()));
+            self.preferred.push(mappings.clone());
+            self.preferred.len() - 1
+        })
+    }
+
+    /// The decoders, and what takes the rows of a record at one place.
     fn sink<'w>(
         &'w mut self,
         span: &'w mut Span,
+        topic: Option<&'w str>,
         tenant: &'w str,
         offset: i64,
         received: Micros,
-    ) -> (&'w mut Decoder, Appender<'w>) {
+    ) -> (&'w mut [Decoder], Appender<'w>) {
         let place = Place {
             tenant,
-            topic: &span.partition.topic,
+            topic: topic.unwrap_or(&span.partition.topic),
             partition: span.partition.number,
             offset,
             format: "",
@@ -311,7 +330,7 @@ impl Tenant {
             by_reason: &mut self.by_reason,
             by_aside: &mut self.by_aside,
         };
-        (&mut self.decoder, appender)
+        (&mut self.decoders, appender)
     }
 
     fn rows(&self) -> usize {
@@ -357,8 +376,9 @@ impl Worker {
         };
         let Record { received, headers, trusted, .. } = *record;
         let context = Context { received, fallback_id, headers, trusted };
-        let (decoder, mut sink) = tenant.sink(span, record.tenant, record.offset, received);
-        decoder.record(record.format, record.bytes, &context, &mut sink);
+        let at = record.mappings.map_or(0, |mappings| tenant.decoder(mappings));
+        let (decoders, mut sink) = tenant.sink(span, record.topic, record.tenant, record.offset, received);
+        decoders[at].record(record.format, record.bytes, &context, &mut sink);
     }
 
     /// Buffers what an earlier stage already refused or set aside: the intake log keeps such records in their final form.
@@ -374,7 +394,7 @@ impl Worker {
         aside: bool,
     ) {
         let Some((state, span)) = self.admit(partition, offset, next, tenant, received) else { return };
-        let (_, mut sink) = state.sink(span, tenant, offset, received);
+        let (_, mut sink) = state.sink(span, None, tenant, offset, received);
         if aside { sink.aside(rejection, format) } else { sink.rejection(rejection, format) }
     }
 

@@ -61,6 +61,7 @@ async fn run(given: &Value, began: Instant) -> Result<(), Box<dyn std::error::Er
         format: Format::parse(t["format"].as_str().unwrap_or("catena")).unwrap_or(Format::Catena),
         tenant: t["tenant"].as_str().unwrap_or("main").to_owned(),
         epoch: t["epoch"].as_u64().unwrap_or(0) as u32,
+        mappings: None,
     });
     let kafka = Settings {
         brokers: text("brokers"),

@@ -400,6 +400,8 @@ impl Ingestion<'_> {
                 headers: &[],
                 received,
                 trusted: false,
+                mappings: None,
+                topic: None,
             },
         );
     }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `POST /ingest/v1/events` | NDJSON, or one JSON array; `?format=` names the dialect, default `catena` |
 //! | `POST /logs`, `POST /logs/{partition}` | decision logs as OPA uploads them |
+//! | `POST /v1/logs`, `/v1/traces`, and the gRPC methods of both | OpenTelemetry exports, JSON and protobuf |
 //! | `GET /healthz`, `/readyz`, `/metrics` | whether it lives, whether it takes records, figures |
 //!
 //! | status | means |
@@ -21,12 +22,15 @@
 
 mod auth;
 mod body;
+mod otlp;
 mod problem;
 mod serve;
 
 pub use auth::{Auth, AuthError, Key, loopback_only};
 pub use serve::{Limits, serve};
 
+use super::keep::Keeper;
+pub use super::keep::{Answer, RecordError};
 use crate::intake::{AppendError, Batch, Intake};
 use crate::metrics::Metrics;
 use axum::body::{Body, Bytes};
@@ -35,24 +39,15 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use catena_decode::Format;
 use catena_decode::frame::{self, Packing};
-use catena_decode::{Context, Decoder, Format, Redactor, Sink};
-use catena_schemas::rows::Rejection;
-use catena_schemas::{Event, Micros, canonical, wire};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use parking_lot::Mutex;
 use problem::Problem;
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use uuid::Uuid;
 
-/// Errors named in an answer.
-const ERRORS_MAX: usize = 20;
-/// Decoders kept for reuse, over all tenants.
-const DECODERS_MAX: usize = 64;
 /// Unit of the memory budget.
 const BUDGET_UNIT: usize = 1 << 10;
 
@@ -92,30 +87,19 @@ pub type Check = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 /// What the routes work with.
 pub struct Receiver {
     intake: Intake,
-    /// The lake's secret, of which the tenants' keys are made.
-    secret: [u8; 32],
+    keeper: Arc<Keeper>,
     auth: Auth,
     bodies: Bodies,
     metrics: Arc<Metrics>,
-    /// The collector's clock.
-    now: fn() -> Micros,
     checks: Vec<Check>,
     budget: Semaphore,
-    decoders: Mutex<HashMap<String, Vec<Decoder>>>,
 }
 
 impl Receiver {
-    /// A receiver that writes to an intake log.
-    pub fn new(
-        intake: Intake,
-        secret: [u8; 32],
-        auth: Auth,
-        bodies: Bodies,
-        metrics: Arc<Metrics>,
-        now: fn() -> Micros,
-    ) -> Receiver {
+    /// A receiver that writes to the intake log of a keeper.
+    pub fn new(keeper: Arc<Keeper>, auth: Auth, bodies: Bodies, metrics: Arc<Metrics>) -> Receiver {
         let budget = Semaphore::new((bodies.budget_bytes / BUDGET_UNIT).max(1));
-        Receiver { intake, secret, auth, bodies, metrics, now, checks: Vec::new(), budget, decoders: Mutex::default() }
+        Receiver { intake: keeper.intake().clone(), keeper, auth, bodies, metrics, checks: Vec::new(), budget }
     }
 
     /// Adds something that `/readyz` asks.
@@ -128,21 +112,6 @@ impl Receiver {
     pub fn refusal(&self) -> Option<String> {
         self.intake.refusal().map(|e| e.to_string()).or_else(|| self.checks.iter().find_map(|check| check()))
     }
-
-    fn decoder(&self, tenant: &str) -> Decoder {
-        if let Some(decoder) = self.decoders.lock().get_mut(tenant).and_then(Vec::pop) {
-            return decoder;
-        }
-        Decoder::new(Arc::new(Redactor::new(canonical::tenant_key(&self.secret, tenant))))
-    }
-
-    fn give_back(&self, tenant: &str, decoder: Decoder) {
-        let mut decoders = self.decoders.lock();
-        if decoders.values().map(Vec::len).sum::<usize>() >= DECODERS_MAX {
-            decoders.clear();
-        }
-        decoders.entry(tenant.to_owned()).or_default().push(decoder);
-    }
 }
 
 /// The routes.
@@ -152,41 +121,16 @@ pub fn router(receiver: Arc<Receiver>) -> Router {
         .route("/ingest/v1/events", post(events))
         .route("/logs", post(opa))
         .route("/logs/{partition}", post(opa))
+        .route("/v1/logs", post(otlp::export))
+        .route("/v1/traces", post(otlp::export))
+        .route("/opentelemetry.proto.collector.logs.v1.LogsService/Export", post(otlp::export_grpc))
+        .route("/opentelemetry.proto.collector.trace.v1.TraceService/Export", post(otlp::export_grpc))
         .route("/metrics", get(metrics))
         .route("/readyz", get(ready))
         .route("/healthz", get(|| async { "ok\n" }))
         .layer(DefaultBodyLimit::disable())
         .with_state(receiver);
     if open { loopback_only(router) } else { router }
-}
-
-/// What a 200 says. `received` is the sum of the three after it, counted in decisions; one record may hold several.
-#[derive(Debug, Default, Serialize, Deserialize, PartialEq)]
-pub struct Answer {
-    /// Records in the body.
-    pub records: u64,
-    /// Decisions, rejections and asides.
-    pub received: u64,
-    /// Decisions kept.
-    pub accepted: u64,
-    /// Records kept as rejections.
-    pub rejected: u64,
-    /// Records that are known to hold no decision, kept as such.
-    pub asides: u64,
-    /// The first rejections.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<RecordError>,
-}
-
-/// A record that was rejected.
-#[derive(Debug, Serialize, Deserialize, PartialEq)]
-pub struct RecordError {
-    /// Which record of the body, from 0.
-    pub index: u64,
-    /// Stable code.
-    pub reason: String,
-    /// For people.
-    pub detail: String,
 }
 
 async fn events(
@@ -209,25 +153,71 @@ async fn opa(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body: Bo
 }
 
 async fn answer(receiver: Arc<Receiver>, format: Format, headers: HeaderMap, body: Body) -> Response {
-    let metrics = receiver.metrics.clone();
-    let result = receive(receiver, format, &headers, body).await;
+    let result = match body::packing(&headers) {
+        Ok(packing) => {
+            let shape = if is_whole(&headers) { Shape::Whole } else { Shape::Records };
+            let incoming = Incoming { format, packing, shape };
+            receive(&receiver, incoming, &headers, body, "ingest").await
+        }
+        Err(problem) => Err(problem),
+    };
     match result {
-        Ok(answer) => {
-            metrics.received_over_http(format.as_str(), &answer);
-            metrics.answered("ingest", 200);
-            (StatusCode::OK, Json(answer)).into_response()
-        }
-        Err(problem) => {
-            metrics.answered("ingest", problem.status.as_u16());
-            problem.into_response()
-        }
+        Ok(answer) => (StatusCode::OK, Json(answer)).into_response(),
+        Err(problem) => problem.into_response(),
     }
 }
 
-async fn receive(receiver: Arc<Receiver>, format: Format, headers: &HeaderMap, body: Body) -> Result<Answer, Problem> {
-    let key = receiver.auth.tenant(headers).ok_or_else(Problem::unauthorized)?;
-    let tenant = key.to_owned();
-    let packing = body::packing(headers)?;
+/// Whether the headers say that the body is one record: an event whose attributes stand in them (CloudEvents, binary mode),
+/// or bytes that have no lines.
+fn is_whole(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    headers.contains_key("ce-specversion") || media_type.contains("protobuf")
+}
+
+/// How a body comes.
+#[derive(Clone, Copy)]
+struct Incoming {
+    format: Format,
+    packing: Packing,
+    shape: Shape,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Shape {
+    /// One record a line, or a JSON array or document.
+    Records,
+    /// One record.
+    Whole,
+    /// One record in a gRPC frame, packed by itself if at all.
+    Framed,
+}
+
+/// Keeps a body and counts it under `route`.
+async fn receive(
+    receiver: &Arc<Receiver>,
+    incoming: Incoming,
+    headers: &HeaderMap,
+    body: Body,
+    route: &'static str,
+) -> Result<Answer, Problem> {
+    let result = keep(receiver, incoming, headers, body).await;
+    match &result {
+        Ok(answer) => {
+            receiver.metrics.received_over_http(incoming.format.as_str(), answer);
+            receiver.metrics.answered(route, 200);
+        }
+        Err(problem) => receiver.metrics.answered(route, problem.status.as_u16()),
+    }
+    result
+}
+
+async fn keep(
+    receiver: &Arc<Receiver>,
+    incoming: Incoming,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Answer, Problem> {
+    let tenant = receiver.auth.tenant(headers).ok_or_else(Problem::unauthorized)?.to_owned();
     // A full log says so before the body is read.
     if let Some(refusal) = receiver.intake.refusal() {
         return Err(refusal.into());
@@ -237,21 +227,28 @@ async fn receive(receiver: Arc<Receiver>, format: Format, headers: &HeaderMap, b
     if length.is_some_and(|n| n > bodies.bytes_max) {
         return Err(Problem::too_large(format!("the body is larger than {} bytes", bodies.bytes_max)));
     }
-    let share = body::memory(packing, length.unwrap_or(bodies.bytes_max), bodies).div_ceil(BUDGET_UNIT);
+    let share = body::memory(incoming.packing, length.unwrap_or(bodies.bytes_max), bodies).div_ceil(BUDGET_UNIT);
     let share = share.clamp(1, (bodies.budget_bytes / BUDGET_UNIT).max(1)) as u32;
     let _share = match tokio::time::timeout(bodies.budget_wait, receiver.budget.acquire_many(share)).await {
         Ok(Ok(share)) => share,
         _ => return Err(Problem::unavailable("busy", "too many bodies are being read at once".into())),
     };
     let bytes = read(body, bodies).await?;
-    let worker = receiver.clone();
-    let (batch, answer) = tokio::task::spawn_blocking(move || decode(&worker, &tenant, format, packing, &bytes))
+    let (worker, described) = (receiver.clone(), described(headers));
+    let (batch, answer) = tokio::task::spawn_blocking(move || decode(&worker, &tenant, incoming, &described, &bytes))
         .await
         .map_err(|_| Problem::internal())??;
     if !batch.is_empty() {
         receiver.intake.append(batch).await?;
     }
     Ok(answer)
+}
+
+/// Headers that say something of the records.
+fn described(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    let says = |name: &str| name == "content-type" || name == "traceparent" || name.starts_with("ce-");
+    let said = headers.iter().filter(|(name, _)| says(name.as_str()));
+    said.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
 }
 
 fn content_length(headers: &HeaderMap) -> Option<usize> {
@@ -273,56 +270,33 @@ async fn read(body: Body, bodies: &Bodies) -> Result<Bytes, Problem> {
 fn decode(
     receiver: &Receiver,
     tenant: &str,
-    format: Format,
-    packing: Packing,
+    incoming: Incoming,
+    headers: &[(String, Vec<u8>)],
     bytes: &[u8],
 ) -> Result<(Batch, Answer), Problem> {
-    let unpacked = body::unpack(packing, bytes, &receiver.bodies)?;
-    let received = (receiver.now)();
-    let mut decoder = receiver.decoder(tenant);
-    let mut kept = Kept { batch: Batch::new(tenant, received), answer: Answer::default() };
-    // A record without an id of its own gets one from here: what is sent twice without ids is kept twice.
-    let request = Uuid::new_v4();
-    for (_, record) in frame::records(&unpacked) {
-        let fallback_id = format!("{request}/{}", kept.answer.records);
-        let context = Context { received, fallback_id: &fallback_id, headers: &[], trusted: false };
-        decoder.record(format, record, &context, &mut kept);
-        kept.answer.records += 1;
-    }
-    receiver.give_back(tenant, decoder);
-    let Kept { batch, mut answer } = kept;
-    answer.received = answer.accepted + answer.rejected + answer.asides;
-    Ok((batch, answer))
-}
-
-/// Puts what the decoder hands on into a batch for the log.
-struct Kept {
-    batch: Batch,
-    answer: Answer,
-}
-
-impl Sink for Kept {
-    fn event(&mut self, event: &Event<'_>, format: Format) {
-        self.answer.accepted += 1;
-        self.batch.event(format, |out| wire::write_event(event, format.as_str(), out));
-    }
-
-    fn rejection(&mut self, rejection: Rejection, format: Format) {
-        self.answer.rejected += 1;
-        if self.answer.errors.len() < ERRORS_MAX {
-            self.answer.errors.push(RecordError {
-                index: self.answer.records,
-                reason: rejection.reason.to_owned(),
-                detail: rejection.detail.clone(),
-            });
+    let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+    let (packing, bytes) = match incoming.shape {
+        Shape::Framed => match otlp::unframe(bytes)? {
+            (true, message) => (incoming.packing, message),
+            (false, message) => (Packing::Plain, message),
+        },
+        Shape::Records | Shape::Whole => (incoming.packing, bytes),
+    };
+    let unpacked = match (incoming.shape, packing) {
+        // What is no text may begin as something packed does.
+        (Shape::Framed | Shape::Whole, Packing::Plain) => bytes.into(),
+        _ => body::unpack(packing, bytes, &receiver.bodies)?,
+    };
+    let kept = match incoming.shape {
+        Shape::Records => {
+            let records = frame::records(&unpacked);
+            receiver.keeper.decode(tenant, incoming.format, &headers, records.into_iter().map(|r| r.1))
         }
-        self.batch.rejection(format, &rejection, false);
-    }
-
-    fn aside(&mut self, aside: Rejection, format: Format) {
-        self.answer.asides += 1;
-        self.batch.rejection(format, &aside, true);
-    }
+        Shape::Whole | Shape::Framed => {
+            receiver.keeper.decode(tenant, incoming.format, &headers, std::iter::once(&*unpacked))
+        }
+    };
+    Ok(kept)
 }
 
 impl From<AppendError> for Problem {

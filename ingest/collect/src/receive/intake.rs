@@ -359,6 +359,8 @@ fn push(worker: &mut Worker, lane: &mut Lane, block: &Block) -> u64 {
                     headers: &[],
                     received: record.received,
                     trusted: true,
+                    mappings: None,
+                    topic: None,
                 },
             ),
             Body::Rejection(r) => {

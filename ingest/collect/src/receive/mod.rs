@@ -4,3 +4,7 @@ pub mod file;
 pub mod http;
 pub mod intake;
 pub mod kafka;
+mod keep;
+pub mod syslog;
+
+pub use keep::{Answer, Keeper, RecordError};

@@ -21,6 +21,8 @@ fn push(worker: &mut Worker, partition: &Arc<Partition>, offset: i64, bytes: &st
         headers: &[],
         received: Micros(1_795_000_000_000_000),
         trusted: false,
+        mappings: None,
+        topic: None,
     };
     worker.push(partition, &record);
 }

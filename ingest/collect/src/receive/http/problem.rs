@@ -52,6 +52,15 @@ impl Problem {
         )
     }
 
+    pub(super) fn media_type(detail: String) -> Problem {
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type_unknown", "the content type is not known", detail)
+    }
+
+    /// For people.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     pub(super) fn full(detail: String) -> Problem {
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "intake_full", "no room for more records now", detail)
     }

@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::intake::{Block, Body as Entry, Settings};
+use crate::receive::keep::ERRORS_MAX;
+use catena_schemas::Micros;
+use catena_schemas::rows::Rejection;
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,6 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 fn now() -> Micros {
     Micros(1_755_698_591_000_000)
+}
+
+fn keeper(intake: Intake, secret: [u8; 32]) -> Arc<Keeper> {
+    Arc::new(Keeper::new(intake, secret, catena_decode::mapping::Mappings::shipped(), now))
 }
 
 struct Server {
@@ -49,7 +56,7 @@ impl Setup {
         let metrics = Arc::new(Metrics::default());
         metrics.watch_intake(&intake);
         let auth = Auth::new(&self.keys, "default").unwrap();
-        let receiver = Arc::new(Receiver::new(intake.clone(), [7; 32], auth, self.bodies, metrics.clone(), now));
+        let receiver = Arc::new(Receiver::new(keeper(intake.clone(), [7; 32]), auth, self.bodies, metrics.clone()));
         let cancel = CancellationToken::new();
         let (ready, address) = std::sync::mpsc::channel();
         let stop = cancel.clone();
@@ -444,7 +451,7 @@ async fn child() {
     let intake = Intake::open(Path::new(&dir), Settings { partitions: 2, fault, ..Settings::default() }).unwrap();
     (0..2).for_each(|p| intake.align(p, 0).unwrap());
     let auth = Auth::new(&[], "default").unwrap();
-    let receiver = Receiver::new(intake, [7; 32], auth, Bodies::default(), Arc::new(Metrics::default()), now);
+    let receiver = Receiver::new(keeper(intake, [7; 32]), auth, Bodies::default(), Arc::new(Metrics::default()));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     writeln!(std::io::stderr(), "listening {}", listener.local_addr().unwrap()).unwrap();
     serve(listener, router(Arc::new(receiver)), Limits::default(), CancellationToken::new()).await.unwrap();

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::intake::Settings as LogSettings;
+use crate::receive::Keeper;
 use crate::receive::http::{Answer, Auth, Bodies, Receiver, router};
 use crate::store::{Durability, Fsync, StoreOptions};
 use arrow_array::Array;
@@ -22,6 +23,10 @@ fn now() -> Micros {
     Micros(1_755_698_591_000_000)
 }
 
+fn keeper(intake: Intake, secret: [u8; 32]) -> Arc<Keeper> {
+    Arc::new(Keeper::new(intake, secret, catena_decode::mapping::Mappings::shipped(), now))
+}
+
 struct Node {
     intake: Intake,
     metrics: Arc<Metrics>,
@@ -33,7 +38,7 @@ impl Node {
         let intake = Intake::open(path, LogSettings { partitions: 2, ..LogSettings::default() }).unwrap();
         let metrics = Arc::new(Metrics::default());
         let auth = Auth::new(&[], "acme").unwrap();
-        let receiver = Receiver::new(intake.clone(), lake.secret(), auth, Bodies::default(), metrics.clone(), now);
+        let receiver = Receiver::new(keeper(intake.clone(), lake.secret()), auth, Bodies::default(), metrics.clone());
         Node { intake, metrics, router: router(Arc::new(receiver)) }
     }
 

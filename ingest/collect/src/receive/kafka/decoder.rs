@@ -7,6 +7,7 @@ use super::reader::Link;
 use super::{SOURCE, Shared};
 use crate::worker::{FlushError, Landed, Partition, Record, Worker};
 use catena_schemas::Micros;
+use catena_schemas::rows::Rejection;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -114,16 +115,29 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
             if let Some(found) = message.headers() {
                 headers.extend(found.iter().map(|h| (h.key, h.value.unwrap_or_default())));
             }
+            let Some(bytes) = message.payload() else {
+                let rejection = Rejection {
+                    reason: "tombstone",
+                    detail: "the record has no value, only a key".into(),
+                    raw: Some(Vec::new()),
+                };
+                let offsets = (message.offset(), message.offset() + 1);
+                let (tenant, format) = (&settings.tenant, settings.format);
+                self.worker.push_rejection(&place.partition, offsets, tenant, format, rejection, received, false);
+                continue;
+            };
             let record = Record {
                 tenant: &settings.tenant,
                 format: settings.format,
                 offset: message.offset(),
                 next: message.offset() + 1,
-                // A tombstone or an empty value is a record too: the decoder says what is wrong with it.
-                bytes: message.payload().unwrap_or_default(),
+                // An empty value is a record too: the decoder says what is wrong with it.
+                bytes,
                 headers: &headers,
                 received,
                 trusted: false,
+                mappings: settings.mappings.as_ref(),
+                topic: None,
             };
             self.worker.push(&place.partition, &record);
             if self.worker.is_full() {

@@ -5,12 +5,14 @@
 
 use super::KafkaError;
 use catena_decode::Format;
+use catena_decode::mapping::Mappings;
 use rdkafka::config::ClientConfig;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One topic to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Topic {
     /// Its name.
     pub name: String,
@@ -20,6 +22,8 @@ pub struct Topic {
     pub tenant: String,
     /// Raised by the operator when the topic was created anew under its old name: offsets start over.
     pub epoch: u32,
+    /// Mappings that its records are read with first; those of all sources if absent.
+    pub mappings: Option<Arc<Mappings>>,
 }
 
 /// Where to begin with a partition that the lake holds no position of.
@@ -184,7 +188,7 @@ mod tests {
     use rdkafka::consumer::BaseConsumer;
 
     fn settings(properties: &[(&str, &str)]) -> Settings {
-        let topic = Topic { name: "t".into(), format: Format::Catena, tenant: "main".into(), epoch: 0 };
+        let topic = Topic { name: "t".into(), format: Format::Catena, tenant: "main".into(), epoch: 0, mappings: None };
         Settings {
             brokers: "127.0.0.1:1".into(),
             topics: vec![topic],

@@ -1,0 +1,144 @@
+//! What receivers that have no log of their own share: records in, a batch for the intake log out.
+//!
+//! Guarantees: every record becomes at least one entry of the batch, decoded and redacted; what comes out of here holds
+//! nothing of the bytes that came in but what the redactor let through. Records without an id of their own get one that no
+//! other record has, so what is sent twice without ids is kept twice.
+
+use crate::intake::{Batch, Intake};
+use catena_decode::mapping::Mappings;
+use catena_decode::{Context, Decoder, Format, Redactor, Sink};
+use catena_schemas::rows::Rejection;
+use catena_schemas::{Event, Micros, canonical, wire};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Errors named in an answer.
+pub(super) const ERRORS_MAX: usize = 20;
+/// Decoders kept for reuse, over all tenants.
+const DECODERS_MAX: usize = 64;
+
+/// What became of the records of one body. `received` is the sum of the three after it, counted in decisions; one record
+/// may hold several.
+#[derive(Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct Answer {
+    /// Records in the body.
+    pub records: u64,
+    /// Decisions, rejections and asides.
+    pub received: u64,
+    /// Decisions kept.
+    pub accepted: u64,
+    /// Records kept as rejections.
+    pub rejected: u64,
+    /// Records that are known to hold no decision, kept as such.
+    pub asides: u64,
+    /// The first rejections.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<RecordError>,
+}
+
+/// A record that was rejected.
+#[derive(Debug, Serialize, Deserialize, PartialEq)]
+pub struct RecordError {
+    /// Which record of the body, from 0.
+    pub index: u64,
+    /// Stable code.
+    pub reason: String,
+    /// For people.
+    pub detail: String,
+}
+
+/// Decodes for an intake log.
+pub struct Keeper {
+    intake: Intake,
+    /// The lake's secret, of which the tenants' keys are made.
+    secret: [u8; 32],
+    mappings: Arc<Mappings>,
+    /// The collector's clock.
+    now: fn() -> Micros,
+    decoders: Mutex<HashMap<String, Vec<Decoder>>>,
+}
+
+impl Keeper {
+    /// A keeper that decodes with these mappings.
+    pub fn new(intake: Intake, secret: [u8; 32], mappings: Arc<Mappings>, now: fn() -> Micros) -> Keeper {
+        Keeper { intake, secret, mappings, now, decoders: Mutex::default() }
+    }
+
+    /// The log.
+    pub fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    /// Decodes and redacts records: after this nothing of their bytes is needed any more.
+    pub fn decode<'r>(
+        &self,
+        tenant: &str,
+        format: Format,
+        headers: &[(&str, &[u8])],
+        records: impl IntoIterator<Item = &'r [u8]>,
+    ) -> (Batch, Answer) {
+        let received = (self.now)();
+        let mut decoder = self.take(tenant);
+        let mut kept = Kept { batch: Batch::new(tenant, received), answer: Answer::default() };
+        let request = Uuid::new_v4();
+        for record in records {
+            let fallback_id = format!("{request}/{}", kept.answer.records);
+            let context = Context { received, fallback_id: &fallback_id, headers, trusted: false };
+            decoder.record(format, record, &context, &mut kept);
+            kept.answer.records += 1;
+        }
+        self.give_back(tenant, decoder);
+        let Kept { batch, mut answer } = kept;
+        answer.received = answer.accepted + answer.rejected + answer.asides;
+        (batch, answer)
+    }
+
+    fn take(&self, tenant: &str) -> Decoder {
+        if let Some(decoder) = self.decoders.lock().get_mut(tenant).and_then(Vec::pop) {
+            return decoder;
+        }
+        let redactor = Redactor::new(canonical::tenant_key(&self.secret, tenant));
+        Decoder::with_mappings(Arc::new(redactor), self.mappings.clone())
+    }
+
+    fn give_back(&self, tenant: &str, decoder: Decoder) {
+        let mut decoders = self.decoders.lock();
+        if decoders.values().map(Vec::len).sum::<usize>() >= DECODERS_MAX {
+            decoders.clear();
+        }
+        decoders.entry(tenant.to_owned()).or_default().push(decoder);
+    }
+}
+
+/// Puts what the decoder hands on into a batch for the log.
+struct Kept {
+    batch: Batch,
+    answer: Answer,
+}
+
+impl Sink for Kept {
+    fn event(&mut self, event: &Event<'_>, format: Format) {
+        self.answer.accepted += 1;
+        self.batch.event(format, |out| wire::write_event(event, format.as_str(), out));
+    }
+
+    fn rejection(&mut self, rejection: Rejection, format: Format) {
+        self.answer.rejected += 1;
+        if self.answer.errors.len() < ERRORS_MAX {
+            self.answer.errors.push(RecordError {
+                index: self.answer.records,
+                reason: rejection.reason.to_owned(),
+                detail: rejection.detail.clone(),
+            });
+        }
+        self.batch.rejection(format, &rejection, false);
+    }
+
+    fn aside(&mut self, aside: Rejection, format: Format) {
+        self.answer.asides += 1;
+        self.batch.rejection(format, &aside, true);
+    }
+}
