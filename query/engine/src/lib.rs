@@ -12,10 +12,12 @@
 //! | [`gate`] | which SQL may run |
 //! | [`bounded`] | functions that grow values, with a ceiling |
 //! | [`output`] | answers as JSON, CSV, text tables, Parquet |
+//! | [`completeness`] | what came of each source |
 //! | [`chains`] | calls fetched and handed to `catena-analysis` |
 
 pub mod bounded;
 pub mod chains;
+pub mod completeness;
 pub mod engine;
 pub mod error;
 pub mod gate;

@@ -10,6 +10,7 @@
 //! | `GET /api/v1/chains` | the newest chains that fit |
 //! | `GET /api/v1/chains/{id}` | one chain by its id, or by an event, session or trace of it; `format=text` draws it |
 //! | `GET /api/v1/status` | totals: decisions, rejections, asides, where each source stands |
+//! | `GET /api/v1/sources` | how complete each source is: counts, fields filled by outcome, missing numbers, last seen |
 //! | `GET /` | a page over these |
 //!
 //! Without keys the routes must only be reachable from this machine, and not through a web page of somebody else: whoever
@@ -92,6 +93,7 @@ fn routes(server: Arc<Server>) -> Router {
         .route("/api/v1/sql", get(api::sql::get).post(api::sql::post))
         .route("/api/v1/chains", get(api::chains::list))
         .route("/api/v1/chains/{id}", get(api::chains::show))
+        .route("/api/v1/sources", get(api::status::sources))
         .route("/api/v1/status", get(api::status::get))
         .route("/api/{*rest}", any(|| async { Problem::no_route() }))
         .merge(page::routes())

@@ -58,6 +58,15 @@ pub(crate) async fn get(State(server): State<Arc<Server>>, headers: HeaderMap) -
     Ok(Json(status))
 }
 
+/// How complete each source is.
+pub(crate) async fn sources(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
+    let session = session(&server, &headers)?;
+    let _turn = server.turn(session.scope()).await?;
+    let found = session.completeness(&server.settings.limits).await?;
+    let meta = json!({"lake_version": found.lake_version});
+    Ok(Json(json!({"data": {"sources": found.sources, "sequences": found.sequences}, "meta": meta})))
+}
+
 async fn rows(server: &Server, session: &Session, sql: &str) -> Result<(Vec<Value>, Option<u64>), Problem> {
     let rows = session.sql(sql, &server.settings.limits).await?.collect().await?;
     let values = serde_json::from_slice(&output::to_bytes(&rows, Format::Json)?).unwrap_or_default();
