@@ -42,6 +42,11 @@ pub(crate) enum Command {
     /// Delegation chains
     #[command(subcommand)]
     Chain(Chain),
+    /// Records that could not be read: what and why, and reading them again
+    #[command(subcommand)]
+    Rejects(Rejects),
+    /// What came of each source: counts, fields filled, numbers missing, last seen
+    Sources(Sources),
     /// Look after the lake once: checkpoint, merge small files, remove what no version needs
     Maintain(MaintainOnce),
     /// Settings
@@ -155,6 +160,84 @@ pub(crate) struct ChainList {
 pub(crate) struct ChainShow {
     /// Id of a chain, a decision, a session or a trace
     pub(crate) id: String,
+    /// Print as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rejects {
+    /// Rejections by reason, or one by one; those that a retry has read are left out
+    Ls(RejectsList),
+    /// One rejected record: what it was, what is wrong with it, and the way out
+    Show(RejectsShow),
+    /// Read rejected records again, with what this version and its mappings know
+    Retry(RejectsRetry),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RejectFilter {
+    /// Only with this reason
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Only those rejected as this format
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) of_format: Option<String>,
+    /// Only from this topic or file
+    #[arg(long)]
+    pub(crate) topic: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RejectsList {
+    #[command(flatten)]
+    pub(crate) filter: RejectFilter,
+    /// Each record instead of totals
+    #[arg(long)]
+    pub(crate) each: bool,
+    /// Lines at most
+    #[arg(long, default_value_t = 100)]
+    pub(crate) limit: usize,
+    /// Print as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RejectsShow {
+    /// <topic>/<partition>/<offset>, as `rejects ls` prints it
+    pub(crate) id: String,
+    /// Bytes of the record to show
+    #[arg(long, default_value_t = 4096)]
+    pub(crate) bytes: usize,
+    /// Print as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RejectsRetry {
+    #[command(flatten)]
+    pub(crate) filter: RejectFilter,
+    /// Read them as this format
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+    /// Mapping to use: a shipped one by name, or a TOML file
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) mapping: Option<String>,
+    /// Only say what would come of it
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Records at most
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) limit: usize,
+    /// Print totals as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sources {
     /// Print as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -128,7 +128,7 @@ async fn read_files(config: &Config, folder: &Path) -> Result<Counts> {
             format: Format::Auto,
             tenant: config.tenant.clone(),
             threads: 1,
-            settings: super::flush_settings(&config),
+            settings: super::flush_settings(&config)?,
             now,
         };
         let mut counts = Counts::default();

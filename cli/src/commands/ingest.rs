@@ -17,7 +17,7 @@ use std::time::Instant;
 pub(crate) fn run(runtime: &tokio::runtime::Runtime, config: &Config, args: &Ingest) -> Result<ExitCode> {
     let lake = runtime.block_on(open_lake(config))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut settings = flush_settings(config);
+    let mut settings = flush_settings(config)?;
     // Nobody waits for the first rows of a file that is read once: whole row groups store better.
     settings.flush_rows = settings.flush_rows.max(ROW_GROUP_ROWS);
     if let Some(mapping) = &args.mapping {
@@ -58,7 +58,7 @@ pub(crate) fn run(runtime: &tokio::runtime::Runtime, config: &Config, args: &Ing
 }
 
 /// The shipped mapping of a name, or the mapping in a file, before all others.
-fn chosen(shipped: &Mappings, mapping: &str) -> Result<Mappings> {
+pub(crate) fn chosen(shipped: &Mappings, mapping: &str) -> Result<Mappings> {
     if shipped.names().any(|(name, _)| name == mapping) {
         return Ok(shipped.prefer(mapping)?);
     }

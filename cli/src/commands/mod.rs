@@ -4,7 +4,9 @@ mod chain;
 mod demo;
 mod ingest;
 mod maintain;
+mod rejects;
 mod serve;
+mod sources;
 mod sql;
 
 use crate::args::{Cli, Command, ConfigCommand, Global};
@@ -12,6 +14,7 @@ use crate::config::{self, Config};
 use anyhow::Result;
 use catena_collect::lake::Lake;
 use catena_collect::store::StoreOptions;
+use catena_decode::mapping::Mappings;
 use catena_engine::{Engine, Options};
 use catena_schemas::Micros;
 use clap::Parser;
@@ -94,6 +97,8 @@ fn dispatch(command: Command, global: &Global, config: Config) -> Result<ExitCod
         Command::Ingest(args) => ingest::run(&runtime, &config, &args),
         Command::Sql(args) => runtime.block_on(sql::run(&config, global.tenant.as_deref(), &args)),
         Command::Chain(args) => runtime.block_on(chain::run(&config, global.tenant.as_deref(), &args)),
+        Command::Rejects(args) => runtime.block_on(rejects::run(&config, global.tenant.as_deref(), &args)),
+        Command::Sources(args) => runtime.block_on(sources::run(&config, global.tenant.as_deref(), &args)),
         Command::Maintain(args) => runtime.block_on(maintain::run(&config, &args)),
         Command::Config(_) => {
             println!("settings are fine; lake {}, address {}", config.lake, config.listen);
@@ -122,14 +127,20 @@ pub(crate) async fn open_engine(config: &Config) -> Result<Engine> {
 }
 
 /// How workers of this process flush.
-pub(crate) fn flush_settings(config: &Config) -> catena_collect::worker::Settings {
-    catena_collect::worker::Settings {
+pub(crate) fn flush_settings(config: &Config) -> Result<catena_collect::worker::Settings> {
+    Ok(catena_collect::worker::Settings {
+        mappings: Arc::new(mappings(config)?),
         flush_rows: config.flush.rows,
         flush_bytes: config.flush.bytes,
         flush_age: std::time::Duration::from_millis(config.flush.age_ms),
         duplicates: Arc::new(catena_collect::duplicates::Duplicates::new(config.duplicates.window)),
         ..Default::default()
-    }
+    })
+}
+
+/// The mappings that ship, and before them those of the settings, the first named first.
+pub(crate) fn mappings(config: &Config) -> Result<Mappings> {
+    config.mappings.iter().rev().try_fold((*Mappings::shipped()).clone(), |known, m| ingest::chosen(&known, m))
 }
 
 /// Exit code of an id that is not there.

@@ -1,7 +1,8 @@
 //! `catena serve`: receivers, upkeep and answers in one process, or some of them by role.
 
+use super::ingest::chosen;
 use super::maintain::upkeep;
-use super::{flush_settings, now, open_engine, open_lake};
+use super::{flush_settings, mappings, now, open_engine, open_lake};
 use crate::args::{Role, Serve};
 use crate::config::{Config, Start, parse_format};
 use anyhow::{Context, Result};
@@ -9,10 +10,12 @@ use axum::Router;
 use catena_collect::intake::{self, Intake};
 use catena_collect::lake::Lake;
 use catena_collect::metrics::Metrics;
+use catena_collect::receive::Keeper;
 use catena_collect::receive::file::{self, Job};
 use catena_collect::receive::http::{self, Auth, Bodies, Receiver};
 use catena_collect::receive::intake::Drain;
 use catena_collect::receive::kafka::{self, Kafka};
+use catena_collect::receive::syslog::{self, Syslog};
 use catena_collect::worker;
 use catena_server::{Access, Settings};
 use std::net::SocketAddr;
@@ -61,6 +64,8 @@ pub(crate) struct Service {
 /// The receiving half: what has to be flushed before the process may end.
 struct Collector {
     drain: Option<Drain>,
+    /// Ends with the server, before the log that it writes to is drained.
+    syslog: Option<tokio::task::JoinHandle<()>>,
     kafka: Option<Kafka>,
     followers: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
@@ -79,7 +84,7 @@ impl Service {
         let mut router = Router::new();
         let mut collector = None;
         if roles.contains(&Role::Collect) {
-            let (routes, running) = Collector::start(config, &lake, auth.clone(), &metrics)?;
+            let (routes, running) = Collector::start(config, &lake, auth.clone(), &metrics, &cancel).await?;
             router = router.merge(routes);
             collector = Some(running);
         }
@@ -111,11 +116,17 @@ impl Service {
 }
 
 impl Collector {
-    fn start(config: &Config, lake: &Arc<Lake>, auth: Auth, metrics: &Arc<Metrics>) -> Result<(Router, Collector)> {
+    async fn start(
+        config: &Config,
+        lake: &Arc<Lake>,
+        auth: Auth,
+        metrics: &Arc<Metrics>,
+        cancel: &CancellationToken,
+    ) -> Result<(Router, Collector)> {
         let runtime = tokio::runtime::Handle::current();
-        let settings = worker::Settings { collector: config.kafka.instance.clone(), ..flush_settings(config) };
+        let settings = worker::Settings { collector: config.kafka.instance.clone(), ..flush_settings(config)? };
         let mut routes = Router::new();
-        let mut drain = None;
+        let (mut drain, mut syslog) = (None, None);
         // A lake in an object store has no folder of its own for the intake log: HTTP needs `intake.dir` then.
         if !config.intake.dir.as_os_str().is_empty() {
             let limits = intake::Settings {
@@ -127,10 +138,15 @@ impl Collector {
             metrics.watch_intake(&intake);
             let draining = Drain::start(&intake, lake, &settings, metrics, 2, &runtime)?;
             let bodies = Bodies { unpacked_bytes_max: config.http.body_bytes_max, ..Bodies::default() };
-            let receiver =
-                Receiver::new(intake, lake.secret(), auth, bodies, metrics.clone(), now).check(draining.check());
+            let keeper = Arc::new(Keeper::new(intake, lake.secret(), settings.mappings.clone(), now));
+            let receiver = Receiver::new(keeper.clone(), auth, bodies, metrics.clone()).check(draining.check());
             routes = http::router(Arc::new(receiver));
             drain = Some(draining);
+            if let Some(settings) = syslog_settings(config)? {
+                let listening = Syslog::bind(settings, keeper).await?;
+                tracing::info!(address = %listening.address()?, "listening for syslog over TLS");
+                syslog = Some(tokio::spawn(listening.serve(cancel.clone())));
+            }
         }
         let kafka = match config.kafka.brokers.as_str() {
             "" => None,
@@ -156,11 +172,14 @@ impl Collector {
                 }
             })?);
         }
-        Ok((routes, Collector { drain, kafka, followers, stop }))
+        Ok((routes, Collector { drain, syslog, kafka, followers, stop }))
     }
 
     async fn stop(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
+        if let Some(syslog) = self.syslog {
+            syslog.await?;
+        }
         if let Some(drain) = self.drain {
             drain.stop().await;
         }
@@ -196,6 +215,22 @@ fn answers(engine: catena_engine::Engine, config: &Config) -> Router {
     if open { http::loopback_only(routes) } else { routes }
 }
 
+fn syslog_settings(config: &Config) -> Result<Option<syslog::Settings>> {
+    let given = &config.syslog;
+    if given.listen.is_empty() {
+        return Ok(None);
+    }
+    let listen = given.listen.parse().with_context(|| format!("`syslog.listen` is no address: `{}`", given.listen))?;
+    Ok(Some(syslog::Settings {
+        listen,
+        certificate: given.certificate.clone(),
+        key: given.key.clone(),
+        clients: (!given.clients.as_os_str().is_empty()).then(|| given.clients.clone()),
+        format: parse_format(&given.format)?,
+        tenant: if given.tenant.is_empty() { config.tenant.clone() } else { given.tenant.clone() },
+    }))
+}
+
 fn auth(config: &Config) -> Result<Auth> {
     let keys: Vec<http::Key> =
         config.http.keys.iter().map(|k| http::Key { sha256: k.sha256.clone(), tenant: k.tenant.clone() }).collect();
@@ -203,12 +238,14 @@ fn auth(config: &Config) -> Result<Auth> {
 }
 
 fn kafka_settings(config: &Config) -> Result<kafka::Settings> {
+    let mappings = mappings(config)?;
     let topics = config.kafka.topics.iter().map(|t| {
         Ok(kafka::Topic {
             name: t.name.clone(),
             format: parse_format(&t.format)?,
             tenant: t.tenant.clone(),
             epoch: config.kafka.epoch,
+            mappings: t.mapping.as_deref().map(|m| chosen(&mappings, m).map(Arc::new)).transpose()?,
         })
     });
     Ok(kafka::Settings {

@@ -19,6 +19,7 @@ pub(crate) struct Config {
     pub(crate) lake: String,
     pub(crate) listen: std::net::SocketAddr,
     pub(crate) tenant: String,
+    pub(crate) mappings: Vec<String>,
     pub(crate) store: BTreeMap<String, String>,
     pub(crate) flush: Flush,
     pub(crate) duplicates: Duplicates,
@@ -26,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) intake: Intake,
     pub(crate) http: Http,
     pub(crate) files: Files,
+    pub(crate) syslog: Syslog,
     pub(crate) maintain: Maintain,
     pub(crate) query: Query,
 }
@@ -73,6 +75,8 @@ pub(crate) struct Topic {
     pub(crate) format: String,
     #[serde(default)]
     pub(crate) tenant: String,
+    #[serde(default)]
+    pub(crate) mapping: Option<String>,
 }
 
 fn auto() -> String {
@@ -115,6 +119,17 @@ pub(crate) struct Follow {
     #[serde(default = "auto")]
     pub(crate) format: String,
     #[serde(default)]
+    pub(crate) tenant: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Syslog {
+    pub(crate) listen: String,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) clients: PathBuf,
+    pub(crate) format: String,
     pub(crate) tenant: String,
 }
 
@@ -181,6 +196,10 @@ impl Config {
             check_tenant(tenant)?;
         }
         check_tenant(&self.tenant)?;
+        if !self.syslog.tenant.is_empty() {
+            check_tenant(&self.syslog.tenant)?;
+        }
+        parse_format(&self.syslog.format)?;
         for format in self.kafka.topics.iter().map(|t| &t.format).chain(self.files.follow.iter().map(|f| &f.format)) {
             parse_format(format)?;
         }

@@ -1,0 +1,317 @@
+//! `catena rejects`: what could not be read, why, and once more with another decoder or mapping.
+//!
+//! Guarantees: a rejected record stays where it is; what a retry reads lands beside it, once, however often and from
+//! however many places it is run: the rows stand under the topic `retry:<topic>/<partition>/<offset>`, and their position
+//! moves in the same commit. What still cannot be read is counted and left alone.
+
+use super::ingest::{chosen, print_totals, report};
+use super::sql::scope;
+use super::{flush_settings, not_found, now, open_engine, open_lake};
+use crate::args::{RejectFilter, Rejects, RejectsList, RejectsRetry, RejectsShow};
+use crate::config::{Config, parse_format};
+use anyhow::{Context as _, Result, bail};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type};
+use arrow_array::{Array, RecordBatch};
+use catena_collect::worker::{Counts, Partition, Record, Worker};
+use catena_decode::{Context, Decoder, Format, Redactor, Sink, reasons};
+use catena_engine::output::{Format as Shape, Writer};
+use catena_engine::{Engine, Limits, Rows};
+use catena_schemas::rows::Rejection;
+use catena_schemas::{Event, Micros, canonical};
+use std::collections::BTreeMap;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Application id under which the position of retries is kept.
+const APP: &str = "retry";
+/// Records that are read and pushed at a time.
+const PAGE: usize = 20_000;
+
+pub(crate) async fn run(config: &Config, tenant: Option<&str>, command: &Rejects) -> Result<ExitCode> {
+    match command {
+        Rejects::Ls(args) => list(config, tenant, args).await,
+        Rejects::Show(args) => show(config, tenant, args).await,
+        Rejects::Retry(args) => retry(config, tenant, args).await,
+    }
+}
+
+/// Rejects that fit and were not read by a retry.
+fn wanted(filter: &RejectFilter) -> String {
+    let mut conditions = vec![
+        "NOT EXISTS (SELECT 1 FROM records d WHERE d.class <> 'reject' AND d.tenant = r.tenant AND \
+         d.topic = concat('retry:', r.topic, '/', r.partition, '/', r.\"offset\"))"
+            .to_owned(),
+    ];
+    let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    for (column, value) in [("reason", &filter.reason), ("format", &filter.of_format), ("topic", &filter.topic)] {
+        conditions.extend(value.as_ref().map(|v| format!("r.{column} = {}", quote(v))));
+    }
+    conditions.join(" AND ")
+}
+
+async fn list(config: &Config, tenant: Option<&str>, args: &RejectsList) -> Result<ExitCode> {
+    let engine = open_engine(config).await?;
+    let of = wanted(&args.filter);
+    let sql = if args.each {
+        format!(
+            "SELECT concat(r.topic, '/', r.partition, '/', r.\"offset\") AS id, r.tenant, r.format, r.reason, r.detail, \
+             octet_length(r.raw) AS bytes, r.ingest_time FROM rejects r WHERE {of} ORDER BY r.ingest_time DESC LIMIT {}",
+            args.limit
+        )
+    } else {
+        format!(
+            "SELECT r.reason, r.format, r.topic, count(*) AS n, max(r.ingest_time) AS last_seen, \
+             max(concat(r.topic, '/', r.partition, '/', r.\"offset\")) AS example FROM rejects r WHERE {of} \
+             GROUP BY r.reason, r.format, r.topic ORDER BY n DESC LIMIT {}",
+            args.limit
+        )
+    };
+    let mut answer = engine.session(scope(tenant)).sql(&sql, &local()).await?;
+    let shape = if args.json { Shape::Json } else { Shape::Table };
+    let mut writer = Writer::new(BufWriter::new(std::io::stdout()), shape, answer.schema())?;
+    while let Some(batch) = answer.next().await {
+        writer.write(&batch?)?;
+    }
+    writer.finish()?.flush()?;
+    if !args.json {
+        eprintln!("`catena rejects show ID` explains one; `catena rejects retry` reads them again");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(config: &Config, tenant: Option<&str>, args: &RejectsShow) -> Result<ExitCode> {
+    let Some((topic, partition, offset)) = coordinates(&args.id) else {
+        bail!("`{}` is not <topic>/<partition>/<offset>, as `catena rejects ls` prints ids", args.id);
+    };
+    let engine = open_engine(config).await?;
+    let condition =
+        format!("r.topic = '{}' AND r.partition = {partition} AND r.\"offset\" = {offset}", topic.replace('\'', "''"));
+    let rejected = rejected(&engine, tenant, &condition, 1000).await?;
+    if rejected.is_empty() {
+        eprintln!("error: nothing was rejected at `{}`\n  hint: `catena rejects ls --each` lists ids", args.id);
+        return Ok(not_found());
+    }
+    for r in &rejected {
+        let explained = reasons::explain(&r.reason);
+        if args.json {
+            let json = serde_json::json!({
+                "id": args.id, "tenant": r.tenant, "format": r.format, "reason": r.reason, "detail": r.detail,
+                "explanation": explained.map(|e| e.0), "way_out": explained.map(|e| e.1),
+                "raw": String::from_utf8_lossy(&r.raw), "received": r.received.to_rfc3339(),
+            });
+            println!("{json}");
+            continue;
+        }
+        println!("{}  {}  tenant {}  format {}", args.id, r.received.to_rfc3339(), r.tenant, r.format);
+        println!("  reason   {}", r.reason);
+        println!("  detail   {}", printable(r.detail.as_bytes()));
+        if let Some((what, way_out)) = explained {
+            println!("  meaning  {what}");
+            println!("  way out  {way_out}");
+        }
+        println!("  raw      {} bytes, secrets removed", r.raw.len());
+        println!("{}", printable(&r.raw[..r.raw.len().min(args.bytes)]));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn retry(config: &Config, tenant: Option<&str>, args: &RejectsRetry) -> Result<ExitCode> {
+    let lake = open_lake(config).await?;
+    let engine = open_engine(config).await?;
+    let mut settings = flush_settings(config)?;
+    if let Some(mapping) = &args.mapping {
+        settings.mappings = Arc::new(chosen(&settings.mappings, mapping)?);
+    }
+    let forced = args.format.as_deref().map(parse_format).transpose()?;
+    let found = rejected(&engine, tenant, &wanted(&args.filter), args.limit).await?;
+    let total = found.len();
+    let partition = Arc::new(Partition { app: APP.into(), topic: APP.into(), number: 0, start: 0 });
+    let mut at = lake.position(APP).await?.unwrap_or(0);
+    let mut worker = Worker::new(lake.clone(), settings.clone());
+    worker.begin(&partition, at);
+    let mut decoders: BTreeMap<String, Decoder> = BTreeMap::new();
+    let (mut counts, mut still) = (Counts::default(), BTreeMap::<String, u64>::new());
+    for (done, r) in found.iter().enumerate() {
+        let format = forced.or_else(|| Format::parse(&r.format)).unwrap_or(Format::Auto);
+        let decoder = decoders.entry(r.tenant.clone()).or_insert_with(|| {
+            let key = canonical::tenant_key(&lake.secret(), &r.tenant);
+            Decoder::with_mappings(Arc::new(Redactor::new(key)), settings.mappings.clone())
+        });
+        let topic = format!("retry:{}/{}/{}", r.topic, r.partition, r.offset);
+        let mut trial = Trial::default();
+        let context = Context { received: r.received, fallback_id: &topic, ..Context::default() };
+        decoder.record(format, &r.raw, &context, &mut trial);
+        match trial.refused {
+            Some(reason) => *still.entry(reason).or_default() += 1,
+            None if args.dry_run => {
+                counts.decisions += trial.events;
+                counts.asides += trial.asides;
+                counts.records += 1;
+            }
+            None => {
+                let record = Record {
+                    tenant: &r.tenant,
+                    format,
+                    offset: at,
+                    next: at + 1,
+                    bytes: &r.raw,
+                    headers: &[],
+                    received: now(),
+                    trusted: false,
+                    mappings: None,
+                    topic: Some(&topic),
+                };
+                worker.push(&partition, &record);
+                at += 1;
+            }
+        }
+        if worker.is_full() || (done + 1).is_multiple_of(PAGE) || done + 1 == total {
+            if let Some(landed) =
+                worker.flush().await.context("another retry is under way; nothing of this part was kept")?
+            {
+                counts.add(&landed.counts);
+            }
+            if std::io::stderr().is_terminal() {
+                eprint!("\r{} of {total} ", done + 1);
+            }
+        }
+    }
+    if std::io::stderr().is_terminal() && total > 0 {
+        eprintln!();
+    }
+    let left: u64 = still.values().sum();
+    if args.json {
+        let mut said = report(&counts);
+        said["tried"] = total.into();
+        said["still_rejected"] = left.into();
+        said["still_by_reason"] = serde_json::json!(still);
+        said["dry_run"] = args.dry_run.into();
+        println!("{said}");
+    } else {
+        println!("{total} rejected records {}", if args.dry_run { "would be read again:" } else { "read again" });
+        print_totals(&counts);
+        if left > 0 {
+            println!("{left} still cannot be read");
+            for (reason, n) in &still {
+                println!("  {reason:<28} {n:>9}");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a record would become.
+#[derive(Default)]
+struct Trial {
+    events: u64,
+    asides: u64,
+    refused: Option<String>,
+}
+
+impl Sink for Trial {
+    fn event(&mut self, _: &Event<'_>, _: Format) {
+        self.events += 1;
+    }
+
+    fn rejection(&mut self, rejection: Rejection, _: Format) {
+        self.refused = Some(rejection.reason.to_owned());
+    }
+
+    fn aside(&mut self, _: Rejection, _: Format) {
+        self.asides += 1;
+    }
+}
+
+/// One rejected record.
+struct Rejected {
+    tenant: String,
+    topic: String,
+    partition: i32,
+    offset: i64,
+    format: String,
+    reason: String,
+    detail: String,
+    raw: Vec<u8>,
+    received: Micros,
+}
+
+async fn rejected(engine: &Engine, tenant: Option<&str>, condition: &str, limit: usize) -> Result<Vec<Rejected>> {
+    let sql = format!(
+        "SELECT r.tenant, r.topic, r.partition, r.\"offset\", r.format, r.reason, r.detail, r.raw, r.ingest_time FROM rejects r \
+         WHERE {condition} ORDER BY r.ingest_time, r.topic, r.partition, r.\"offset\" LIMIT {limit}"
+    );
+    let rows: Rows = engine.session(scope(tenant)).sql(&sql, &local()).await?.collect().await?;
+    let mut found = Vec::new();
+    for batch in &rows.batches {
+        read(batch, &mut found);
+    }
+    Ok(found)
+}
+
+fn read(batch: &RecordBatch, into: &mut Vec<Rejected>) {
+    let text = |column: usize, row: usize| {
+        let array = batch.column(column).as_string::<i32>();
+        if array.is_valid(row) { array.value(row).to_owned() } else { String::new() }
+    };
+    for row in 0..batch.num_rows() {
+        into.push(Rejected {
+            tenant: text(0, row),
+            topic: text(1, row),
+            partition: batch.column(2).as_primitive::<Int32Type>().value(row),
+            offset: batch.column(3).as_primitive::<Int64Type>().value(row),
+            format: text(4, row),
+            reason: text(5, row),
+            detail: text(6, row),
+            raw: batch.column(7).as_binary::<i32>().value(row).to_vec(),
+            received: Micros(batch.column(8).as_primitive::<arrow_array::types::TimestampMicrosecondType>().value(row)),
+        });
+    }
+}
+
+fn coordinates(id: &str) -> Option<(&str, i32, i64)> {
+    let (rest, offset) = id.rsplit_once('/')?;
+    let (topic, partition) = rest.rsplit_once('/')?;
+    Some((topic, partition.parse().ok()?, offset.parse().ok()?))
+}
+
+fn local() -> Limits {
+    Limits { rows: u64::MAX, bytes: u64::MAX, ..Limits::local() }
+}
+
+/// Bytes of strangers, harmless to a terminal: whatever could move its cursor or reorder text is escaped.
+fn printable(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for c in String::from_utf8_lossy(bytes).chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            c if c.is_control()
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e007f}') =>
+            {
+                out.extend(c.escape_unicode());
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_from_the_end() {
+        assert_eq!(coordinates("file:/a/b.log/0/17"), Some(("file:/a/b.log", 0, 17)));
+        assert_eq!(coordinates("decisions/3/17"), Some(("decisions", 3, 17)));
+        assert_eq!(coordinates("decisions/17"), None);
+        assert_eq!(coordinates("decisions/x/17"), None);
+    }
+
+    #[test]
+    fn what_strangers_wrote_cannot_move_the_cursor() {
+        assert_eq!(printable(b"a\x1b[2Jb\xff"), "a\\u{1b}[2Jb\u{fffd}");
+        assert_eq!(printable("x\u{202e}y".as_bytes()), "x\\u{202e}y");
+    }
+}
