@@ -35,7 +35,7 @@ part build "^ +Finished" cargo build "${whole[@]}" --all-targets
 part lint "^ +Finished" make lint
 part rust "^test result|^ +Running|^ +Doc-tests" cargo test "${whole[@]}"
 part samples "agree|differ" python3 tests/samples.py
-part badinput "^file:|^http:|^kafka:" python3 tests/badinput.py
+part badinput "^file:|^http:|^kafka:|^mend:" python3 tests/badinput.py
 part hazards "^upkeep:|^bucket:|^CATENA_SEED" python3 tests/hazards.py
 
 echo

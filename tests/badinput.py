@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Bad input through every way in: each case as a file, as an HTTP body and as a Kafka record, with the same outcome.
 
-Usage: badinput.py [file|http|kafka ...]    CATENA_BIN names the binary, CATENA_PEERS_PY a Python with confluent-kafka
+Usage: badinput.py [file|http|kafka|mend ...]    CATENA_BIN names the binary, CATENA_PEERS_PY a Python with confluent-kafka
 
 A case is a name, bytes and what must become of them: `A` a decision (with `:flag` if it is to carry one), `D:reason` a
 rejection. Nothing may panic, stall or be lost: every case is accounted for in the lake by exactly the rows it says, and a
 good record sent last arrives. Kafka knows two more: a record without a value, and one with hostile headers. Needs the
-Kafka jars of tests/kafka/install.sh for `kafka`. Exit code 0 when everything is as it should be.
+Kafka jars of tests/kafka/install.sh for `kafka`. `mend` reads rejected records again with a mapping that fits. Exit code 0 when everything is as it should be.
 """
 
 import base64
@@ -360,6 +360,58 @@ def by_kafka(all_cases, folder):
     check("kafka", found, [(name, None, want) for name, _, want in records])
 
 
+MAPPING = """
+format = "opa"
+[when]
+all = [{ pointer = "/input/who", exists = true }]
+[outcome]
+from = ["/result/verdict"]
+[outcome.values]
+allow = ["yes"]
+deny = ["no"]
+[fields]
+requester.id = "/input/who"
+tool.name = "/input/what"
+"""
+
+
+def mend(_, folder):
+    """Records that no mapping fits are listed, explained, and read once with one that does."""
+    lake, log, mapping = folder / "lake", folder / "opa.log", folder / "ours.toml"
+    mapping.write_text(MAPPING)
+    line = '{"decision_id":"d%d","labels":{"id":"pdp"},"path":"a/b","timestamp":"2026-08-20T14:03:11Z",%s}\n'
+    said = ['"input":{"who":"dana","what":"t%d"},"result":{"verdict":"%s"}' % (n, "yes" if n % 3 else "no") for n in range(300)]
+    log.write_text("".join(line % (n, s) for n, s in enumerate(said)) + '{"half":\n')
+    first = json.loads(catena("ingest", "--lake", lake, "--format", "opa", "--json", log))
+    if first["by_outcome"].get("allow") or first["rejected"] < 1:
+        sys.exit(f"mend: read without a mapping: {first}")
+    # What an unfitting mapping made of them stays; these are read with a format that fits none of them.
+    other = folder / "other.log"
+    other.write_text("".join(line % (1000 + n, s) for n, s in enumerate(said)))
+    second = json.loads(catena("ingest", "--lake", lake, "--format", "cerbos", "--json", other))
+    if second["rejected"] != 300:
+        sys.exit(f"mend: {second}")
+    listed = json.loads(catena("rejects", "ls", "--lake", lake, "--json", "--topic", f"file:{other}"))
+    if sum(row["n"] for row in listed) != 300:
+        sys.exit(f"mend: listed {listed}")
+    shown = json.loads(catena("rejects", "show", "--lake", lake, "--json", listed[0]["example"]))
+    if shown["reason"] != listed[0]["reason"] or not shown["explanation"] or "decision_id" not in shown["raw"]:
+        sys.exit(f"mend: shown {shown}")
+    retry = lambda *more: json.loads(catena("rejects", "retry", "--lake", lake, "--json", "--format", "opa", "--mapping", mapping, *more))
+    for more, want in [(("--dry-run",), (301, 300, 1)), ((), (301, 300, 1)), ((), (1, 0, 1))]:
+        report = retry(*more)
+        if (report["tried"], report["decisions"], report["still_rejected"]) != want:
+            sys.exit(f"mend: {more}: {report}, wanted {want}")
+    counted = json.loads(catena("sql", "--lake", lake, "-o", "json", "SELECT outcome, count(*) AS n FROM decisions WHERE topic LIKE 'retry:%' GROUP BY outcome ORDER BY outcome"))
+    if counted != [{"outcome": "allow", "n": 200}, {"outcome": "deny", "n": 100}]:
+        sys.exit(f"mend: {counted}")
+    sources = json.loads(catena("sources", "--lake", lake, "--json"))["sources"]
+    mended = [s for s in sources if s["topic"] == "retry"]
+    if sum(s["decisions"] for s in mended) != 300:
+        sys.exit(f"mend: sources {sources}")
+    print("mend: 301 rejected, 300 read with a mapping, once; 1 still rejected")
+
+
 class Broker:
     """Apache Kafka on loopback; ends with the block."""
 
@@ -404,10 +456,10 @@ def main():
     all_cases = cases()
     if len(all_cases) < 120:
         sys.exit(f"only {len(all_cases)} cases")
-    for name in sys.argv[1:] or ["file", "http", "kafka"]:
+    for name in sys.argv[1:] or ["file", "http", "kafka", "mend"]:
         folder = Path(tempfile.mkdtemp())
         try:
-            {"file": by_file, "http": by_http, "kafka": by_kafka}[name](all_cases, folder)
+            {"file": by_file, "http": by_http, "kafka": by_kafka, "mend": mend}[name](all_cases, folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -160,11 +160,15 @@ impl Session {
     }
 }
 
+/// Records that were read again stand under a topic of their own each; as a source they are one.
+const TOPIC: &str = "CASE WHEN topic LIKE 'retry:%' THEN 'retry' ELSE topic END";
+
 fn counts_sql() -> String {
-    "SELECT tenant, topic, format, class, outcome, reject_reason AS reason, coalesce(duplicate, false) AS duplicate, \
-     count(*) AS n, min(ingest_time) AS first_seen, max(ingest_time) AS last_seen FROM records GROUP BY tenant, topic, format, \
-     class, outcome, reject_reason, coalesce(duplicate, false)"
-        .into()
+    format!(
+        "SELECT tenant, {TOPIC} AS topic, format, class, outcome, reject_reason AS reason, coalesce(duplicate, false) AS duplicate, \
+         count(*) AS n, min(ingest_time) AS first_seen, max(ingest_time) AS last_seen FROM records \
+         GROUP BY tenant, {TOPIC}, format, class, outcome, reject_reason, coalesce(duplicate, false)"
+    )
 }
 
 fn filled_sql() -> String {
@@ -173,7 +177,10 @@ fn filled_sql() -> String {
         columns.push(format!("count(*) FILTER (WHERE {condition}) AS n_{group}"));
         columns.extend(FIELDS.iter().map(|f| format!("count({f}) FILTER (WHERE {condition}) AS {f}_{group}")));
     }
-    format!("SELECT tenant, topic, format, {} FROM decisions GROUP BY tenant, topic, format", columns.join(", "))
+    format!(
+        "SELECT tenant, {TOPIC} AS topic, format, {} FROM decisions GROUP BY tenant, {TOPIC}, format",
+        columns.join(", ")
+    )
 }
 
 const SEQUENCES: &str = "SELECT tenant, source, source_epoch AS epoch, min(source_seq) AS first, max(source_seq) AS last, \
