@@ -66,6 +66,10 @@ fn everything(seen: &Collected) -> String {
         all += &e.params;
         all += &e.extra;
     }
+    for (line, debug) in &seen.entries {
+        all += line;
+        all += debug;
+    }
     for r in seen.rejections.iter().chain(&seen.asides) {
         all += &r.detail;
         all += &String::from_utf8_lossy(r.raw.as_deref().unwrap_or_default());
