@@ -35,18 +35,14 @@ pub(crate) use vocabulary;
 
 vocabulary! {
     /// What kind of fact an event is.
+    #[derive(Default)]
     EventKind {
         /// A verdict on an action.
+        #[default]
         Decision = "decision",
         /// An action that was carried out, or tried, as somebody saw it who gave no verdict. Its outcome is `unknown`, and it is
         /// never counted as a decision.
         Execution = "execution",
-    }
-}
-
-impl Default for EventKind {
-    fn default() -> Self {
-        EventKind::Decision
     }
 }
 

@@ -90,7 +90,7 @@ fn wanted(events: &[Event<'_>]) -> Vec<Row> {
     let row = |(offset, event): (usize, &Event<'_>)| {
         let mut row = Row::default();
         visit(event, &place(offset as i64), &mut row);
-        if offset % 3 == 0 {
+        if offset.is_multiple_of(3) {
             row.bool(Field::Duplicate, true);
         }
         row
@@ -106,7 +106,7 @@ enum Marked {
 }
 
 fn push(rows: &mut Rows, events: &[Event<'_>], marked: Marked) {
-    let duplicate = |offset: usize| offset % 3 == 0;
+    let duplicate = |offset: usize| offset.is_multiple_of(3);
     for (offset, event) in events.iter().enumerate() {
         rows.push(event, &place(offset as i64), duplicate(offset) && matches!(marked, Marked::AtOnce));
     }

@@ -81,7 +81,9 @@ struct Filling<'t, 'r> {
 /// What an alternative found.
 enum Found<'t> {
     Value(Value<'t>),
-    Text(Cow<'t, str>),
+    /// Texts of the line and of the mapping, and what joins them. They are redacted one by one, because what a secret is can hang on
+    /// what stands before it.
+    Parts(Vec<&'t str>, &'t str),
 }
 
 impl<'t> Filling<'t, '_> {
@@ -109,10 +111,9 @@ impl<'t> Filling<'t, '_> {
     fn find(&self, filler: &'t Filler) -> Option<(Found<'t>, Option<&'t str>)> {
         let alternative = match filler {
             Filler::Joined(pointers, with) => {
-                let parts: Option<Vec<&str>> =
+                let parts: Option<Vec<&'t str>> =
                     pointers.iter().map(|p| p.follow(&self.roots)?.as_scalar().filter(|s| !s.is_empty())).collect();
-                let joined = parts?.join(with);
-                return Some((Found::Text(Cow::Owned(self.redactor.text(&joined).into_owned())), None));
+                return Some((Found::Parts(parts?, with), None));
             }
             Filler::Plain(alternative) => alternative,
         };
@@ -121,13 +122,13 @@ impl<'t> Filling<'t, '_> {
         }
         let split = alternative.split.as_deref();
         match &alternative.from {
-            Origin::Constant(text) => Some((Found::Text(Cow::Borrowed(text)), split)),
+            Origin::Constant(text) => Some((Found::Parts(vec![text], ""), split)),
             Origin::Pointer(pointer) => {
                 let v = pointer.follow(&self.roots).filter(|v| !v.is_null())?;
                 match v.as_scalar() {
                     Some("") => None,
                     Some(s) if !alternative.prefix.is_empty() => {
-                        Some((Found::Text(Cow::Owned(format!("{}{s}", alternative.prefix))), split))
+                        Some((Found::Parts(vec![&alternative.prefix, s], ""), split))
                     }
                     _ => Some((Found::Value(v), split)),
                 }
@@ -136,13 +137,13 @@ impl<'t> Filling<'t, '_> {
     }
 
     fn text(&mut self, fillers: &'t [Filler]) -> Option<Cow<'t, str>> {
-        fillers.iter().find_map(|f| match self.find(f)?.0 {
-            Found::Text(text) => Some(text),
-            Found::Value(v) => {
-                let text = self.clean(v.as_scalar()?);
+        fillers.iter().find_map(|f| {
+            let (found, _) = self.find(f)?;
+            let text = self.redacted(&found)?;
+            if let Found::Value(v) = found {
                 self.taken.insert(v);
-                Some(text)
             }
+            Some(text)
         })
     }
 
@@ -162,25 +163,37 @@ impl<'t> Filling<'t, '_> {
         }
     }
 
-    fn cell(&self, column: &Column, found: &Found<'t>, split: Option<&str>) -> Option<Cell<'t>> {
-        let text = || match found {
-            Found::Text(text) => Some(text.clone()),
+    /// Text as it stands in the line.
+    fn raw(&self, found: &Found<'t>) -> Option<Cow<'t, str>> {
+        match found {
+            Found::Parts(parts, with) => Some(Cow::Owned(parts.join(with))),
             Found::Value(v) => v.as_scalar().map(Cow::Borrowed),
-        };
-        let clean = |s: Cow<'t, str>| match self.dirty {
-            true => Cow::Owned(self.redactor.text(&s).into_owned()),
-            false => s,
-        };
+        }
+    }
+
+    /// Text without secrets.
+    fn redacted(&self, found: &Found<'t>) -> Option<Cow<'t, str>> {
+        match found {
+            Found::Parts(parts, with) => {
+                let parts: Vec<_> = parts.iter().map(|s| self.clean(s)).collect();
+                Some(Cow::Owned(parts.join(with)))
+            }
+            Found::Value(v) => v.as_scalar().map(|s| self.clean(s)),
+        }
+    }
+
+    fn cell(&self, column: &Column, found: &Found<'t>, split: Option<&str>) -> Option<Cell<'t>> {
+        let text = || self.redacted(found);
         Some(match column.kind {
             Stored::Text | Stored::Id | Stored::Bytes if self.is_token(column) => {
-                Cell::Text(Cow::Owned(self.redactor.digest(&text()?)))
+                Cell::Text(Cow::Owned(self.redactor.digest(&self.raw(found)?)))
             }
-            Stored::Text | Stored::Id | Stored::Bytes => Cell::Text(clean(text()?)),
+            Stored::Text | Stored::Id | Stored::Bytes => Cell::Text(text()?),
             Stored::Int | Stored::Long => Cell::Int(text()?.parse().ok()?),
             Stored::Bool => Cell::Bool(text()?.parse().ok()?),
             Stored::Time => match found {
                 Found::Value(v) => Cell::Time(time(*v)?),
-                Found::Text(text) => Cell::Time(Micros::parse_rfc3339(text)?),
+                Found::Parts(..) => Cell::Time(Micros::parse_rfc3339(&text()?)?),
             },
             Stored::Json => match found {
                 Found::Value(v) if matches!(v.kind(), Kind::Object | Kind::Array) => {
@@ -189,11 +202,12 @@ impl<'t> Filling<'t, '_> {
                 _ => return None,
             },
             Stored::List => Cell::List(match (text(), found) {
+                // Split after it was redacted: a secret may have been in two pieces.
                 (Some(text), _) => match split {
                     Some(split) => {
-                        text.split(split).filter(|s| !s.is_empty()).map(|s| clean(Cow::Owned(s.to_owned()))).collect()
+                        text.split(split).filter(|s| !s.is_empty()).map(|s| Cow::Owned(s.to_owned())).collect()
                     }
-                    None => vec![clean(text)],
+                    None => vec![text],
                 },
                 (None, Found::Value(v)) if v.kind() == Kind::Array => {
                     v.items().map(|i| i.as_scalar().map(|s| self.clean(s))).collect::<Option<_>>()?
@@ -207,12 +221,8 @@ impl<'t> Filling<'t, '_> {
     fn is_token(&self, column: &Column) -> bool {
         let about_tokens = || {
             let kind = self.mapping.columns.iter().find(|c| c.0 == "subject_kind");
-            kind.and_then(|(_, fillers)| fillers.iter().find_map(|f| self.find(f))).is_some_and(
-                |(found, _)| match found {
-                    Found::Text(text) => text == "token",
-                    Found::Value(v) => v.as_str() == Some("token"),
-                },
-            )
+            let found = kind.and_then(|(_, fillers)| fillers.iter().find_map(|f| self.find(f)));
+            found.and_then(|(found, _)| self.raw(&found)).is_some_and(|text| text == "token")
         };
         column.name.ends_with("_ref")
             || (self.draft.kind == EntryKind::Lifecycle && column.name == "subject" && about_tokens())

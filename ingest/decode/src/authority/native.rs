@@ -126,9 +126,14 @@ impl<'t> Reader<'t, '_> {
     /// A list, or one text; scopes also as one text with spaces (RFC 6749, section 3.3).
     fn list(&self, v: Value<'t>, name: &str) -> Option<Vec<Cow<'t, str>>> {
         if let Some(s) = v.as_str() {
-            return Some(match name.starts_with("scope") {
-                true => s.split(' ').filter(|s| !s.is_empty()).map(|s| self.clean(s)).collect(),
-                false => vec![self.clean(s)],
+            let scopes = name.starts_with("scope");
+            return Some(match self.clean(s) {
+                Cow::Borrowed(s) if scopes => s.split(' ').filter(|s| !s.is_empty()).map(Cow::Borrowed).collect(),
+                // Split after it was redacted: a secret may have been in two pieces.
+                Cow::Owned(s) if scopes => {
+                    s.split(' ').filter(|s| !s.is_empty()).map(|s| Cow::Owned(s.to_owned())).collect()
+                }
+                whole => vec![whole],
             });
         }
         let texts = v.items().all(|i| i.as_str().is_some());

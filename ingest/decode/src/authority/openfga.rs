@@ -95,7 +95,9 @@ impl<'t> Line<'t, '_> {
     fn tuple(&self, tuple: Value<'t>, written: bool, number: usize) -> Option<Draft<'t>> {
         let part = |name: &str| tuple.get(name).and_then(|v| v.as_str()).filter(|s| !s.is_empty());
         let (user, relation, object) = (part("user")?, part("relation")?, part("object")?);
-        let grant = self.clean(&format!("{}/{object}#{relation}@{user}", self.store));
+        // Each part by itself: what a secret is can hang on what stands before it.
+        let (user, relation, object) = (self.clean(user), self.clean(relation), self.clean(object));
+        let grant = format!("{}/{object}#{relation}@{user}", self.clean(self.store));
         let mut draft = Draft::new(if written { EntryKind::Grant } else { EntryKind::Lifecycle });
         draft.time = self.time;
         draft.source.kind = Some(Cow::Borrowed("openfga"));
@@ -111,11 +113,11 @@ impl<'t> Line<'t, '_> {
             return Some(draft);
         }
         draft.text("grant_id", grant);
-        draft.text("grantee", self.clean(user));
+        draft.text("grantee", user);
         draft.text("basis", "policy_grant");
         let mut atom = Vec::new();
         for (name, value) in [("action", relation), ("resource", object)] {
-            atom.push(format!("\"{name}\":{}", quoted(&self.clean(value))));
+            atom.push(format!("\"{name}\":{}", quoted(&value)));
         }
         if let Some(condition) = tuple.get("condition").filter(|c| !c.is_null()) {
             let mut text = String::new();
