@@ -1,7 +1,7 @@
 //! The memory that recognises a record sent again.
 //!
-//! Guarantee: of two facts (decisions, executions, records of authority) with the same tenant, record and content that both lie within the last [`Window`] of
-//! decisions, only the first is unmarked. Contents are 128 bits of SHA-256, so nobody can make two different decisions look
+//! Guarantee: of two facts (decisions, executions, records of authority) with the same tenant, record and content that
+//! both lie within the last [`Window`] of facts, only the first is unmarked. Contents are 128 bits of SHA-256, so nobody can make two different facts look
 //! the same. A flush that does not land takes its contents back out. What another process commits while a flush is being
 //! encoded is not seen by it: a record sent to two collectors within that moment shows twice. A process that starts
 //! remembers what stands in the newest files, not the whole window of the one before it.

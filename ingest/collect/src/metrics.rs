@@ -1,8 +1,8 @@
 //! Figures of the collector, as Prometheus reads them.
 //!
 //! Guarantee: per source, what was received is what was landed: `catena_received_total` equals `catena_accepted_total` plus
-//! `catena_rejected_total` plus `catena_asides_total`, counted in facts (decisions, executions, records of authority), and `catena_unaccounted` is the difference.
-//! Anything but 0 there is data lost or counted twice. Names are constants here and nowhere else; tenants, tools and
+//! `catena_rejected_total` plus `catena_asides_total`, counted in facts (decisions, executions, records of
+//! authority), and `catena_unaccounted` is the difference. Anything but 0 there is data lost or counted twice. Names are constants here and nowhere else; tenants, tools and
 //! anything else that a record holds never become a label.
 
 use crate::intake::{Intake, Stats};
