@@ -100,7 +100,7 @@ def commitment(subject_key, event_id, field, encoded):
 COLUMNS = {
     "event_id": (2, "utf8"), "time": (3, "time"), "topic": (4, "utf8"), "partition": (5, "i64"), "offset": (6, "i64"),
     "outcome": (7, "utf8"), "redaction": (9, "utf8"), "decision_index": (10, "i64"), "leaf_version": (11, "i64"),
-    "format": (20, "utf8"), "source": (22, "utf8"), "policy_rules": (37, "list"), "obligations": (39, "utf8"),
+    "kind": (12, "utf8"), "format": (20, "utf8"), "source": (22, "utf8"), "policy_rules": (37, "list"), "obligations": (39, "utf8"),
     "requester_issuer": (43, "utf8"), "agent": (50, "utf8"), "actors": (51, "list"), "actors_complete": (56, "bool"),
     "session": (60, "utf8"), "tool": (72, "utf8"), "impact": (75, "i64"), "jsonrpc_error": (84, "i64"),
     "scopes": (117, "list"), "token_expires": (119, "time"), "extra": (160, "utf8"), "reject_reason": (170, "utf8"),
@@ -108,7 +108,7 @@ COLUMNS = {
 }
 # Personal columns: one commitment, field 250, to the map of those present.
 PERSONAL = 250
-PERSONAL_COLUMNS = {"requester", "requester_email", "params", "token_subject", "ip"}
+PERSONAL_COLUMNS = {"requester", "requester_email", "params", "token_subject", "ip", "body"}
 
 
 def row_leaf(tenant, columns, tenant_key):
@@ -178,6 +178,17 @@ def random_columns(rng, number):
     return columns
 
 
+# Records of authority: kind, and the columns of its table.
+AUTHORITY = [
+    ("grant", {"grant_id": "g-1", "grantor": "dana@corp.example", "grantee": "agent:planner", "scope": ["mail.read"]}),
+    ("reauth", {"reauth_id": "ra-1", "by": "agent:planner", "approver": "dana@corp.example", "at": "2025-11-21T00:00:00.000000Z"}),
+    ("exchange", {"subject_token_ref": "hmac:01", "issued_token_ref": "hmac:02", "scope_in": ["a", "b"], "scope_out": ["a"]}),
+    ("tool", {"server": "mcp:mail", "tool": "mail.send", "impact": 3, "definition_digest": "sha256:00"}),
+    ("lifecycle", {"event": "revoked", "subject_kind": "grant", "subject": "g-1"}),
+    ("principal", {"principal": "agent:planner", "principal_kind": "agent", "aliases": ["spiffe://corp/planner"] * 300}),
+]
+
+
 def published():
     """The vector of the specification: one leaf, with two commitments of its own in the body."""
     key, event_id = bytes(range(32)), bytes(range(16))
@@ -224,6 +235,12 @@ def vectors():
     rows = [random_columns(rng, number) for number in range(60)]
     rows.append({"topic": "decisions", "partition": 1, "offset": 7, "redaction": "r1", "leaf_version": 1, "format": "opa",
                  "reject_reason": "json_truncated", "raw": "7b2261"})
+    # Later kinds come last: the vectors above are what they were before there were any.
+    rows.extend({**random_columns(rng, number), "outcome": "unknown", "kind": "execution"} for number in range(60, 66))
+    for number, (kind, body) in enumerate(AUTHORITY):
+        rows.append({"event_id": f"r-{number}", "time": 1763683200000000 + number, "topic": "authority", "partition": 0,
+                     "offset": number, "redaction": "r1", "decision_index": 0, "leaf_version": 1, "format": "catena",
+                     "source": "as-1", "kind": kind, "body": json.dumps(body, separators=(",", ":"))})
     for columns in rows:
         leaf = row_leaf("tenant-a", columns, key).hex()
         made["rows"].append({"tenant": "tenant-a", "tenant_key": key.hex(), "columns": columns, "leaf_hash": leaf})

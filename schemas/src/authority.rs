@@ -3,7 +3,8 @@
 //! Guarantee: they share the envelope of the native event (`id`, `time`, `kind`, `source`) and its manners: only the
 //! fields named here as required are, unknown members are kept. A record is a fact at a time: nothing is ever updated in
 //! place, a grant that ends is a grant with an end, recorded later. [`schema`] is generated from these types, and
-//! `schemas/event/authority-v1.json` is what it says.
+//! `schemas/event/authority-v1.json` is what it says. They land as rows of `records` with class `authority`; the tables below are
+//! views of these ([`Table::rows`]).
 //!
 //! | kind | table | says |
 //! |---|---|---|
@@ -14,12 +15,16 @@
 //! | `lifecycle` | [`LIFECYCLE`] | something was revoked, registered, changed, rotated; or a gateway is alive |
 //! | `principal` | [`PRINCIPALS`] | who a party is, and what else it is called |
 
+mod entry;
+
 use crate::table::Kind as Stored;
 use crate::wire::{Id, Instant, Json, JsonObject, Source, Texts, document, object};
 use arrow_schema::{Field as ArrowField, Schema, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+pub use entry::{BodyError, Cell, Entry, EntryKind};
 
 /// JSON Schema (2020-12) of the records of authority, version 1.
 pub fn schema() -> Json {
@@ -299,7 +304,7 @@ pub struct Column {
 /// A table of authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// Name in SQL, and of its folder below the lake's root.
+    /// Name in SQL.
     pub name: &'static str,
     /// `kind` of its records.
     pub record: &'static str,
@@ -313,7 +318,7 @@ impl Table {
         ENVELOPE.iter().chain(self.own).chain(REST)
     }
 
-    /// Arrow schema of a data file. The partition columns are those of `records`, without `class`.
+    /// Arrow schema of its rows. The partition columns are those of `records`, without `class`.
     pub fn schema(&self) -> SchemaRef {
         Arc::new(Schema::new(self.columns().map(|c| ArrowField::new(c.name, c.kind.arrow(), true)).collect::<Vec<_>>()))
     }

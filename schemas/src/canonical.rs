@@ -10,13 +10,15 @@
 //! header, body = ascending (u16 field id, u8 type, u32 length, bytes); nulls left out; no floats
 //! ```
 //!
-//! Header and body are apart so that an auditor can be given all headers of a range and only some bodies. The columns
-//! that are personal (requester, e-mail, token subject, arguments, address) enter the body as one salted commitment to
+//! Header and body are apart so that an auditor can be given all headers of a range and only some bodies. What a row is stands in
+//! its header: a decision has a verdict (7) and no kind, an execution or a record of authority names its kind (12), a rejection
+//! or aside has neither. The columns that are personal (requester, e-mail, token subject, arguments, address, body of a record of authority) enter the body as one salted commitment to
 //! the map of them (id 250): a row whose personal fields were erased keeps the 32 bytes and its leaf stays valid, and
 //! without the subject's key the commitment cannot be guessed.
 
+use crate::authority::Entry;
 use crate::event::Event;
-use crate::rows::{FieldSink, Place, Rejection, visit, visit_rejection};
+use crate::rows::{FieldSink, Place, Rejection, visit, visit_authority, visit_rejection};
 use crate::table::{Field, Kind, PERSONAL};
 use crate::time::Micros;
 use ahash::AHashMap;
@@ -236,7 +238,14 @@ impl LeafEncoder {
         }
     }
 
-    /// The leaf of a decision.
+    /// The leaf of a record of authority.
+    pub fn authority(&mut self, entry: &Entry<'_>, place: &Place<'_>) -> Leaf {
+        self.begin(place.tenant);
+        visit_authority(entry, place, self);
+        self.finish()
+    }
+
+    /// The leaf of a decision or an execution.
     pub fn event(&mut self, event: &Event<'_>, place: &Place<'_>) -> Leaf {
         self.begin(place.tenant);
         visit(event, place, self);
@@ -280,7 +289,7 @@ impl LeafEncoder {
         Leaf { hash, content }
     }
 
-    /// Content is compared across places: body, tenant, event id, time, verdict and index, but no coordinates.
+    /// Content is compared across places: body, tenant, event id, time, verdict, index and kind, but no coordinates.
     fn content(&self, body: &Hash) -> u128 {
         let digest: Hash = Sha256::new().chain_update(body).chain_update(&self.identity).finalize().into();
         u128::from_be_bytes(digest[..16].try_into().expect("a digest has 32 bytes"))
@@ -338,7 +347,7 @@ impl FieldSink for LeafEncoder {
         if let Field::EventId = field {
             self.event_id.extend_from_slice(value.as_bytes());
         }
-        if let Field::EventId | Field::Outcome = field {
+        if let Field::EventId | Field::Outcome | Field::Kind = field {
             put(&mut self.identity, tag::UTF8, value.as_bytes());
         }
         if let Some(part) = self.part(field) {

@@ -31,6 +31,21 @@ macro_rules! vocabulary {
     };
 }
 
+pub(crate) use vocabulary;
+
+vocabulary! {
+    /// What kind of fact an event is.
+    #[derive(Default)]
+    EventKind {
+        /// A verdict on an action.
+        #[default]
+        Decision = "decision",
+        /// An action that was carried out, or tried, as somebody saw it who gave no verdict. Its outcome is `unknown`, and it is
+        /// never counted as a decision.
+        Execution = "execution",
+    }
+}
+
 vocabulary! {
     /// What was decided (`decision.verdict`; column `outcome`).
     Outcome { Allow = "allow", Deny = "deny", StepUp = "step_up", Error = "error", Unknown = "unknown" }
@@ -51,13 +66,15 @@ vocabulary! {
     }
 }
 
-/// One decision on one action.
+/// One decision on one action, or its execution.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Event<'a> {
     /// Unique within tenant and source; given by the source, or derived from its record id.
     pub id: Cow<'a, str>,
     /// When it was decided, by the source's clock.
     pub time: Micros,
+    /// A decision, or only the execution of something.
+    pub kind: EventKind,
     /// What the gateway or engine decided.
     pub decision: Decision<'a>,
     /// Where the record came from.

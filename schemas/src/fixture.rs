@@ -31,7 +31,7 @@
 
 mod arbitrary;
 
-pub use arbitrary::{events, rejections, string, time};
+pub use arbitrary::{entries, events, rejections, string, time};
 
 use crate::authority::{Authority, Capability, Envelope, Grant, Reauth, ReauthTerms, Record, Terms};
 use crate::event::{Actor, Basis, Enforced, Event, Outcome, Phase, Text, Texts};

@@ -24,5 +24,5 @@ pub mod table;
 pub mod time;
 pub mod wire;
 
-pub use event::{Actor, Basis, Enforced, Event, Outcome, Phase};
+pub use event::{Actor, Basis, Enforced, Event, EventKind, Outcome, Phase};
 pub use time::Micros;

@@ -5,7 +5,8 @@
 //! when the batch is finished. Rows come out sorted by (15-minute bucket of time, session, time, offset), so that the
 //! calls of one session lie together, compress well, and runs can be merged later.
 
-use crate::event::{Actor, Event};
+use crate::authority::Entry;
+use crate::event::{Actor, Event, EventKind, Source};
 use crate::table::{Field, Kind, LEAF_VERSION, file_schema};
 use crate::time::Micros;
 use crate::wire::write_string;
@@ -38,7 +39,7 @@ pub struct Place<'a> {
     pub ingest_time: Micros,
 }
 
-/// A record that is not a decision: bytes that could not be read, or a line of another kind.
+/// A record that holds no fact: bytes that could not be read, or a line of another kind.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rejection {
     /// Stable code, snake case.
@@ -49,7 +50,7 @@ pub struct Rejection {
     pub raw: Option<Vec<u8>>,
 }
 
-/// Receives the present values of a row, in ascending order of column.
+/// Receives the present values of a row; those of the leaf's header, and those of its body, in ascending order of leaf id.
 pub trait FieldSink {
     /// UTF-8.
     fn text(&mut self, field: Field, value: &str);
@@ -83,12 +84,7 @@ pub fn visit(event: &Event<'_>, place: &Place<'_>, sink: &mut impl FieldSink) {
     sink.int(Field::DecisionIndex, i64::from(s.decision_index));
     sink.int(Field::LeafVersion, i64::from(LEAF_VERSION));
     sink.text(Field::Format, place.format);
-    text!(SourceKind s.kind, Source s.instance);
-    int!(SourceSeq s.seq);
-    text!(SourceEpoch s.epoch, SourceRecord s.record);
-    if s.decision_count > 1 {
-        sink.int(Field::DecisionCount, i64::from(s.decision_count));
-    }
+    visit_source(s, sink);
     macro_rules! word { ($($field:ident $value:expr),+ $(,)?) => { $(if let Some(v) = $value { sink.text(Field::$field, v.as_str()); })+ } }
     word!(Basis d.basis, Enforced d.enforced, Phase d.phase);
     text!(PolicyEngine d.policy_engine, PolicyId d.policy_id, PolicyVersion d.policy_version, PolicyDigest d.policy_digest);
@@ -121,6 +117,50 @@ pub fn visit(event: &Event<'_>, place: &Place<'_>, sink: &mut impl FieldSink) {
     text!(Ip network.ip, UserAgent network.user_agent, Spiffe network.spiffe, Extra event.extra);
     list!(Flags event.flags);
     sink.time(Field::IngestTime, place.ingest_time);
+    // A decision has no kind: its leaf is what it was before there were others.
+    if event.kind != EventKind::Decision {
+        sink.text(Field::Kind, event.kind.as_str());
+    }
+}
+
+/// Reads a record of authority into a sink.
+pub fn visit_authority(entry: &Entry<'_>, place: &Place<'_>, sink: &mut impl FieldSink) {
+    sink.text(Field::EventId, &entry.id);
+    sink.time(Field::Time, entry.time);
+    visit_place(place, sink);
+    sink.text(Field::Redaction, place.redaction);
+    sink.int(Field::DecisionIndex, i64::from(entry.source.decision_index));
+    sink.int(Field::LeafVersion, i64::from(LEAF_VERSION));
+    sink.text(Field::Format, place.format);
+    visit_source(&entry.source, sink);
+    if let Some(extra) = &entry.extra {
+        sink.text(Field::Extra, extra);
+    }
+    if !entry.flags.is_empty() {
+        sink.list(Field::Flags, entry.flags.iter().map(|f| f.as_ref()));
+    }
+    sink.time(Field::IngestTime, place.ingest_time);
+    sink.text(Field::Kind, entry.kind.as_str());
+    sink.text(Field::Body, &entry.body);
+}
+
+fn visit_source(s: &Source<'_>, sink: &mut impl FieldSink) {
+    for (field, value) in [(Field::SourceKind, &s.kind), (Field::Source, &s.instance)] {
+        if let Some(value) = value {
+            sink.text(field, value);
+        }
+    }
+    if let Some(seq) = s.seq {
+        sink.int(Field::SourceSeq, seq);
+    }
+    for (field, value) in [(Field::SourceEpoch, &s.epoch), (Field::SourceRecord, &s.record)] {
+        if let Some(value) = value {
+            sink.text(field, value);
+        }
+    }
+    if s.decision_count > 1 {
+        sink.int(Field::DecisionCount, i64::from(s.decision_count));
+    }
 }
 
 fn visit_place(place: &Place<'_>, sink: &mut impl FieldSink) {
@@ -220,7 +260,7 @@ impl Rows {
         self.bytes
     }
 
-    /// Appends a decision.
+    /// Appends a decision or an execution.
     pub fn push(&mut self, event: &Event<'_>, place: &Place<'_>, duplicate: bool) {
         visit(event, place, self);
         if duplicate {
@@ -232,6 +272,12 @@ impl Rows {
     /// Marks a row as sent before; rows are marked in ascending order.
     pub fn mark_duplicate(&mut self, row: usize) {
         self.columns[Field::Duplicate as usize].push_long(row, 1);
+    }
+
+    /// Appends a record of authority.
+    pub fn push_authority(&mut self, entry: &Entry<'_>, place: &Place<'_>) {
+        visit_authority(entry, place, self);
+        self.rows += 1;
     }
 
     /// Appends a rejection or an aside.

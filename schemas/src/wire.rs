@@ -15,16 +15,20 @@ use std::borrow::Cow;
 mod write;
 
 pub(crate) use write::write_string;
-pub use write::{write_event, write_native};
+pub use write::{write_authority, write_event, write_native};
 
 /// Any JSON value.
 pub type Json = serde_json::Value;
 /// A JSON object whose members are the producer's own.
 pub type JsonObject = serde_json::Map<String, Json>;
 
-/// JSON Schema (2020-12) of the native decision event, version 1.
+/// JSON Schema (2020-12) of the native event, version 1: a decision, or an execution, which needs no verdict.
 pub fn schema() -> Json {
-    document::<Event>("urn:catena:event:v1", "Native decision event, version 1")
+    let mut schema = document::<Event>("urn:catena:event:v1", "Native decision event, version 1");
+    let execution = serde_json::json!({ "properties": { "kind": { "const": "execution" } }, "required": ["kind"] });
+    schema["if"] = execution;
+    schema["else"] = serde_json::json!({ "required": ["decision"] });
+    schema
 }
 
 /// A schema document with its name on it.
@@ -202,22 +206,23 @@ words! {
     }
 }
 
-/// One decision on one action. Only `id`, `time` and `decision.verdict` are required; `null` is the same as absent; members
-/// that are not listed here are kept under `extra`.
+/// One decision on one action, or its execution. Only `id`, `time` and, of a decision, `decision.verdict` are required; `null` is
+/// the same as absent; members that are not listed here are kept under `extra`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Unique within tenant and source, at most once per decision; a ULID or UUID serves well.
     pub id: String,
     /// When it was decided, by the producer's clock.
     pub time: Instant,
-    /// Kind of record. Other kinds are records of authority (`authority-v1.json`).
+    /// Kind of record: a decision unless it says otherwise. Other kinds are records of authority (`authority-v1.json`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
     /// Where the record came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
-    /// What was decided, by which policy.
-    pub decision: Decision,
+    /// What was decided, by which policy. An execution has no verdict: one that it brings is kept under `extra`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
     /// On whose behalf: the root of the delegation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requester: Option<Requester>,
@@ -266,6 +271,9 @@ pub enum Kind {
     /// A decision.
     #[serde(rename = "decision")]
     Decision,
+    /// Something done, or tried, as somebody saw it who gave no verdict.
+    #[serde(rename = "execution")]
+    Execution,
 }
 
 /// What was decided, by which policy.

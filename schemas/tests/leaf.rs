@@ -5,10 +5,11 @@ use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{Field as ArrowField, Schema};
+use catena_schemas::authority::{Entry, EntryKind};
 use catena_schemas::canonical::{
     Leaf, LeafEncoder, SubjectKey, Value, encode_fields, leaf_data, leaf_hash, tenant_key,
 };
-use catena_schemas::fixture::{events, rejections};
+use catena_schemas::fixture::{entries, events, rejections};
 use catena_schemas::rows::{Place, Rejection, Rows};
 use catena_schemas::table::{Field, Kind};
 use catena_schemas::{Actor, Event, Micros};
@@ -107,7 +108,17 @@ fn rows_agree() {
         let leaf = encoder.row(text(&v["tenant"]), &stored(&v["columns"]), 0);
         assert_eq!(hex::encode(leaf.hash), text(&v["leaf_hash"]), "{v}");
     }
-    assert_eq!(rows.len(), 61);
+    assert_eq!(rows.len(), 73);
+    let kinds = rows.iter().filter_map(|v| v["columns"]["kind"].as_str()).collect::<std::collections::BTreeSet<_>>();
+    assert!(EntryKind::ALL.iter().all(|k| kinds.contains(k.as_str())) && kinds.contains("execution"));
+    // Those of decisions are what they were before there were other kinds.
+    let before: Vec<_> =
+        rows.iter().filter(|v| v["columns"]["kind"].is_null()).map(|v| text(&v["leaf_hash"])).collect();
+    assert_eq!(before.len(), 61);
+    assert_eq!(
+        hex::encode(Sha256::digest(before.concat())),
+        "31e31606f2f939b400c531630e8b8c9469b140d246b584ea79d8e4424bb3a518"
+    );
 }
 
 /// A batch of one row that holds only the columns named, in the order of their names.
@@ -198,6 +209,29 @@ proptest! {
         }
     }
 
+    #[test]
+    fn rows_give_the_leaves_of_their_records_of_authority(entries in prop::collection::vec(entries(), 1..5)) {
+        let mut rows = Rows::default();
+        entries.iter().enumerate().for_each(|(offset, e)| rows.push_authority(e, &place(offset as i64)));
+        let batch = rows.finish();
+        for row in 0..batch.num_rows() {
+            let offset = offset_of(&batch, row);
+            prop_assert_eq!(encoder().row(TENANT, &batch, row), encoder().authority(&entries[offset], &place(offset as i64)));
+        }
+    }
+
+    #[test]
+    fn any_changed_part_of_a_record_of_authority_changes_the_leaf(a in entries(), b in entries()) {
+        let leaf = |e: &Entry<'_>| encoder().authority(e, &place(1));
+        macro_rules! taken { ($($($path:ident).+),+) => { [$({ let mut e = a.clone(); e.$($path).+ = b.$($path).+.clone(); e }),+] } }
+        let changed = taken!(kind, id, time, source.kind, source.instance, source.seq, source.epoch, source.record, source.decision_index,
+            source.decision_count, body, extra, flags);
+        for changed in changed.iter().filter(|c| **c != a) {
+            prop_assert_ne!(leaf(changed).hash, leaf(&a).hash, "{:?}", changed);
+            prop_assert_ne!(leaf(changed).content, leaf(&a).content, "{:?}", changed);
+        }
+    }
+
     /// Every field counts: taking any one of them from another event gives another leaf and other content.
     #[test]
     fn any_changed_field_changes_the_leaf(a in events(), b in events()) {
@@ -267,6 +301,7 @@ fn one_field_taken<'a>(a: &Event<'a>, b: &Event<'a>) -> Vec<(&'static str, Event
     fields!(
         id,
         time,
+        kind,
         decision.outcome,
         decision.basis,
         decision.enforced,

@@ -64,7 +64,8 @@ fn walk(schema: &Value, members: &mut usize) {
 #[test]
 fn only_three_members_of_an_event_are_required() {
     let schema = wire::schema();
-    assert_eq!(schema["required"], serde_json::json!(["id", "time", "decision"]));
+    assert_eq!(schema["required"], serde_json::json!(["id", "time"]));
+    assert_eq!(schema["else"]["required"], serde_json::json!(["decision"]), "unless it is an execution");
     assert_eq!(schema["$defs"]["Decision"]["required"], serde_json::json!(["verdict"]));
     for (name, def) in schema["$defs"].as_object().expect("definitions") {
         assert!(name == "Decision" || def.get("required").is_none(), "{name} requires something");

@@ -80,6 +80,9 @@ pub(crate) fn report(counts: &Counts) -> serde_json::Value {
         "decisions": accepted,
         "by_outcome": counts.by_outcome,
         "by_reason": counts.by_reason,
+        "executions": counts.executions,
+        "authority": counts.authority,
+        "repeated": counts.repeated,
         "records": counts.records,
         "asides": counts.asides,
         "by_aside": counts.by_aside,
@@ -91,6 +94,11 @@ pub(crate) fn print_totals(counts: &Counts) {
     println!("{accepted} decisions from {} records", counts.records);
     for (outcome, n) in &counts.by_outcome {
         println!("  {outcome:<10} {n:>9}");
+    }
+    for (name, n) in [("executions", counts.executions), ("records of authority", counts.authority)] {
+        if n > 0 {
+            println!("{n} {name}");
+        }
     }
     if counts.duplicates > 0 {
         println!("{} sent again, shown once", counts.duplicates);

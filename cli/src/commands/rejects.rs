@@ -17,6 +17,7 @@ use catena_collect::worker::{Counts, Partition, Record, Worker};
 use catena_decode::{Context, Decoder, Format, Redactor, Sink, reasons};
 use catena_engine::output::{Format as Shape, Writer};
 use catena_engine::{Engine, Limits, Rows};
+use catena_schemas::authority::Entry;
 use catena_schemas::rows::Rejection;
 use catena_schemas::{Event, Micros, canonical};
 use std::collections::BTreeMap;
@@ -212,6 +213,10 @@ struct Trial {
 
 impl Sink for Trial {
     fn event(&mut self, _: &Event<'_>, _: Format) {
+        self.events += 1;
+    }
+
+    fn authority(&mut self, _: &Entry<'_>, _: Format) {
         self.events += 1;
     }
 

@@ -33,10 +33,11 @@ pub(crate) async fn run(config: &Config, tenant: Option<&str>, args: &Sources) -
 fn print(s: &Source) {
     println!("{}  {}  ({})", s.tenant, s.topic.escape_debug(), s.format);
     println!(
-        "  received {}  decisions {}  executions {}  duplicates {}  rejected {}  set aside {}  last seen {}",
+        "  received {}  decisions {}  executions {}  authority {}  duplicates {}  rejected {}  set aside {}  last seen {}",
         s.received,
         s.decisions,
         s.executions,
+        s.authority,
         s.duplicates,
         s.rejected,
         s.asides,

@@ -1,7 +1,7 @@
 //! The memory that recognises a record sent again.
 //!
-//! Guarantee: of two decisions with the same tenant, record and content that both lie within the last [`Window`] of
-//! decisions, only the first is unmarked. Contents are 128 bits of SHA-256, so nobody can make two different decisions look
+//! Guarantee: of two facts (decisions, executions, records of authority) with the same tenant, record and content that
+//! both lie within the last [`Window`] of facts, only the first is unmarked. Contents are 128 bits of SHA-256, so nobody can make two different facts look
 //! the same. A flush that does not land takes its contents back out. What another process commits while a flush is being
 //! encoded is not seen by it: a record sent to two collectors within that moment shows twice. A process that starts
 //! remembers what stands in the newest files, not the whole window of the one before it.
@@ -113,13 +113,13 @@ impl Duplicates {
             let mut left = self.size.min(PRIMED_MAX) as u64;
             files = lake.files().await;
             files.retain(|f| {
-                let wanted = left > 0 && f.partition.get("class").is_some_and(|c| c == Class::Decision.as_str());
+                let wanted = left > 0 && holds_facts(f);
                 left = if wanted { left.saturating_sub(f.rows) } else { left };
                 wanted
             });
             files.reverse();
         }
-        for file in files.iter().filter(|f| f.partition.get("class").is_some_and(|c| c == Class::Decision.as_str())) {
+        for file in files.iter().filter(|f| holds_facts(f)) {
             let contents = contents_of(lake, file).await?;
             let mut window = self.window.lock();
             contents.into_iter().for_each(|c| {
@@ -129,6 +129,11 @@ impl Duplicates {
         *primed = true;
         Ok(())
     }
+}
+
+/// Whether rows of a file can be sent twice.
+fn holds_facts(file: &DataFile) -> bool {
+    file.partition.get("class").and_then(|c| Class::parse(c)).is_some_and(Class::is_fact)
 }
 
 /// The contents of a file's rows, recomputed.

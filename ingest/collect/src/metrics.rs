@@ -1,8 +1,8 @@
 //! Figures of the collector, as Prometheus reads them.
 //!
 //! Guarantee: per source, what was received is what was landed: `catena_received_total` equals `catena_accepted_total` plus
-//! `catena_rejected_total` plus `catena_asides_total`, counted in decisions, and `catena_unaccounted` is the difference.
-//! Anything but 0 there is data lost or counted twice. Names are constants here and nowhere else; tenants, tools and
+//! `catena_rejected_total` plus `catena_asides_total`, counted in facts (decisions, executions, records of
+//! authority), and `catena_unaccounted` is the difference. Anything but 0 there is data lost or counted twice. Names are constants here and nowhere else; tenants, tools and
 //! anything else that a record holds never become a label.
 
 use crate::intake::{Intake, Stats};
@@ -55,14 +55,14 @@ struct Failure {
     kind: &'static str,
 }
 
-/// What landed in one flush, counted in decisions.
+/// What landed in one flush, counted in facts: decisions, executions and records of authority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Landing {
     /// Pushed into the worker.
     pub received: u64,
-    /// Decisions landed, duplicates included.
+    /// Facts landed, duplicates included.
     pub accepted: u64,
-    /// Decisions that were there already.
+    /// Facts that were there already.
     pub duplicates: u64,
     /// Rejections landed.
     pub rejected: u64,
@@ -126,15 +126,11 @@ impl Default for Metrics {
         };
         metrics.register(|r| {
             let m = &metrics;
-            r.register(
-                "received",
-                "Decisions, rejections and asides read from a source and landed",
-                m.received.clone(),
-            );
-            r.register("accepted", "Decisions in the lake, duplicates included", m.accepted.clone());
-            r.register("duplicates", "Decisions that were in the lake already", m.duplicates.clone());
+            r.register("received", "Facts, rejections and asides read from a source and landed", m.received.clone());
+            r.register("accepted", "Facts in the lake, duplicates included", m.accepted.clone());
+            r.register("duplicates", "Facts that were in the lake already", m.duplicates.clone());
             r.register("rejected", "Rejections in the lake", m.rejected.clone());
-            r.register("asides", "Records without a decision in the lake", m.asides.clone());
+            r.register("asides", "Records without a fact in the lake", m.asides.clone());
             r.register("unaccounted", "Received less what landed; anything but 0 is an error", m.unaccounted.clone());
             r.register("records", "Records of a partition that landed", m.records.clone());
             r.register("position", "Next offset to read, as the lake holds it", m.position.clone());
@@ -207,8 +203,8 @@ impl Metrics {
             let c = &landed.counts;
             let landing = Landing {
                 received: c.received,
-                accepted: c.decisions,
-                duplicates: c.duplicates,
+                accepted: c.facts(),
+                duplicates: c.duplicates + c.repeated,
                 rejected: c.rejected,
                 asides: c.asides,
             };

@@ -13,10 +13,11 @@ use crate::metrics::Standing;
 use catena_decode::mapping::Mappings;
 use catena_decode::{Context, Decoder, Format, Redactor, Sink};
 use catena_evidence::tree::Accumulator;
+use catena_schemas::authority::Entry;
 use catena_schemas::canonical::{self, LeafEncoder};
 use catena_schemas::rows::{Place, Rejection, Rows};
 use catena_schemas::table::Class;
-use catena_schemas::{Event, Micros, Outcome};
+use catena_schemas::{Event, EventKind, Micros, Outcome};
 use parquet::file::properties::WriterProperties;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -94,20 +95,26 @@ pub struct Record<'a> {
     pub topic: Option<&'a str>,
 }
 
-/// What became of records, counted in decisions, rejections and asides.
+/// What became of records, counted in decisions, executions, records of authority, rejections and asides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Records pushed.
     pub records: u64,
-    /// What the decoder made of them: decisions, rejections and asides, counted before they became rows.
+    /// What the decoder made of them: facts, rejections and asides, counted before they became rows.
     pub received: u64,
     /// Decisions, duplicates included.
     pub decisions: u64,
+    /// Executions, duplicates included. Never counted as decisions.
+    pub executions: u64,
+    /// Records of authority, duplicates included.
+    pub authority: u64,
     /// Decisions that were there already.
     pub duplicates: u64,
+    /// Executions and records of authority that were there already.
+    pub repeated: u64,
     /// Rejections.
     pub rejected: u64,
-    /// Recognised records that are no decisions.
+    /// Recognised records that hold no fact.
     pub asides: u64,
     /// Decisions that are no duplicates, by outcome.
     pub by_outcome: BTreeMap<&'static str, u64>,
@@ -118,12 +125,20 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Facts: everything that landed and is neither a rejection nor an aside.
+    pub fn facts(&self) -> u64 {
+        self.decisions + self.executions + self.authority
+    }
+
     /// Adds others.
     pub fn add(&mut self, other: &Counts) {
         self.records += other.records;
         self.received += other.received;
         self.decisions += other.decisions;
+        self.executions += other.executions;
+        self.authority += other.authority;
         self.duplicates += other.duplicates;
+        self.repeated += other.repeated;
         self.rejected += other.rejected;
         self.asides += other.asides;
         for (into, from) in [
@@ -265,13 +280,38 @@ struct Tenant {
     decoders: Vec<Decoder>,
     preferred: Vec<Arc<Mappings>>,
     leaf: LeafEncoder,
-    decisions: Rows,
-    contents: Vec<(u128, Outcome)>,
+    decisions: Facts,
+    executions: Facts,
+    authority: Facts,
     rejects: Rows,
     asides: Rows,
     by_reason: BTreeMap<&'static str, u64>,
     by_aside: BTreeMap<&'static str, u64>,
     arrived: Micros,
+}
+
+/// Rows that can be sent twice, and what tells that they were.
+#[derive(Default)]
+struct Facts {
+    rows: Rows,
+    /// Of each row, and the outcome of a decision.
+    contents: Vec<(u128, Option<Outcome>)>,
+}
+
+impl Facts {
+    /// Marks the rows that were there already, and says how many; `new` hears of the others.
+    fn mark(&mut self, landing: &mut Landing, mut new: impl FnMut(Outcome)) -> u64 {
+        let mut duplicates = 0;
+        for (row, (content, outcome)) in self.contents.drain(..).enumerate() {
+            if landing.insert(content) {
+                outcome.into_iter().for_each(&mut new);
+            } else {
+                self.rows.mark_duplicate(row);
+                duplicates += 1;
+            }
+        }
+        duplicates
+    }
 }
 
 impl Tenant {
@@ -280,8 +320,9 @@ impl Tenant {
             decoders: vec![Decoder::with_mappings(Arc::new(Redactor::new(key)), mappings)],
             preferred: Vec::new(),
             leaf: LeafEncoder::new(key),
-            decisions: Rows::default(),
-            contents: Vec::new(),
+            decisions: Facts::default(),
+            executions: Facts::default(),
+            authority: Facts::default(),
             rejects: Rows::default(),
             asides: Rows::default(),
             by_reason: BTreeMap::new(),
@@ -324,7 +365,8 @@ impl Tenant {
             leaf: &mut self.leaf,
             leaves: &mut span.leaves,
             decisions: &mut self.decisions,
-            contents: &mut self.contents,
+            executions: &mut self.executions,
+            authority: &mut self.authority,
             rejects: &mut self.rejects,
             asides: &mut self.asides,
             by_reason: &mut self.by_reason,
@@ -333,12 +375,17 @@ impl Tenant {
         (&mut self.decoders, appender)
     }
 
+    fn buffers(&self) -> impl Iterator<Item = &Rows> {
+        let facts = [&self.decisions, &self.executions, &self.authority].map(|f| &f.rows);
+        facts.into_iter().chain([&self.rejects, &self.asides])
+    }
+
     fn rows(&self) -> usize {
-        self.decisions.len() + self.rejects.len() + self.asides.len()
+        self.buffers().map(Rows::len).sum()
     }
 
     fn bytes(&self) -> usize {
-        self.decisions.bytes() + self.rejects.bytes() + self.asides.bytes()
+        self.buffers().map(Rows::bytes).sum()
     }
 }
 
@@ -517,18 +564,16 @@ impl Worker {
         let mut batches = Vec::new();
         for (name, tenant) in &mut self.tenants {
             let arrived = std::mem::take(&mut tenant.arrived);
-            if !tenant.decisions.is_empty() {
-                for (row, (content, outcome)) in tenant.contents.drain(..).enumerate() {
-                    if landing.insert(content) {
-                        *counts.by_outcome.entry(outcome.as_str()).or_default() += 1;
-                    } else {
-                        tenant.decisions.mark_duplicate(row);
-                        counts.duplicates += 1;
-                    }
-                }
+            counts.duplicates += tenant.decisions.mark(&mut landing, |outcome| {
+                *counts.by_outcome.entry(outcome.as_str()).or_default() += 1;
+            });
+            for facts in [&mut tenant.executions, &mut tenant.authority] {
+                counts.repeated += facts.mark(&mut landing, |_| {});
             }
             for (class, rows) in [
-                (Class::Decision, &mut tenant.decisions),
+                (Class::Decision, &mut tenant.decisions.rows),
+                (Class::Execution, &mut tenant.executions.rows),
+                (Class::Authority, &mut tenant.authority.rows),
                 (Class::Reject, &mut tenant.rejects),
                 (Class::Aside, &mut tenant.asides),
             ] {
@@ -537,6 +582,8 @@ impl Worker {
                 }
                 match class {
                     Class::Decision => counts.decisions += rows.len() as u64,
+                    Class::Execution => counts.executions += rows.len() as u64,
+                    Class::Authority => counts.authority += rows.len() as u64,
                     Class::Reject => counts.rejected += rows.len() as u64,
                     Class::Aside => counts.asides += rows.len() as u64,
                 }
@@ -631,8 +678,8 @@ fn describe(spans: &[Span], counts: &Counts, collector: &str) -> serde_json::Map
         })
         .collect();
     let counts = serde_json::json!({
-        "records": counts.records, "decisions": counts.decisions, "duplicates": counts.duplicates,
-        "rejected": counts.rejected, "asides": counts.asides,
+        "records": counts.records, "decisions": counts.decisions, "executions": counts.executions, "authority": counts.authority,
+        "duplicates": counts.duplicates, "repeated": counts.repeated, "rejected": counts.rejected, "asides": counts.asides,
     });
     serde_json::Map::from_iter([
         ("collector".to_owned(), collector.into()),
@@ -646,8 +693,9 @@ struct Appender<'w> {
     place: Place<'w>,
     leaf: &'w mut LeafEncoder,
     leaves: &'w mut Accumulator,
-    decisions: &'w mut Rows,
-    contents: &'w mut Vec<(u128, Outcome)>,
+    decisions: &'w mut Facts,
+    executions: &'w mut Facts,
+    authority: &'w mut Facts,
     rejects: &'w mut Rows,
     asides: &'w mut Rows,
     by_reason: &'w mut BTreeMap<&'static str, u64>,
@@ -659,8 +707,20 @@ impl Sink for Appender<'_> {
         let place = Place { format: format.as_str(), ..self.place };
         let leaf = self.leaf.event(event, &place);
         self.leaves.push(&leaf.hash);
-        self.contents.push((leaf.content, event.decision.outcome));
-        self.decisions.push(event, &place, false);
+        let (facts, outcome) = match event.kind {
+            EventKind::Decision => (&mut *self.decisions, Some(event.decision.outcome)),
+            EventKind::Execution => (&mut *self.executions, None),
+        };
+        facts.contents.push((leaf.content, outcome));
+        facts.rows.push(event, &place, false);
+    }
+
+    fn authority(&mut self, entry: &Entry<'_>, format: Format) {
+        let place = Place { format: format.as_str(), ..self.place };
+        let leaf = self.leaf.authority(entry, &place);
+        self.leaves.push(&leaf.hash);
+        self.authority.contents.push((leaf.content, None));
+        self.authority.rows.push_authority(entry, &place);
     }
 
     fn rejection(&mut self, rejection: Rejection, format: Format) {

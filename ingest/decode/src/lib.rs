@@ -1,10 +1,11 @@
 //! Translates: bytes of a producer's record become events, rejections and asides.
 //!
 //! Guarantees: decoding never fails, it classifies. Whatever the bytes, [`Decoder::record`] hands the sink at least one
-//! of an event, a rejection (with a stable reason code and the redacted bytes) or an aside (recognised, but not a
-//! decision); it never panics and never stalls. Secrets are gone from everything that reaches the sink. Pure: no clock,
+//! of an event (a decision, or an execution), a record of authority, a rejection (with a stable reason code and the redacted bytes)
+//! or an aside (recognised, but none of these); it never panics and never stalls. Secrets are gone from everything that reaches the sink. Pure: no clock,
 //! no I/O, no configuration from outside; the same bytes give the same result.
 
+pub mod authority;
 mod claims;
 pub mod formats;
 pub mod frame;
@@ -13,6 +14,7 @@ pub mod mapping;
 pub mod reasons;
 pub mod redact;
 
+use catena_schemas::authority::Entry;
 use catena_schemas::rows::Rejection;
 use catena_schemas::{Event, Micros};
 use json::{Kind, Tape, Value};
@@ -34,11 +36,26 @@ pub enum Format {
     Cerbos,
     /// Envoy access log, JSON or typed JSON.
     Envoy,
+    /// Pomerium's log: authorize and access lines.
+    Pomerium,
+    /// Raw MCP traffic: exchanges, or JSON-RPC messages one by one.
+    Mcp,
+    /// Logs of those who grant: authorization servers, relationship stores.
+    Authority,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: &[Format] = &[Format::Auto, Format::Catena, Format::Opa, Format::Cerbos, Format::Envoy];
+    pub const ALL: &[Format] = &[
+        Format::Auto,
+        Format::Catena,
+        Format::Opa,
+        Format::Cerbos,
+        Format::Envoy,
+        Format::Pomerium,
+        Format::Mcp,
+        Format::Authority,
+    ];
 
     /// The name in arguments, URLs and the `format` column.
     pub fn as_str(self) -> &'static str {
@@ -48,6 +65,9 @@ impl Format {
             Format::Opa => "opa",
             Format::Cerbos => "cerbos",
             Format::Envoy => "envoy",
+            Format::Pomerium => "pomerium",
+            Format::Mcp => "mcp",
+            Format::Authority => "authority",
         }
     }
 
@@ -59,11 +79,13 @@ impl Format {
 
 /// What decoding hands on. Events borrow from the record: a sink copies what it keeps.
 pub trait Sink {
-    /// A decision.
+    /// A decision, or an execution.
     fn event(&mut self, event: &Event<'_>, format: Format);
+    /// A record of authority.
+    fn authority(&mut self, entry: &Entry<'_>, format: Format);
     /// Bytes that could not be read.
     fn rejection(&mut self, rejection: Rejection, format: Format);
-    /// A record of a known kind that is not a decision.
+    /// A record of a known kind that holds no fact.
     fn aside(&mut self, aside: Rejection, format: Format);
 }
 
@@ -105,6 +127,7 @@ struct Buffers {
 /// What became of a record that holds one decision at most.
 enum Decoded<'t> {
     Event(Box<Event<'t>>),
+    Authority(Box<Entry<'t>>),
     Aside(&'static str, String),
     Rejection(&'static str, String),
 }
@@ -205,15 +228,24 @@ impl One<'_> {
         };
         let Buffers { native, taken, scratch } = &mut *self.buffers;
         let decoded = match format {
-            Format::Auto | Format::Catena => match native.decode(root, redactor, context) {
-                Ok(mut event) => {
-                    // A record of our own says itself which decision of which record it was.
-                    if !context.trusted {
-                        (event.source.decision_index, event.source.decision_count) = place;
+            Format::Auto | Format::Catena => match authority::native::kind(root) {
+                None => match native.decode(root, redactor, context) {
+                    Ok(mut event) => {
+                        // A record of our own says itself which decision of which record it was.
+                        if !context.trusted {
+                            (event.source.decision_index, event.source.decision_count) = place;
+                        }
+                        return sink.event(&event, formats::catena::original(root, context));
                     }
-                    return sink.event(&event, formats::catena::original(root, context));
-                }
-                Err((reason, detail)) => Decoded::Rejection(reason, detail),
+                    Err((reason, detail)) => Decoded::Rejection(reason, detail),
+                },
+                Some(kind) => match authority::native::decode(kind, root, redactor, taken, context) {
+                    Ok(entry) if context.trusted => {
+                        return sink.authority(&entry, formats::catena::original(root, context));
+                    }
+                    Ok(entry) => Decoded::Authority(Box::new(entry)),
+                    Err((reason, detail)) => Decoded::Rejection(reason, detail),
+                },
             },
             Format::Opa => formats::opa::decode(root, self.mappings, redactor, taken, context),
             Format::Cerbos => match formats::cerbos::decode(root, self.mappings, redactor, taken, context, sink) {
@@ -231,6 +263,26 @@ impl One<'_> {
                 }
                 formats::envoy::decode(root, self.mappings, redactor, taken, context)
             }
+            Format::Pomerium => formats::pomerium::decode(root, self.mappings, redactor, taken, context),
+            Format::Mcp => match formats::mcp::normal(root, scratch) {
+                Ok(normal) => {
+                    return match self.inner.parse(normal.as_bytes()) {
+                        Ok(root) => formats::mcp::decode(root, (redactor, taken), context, place, sink),
+                        Err(e) => sink.rejection(
+                            redactor.reject_value(e.reason, "with its messages".into(), root, bytes),
+                            format,
+                        ),
+                    };
+                }
+                Err((reason, detail)) => Decoded::Rejection(reason, detail),
+            },
+            Format::Authority => {
+                let entries = authority::entries(root, self.mappings, redactor, taken, context);
+                match entries {
+                    Ok(entries) => return entries.iter().for_each(|e| sink.authority(e, format)),
+                    Err(decoded) => decoded,
+                }
+            }
         };
         hand_on(decoded, format, (root, bytes), place, redactor, sink);
     }
@@ -243,6 +295,9 @@ impl One<'_> {
         if root.kind() != Kind::Object {
             return None;
         }
+        if formats::mcp::is_traffic(root) {
+            return Some(Format::Mcp);
+        }
         if root.get("decision").is_some_and(|v| v.kind() == Kind::Object) {
             return Some(Format::Catena);
         }
@@ -254,6 +309,12 @@ impl One<'_> {
         }
         if self.mappings.choose(Format::Envoy, &Roots::record(root)).is_some() {
             return Some(Format::Envoy);
+        }
+        if formats::pomerium::is_line(root) {
+            return Some(Format::Pomerium);
+        }
+        if authority::is_of_a_granter(root, self.mappings) {
+            return Some(Format::Authority);
         }
         if formats::opa::is_console(root) {
             return Some(Format::Opa);
@@ -276,6 +337,10 @@ fn hand_on(
         Decoded::Event(mut event) => {
             (event.source.decision_index, event.source.decision_count) = place;
             sink.event(&event, format);
+        }
+        Decoded::Authority(mut entry) => {
+            (entry.source.decision_index, entry.source.decision_count) = place;
+            sink.authority(&entry, format);
         }
         Decoded::Aside(reason, detail) => sink.aside(redactor.aside(reason, detail), format),
         Decoded::Rejection(reason, detail) => {

@@ -5,6 +5,8 @@
 //! What a mapping does not point at stays in `extra`. Pointers are split when the file is read, so that following one is a
 //! walk over the tape. `mappings/README.md` shows the form, beside the mappings that ship.
 
+pub(crate) mod records;
+
 use crate::Format;
 use crate::json::{Kind, Value};
 use catena_schemas::event::{Basis, Outcome, Phase};
@@ -266,6 +268,8 @@ impl Mapping {
 #[derive(Clone, Debug)]
 pub struct Mappings {
     list: Vec<Mapping>,
+    /// For records of authority; all that match are used.
+    records: Vec<records::RecordMapping>,
 }
 
 /// Those that ship, in order. Later ones may extend earlier ones.
@@ -275,6 +279,8 @@ const SHIPPED: &[(&str, &str)] = &[
     ("opa-query", include_str!("../mappings/opa-query.toml")),
     ("cerbos-mcp", include_str!("../mappings/cerbos-mcp.toml")),
     ("envoy-mcp", include_str!("../mappings/envoy-mcp.toml")),
+    ("pomerium-authorize", include_str!("../mappings/pomerium-authorize.toml")),
+    ("pomerium-access", include_str!("../mappings/pomerium-access.toml")),
 ];
 
 static SHIPPED_PARSED: LazyLock<Arc<Mappings>> = LazyLock::new(|| {
@@ -283,7 +289,7 @@ static SHIPPED_PARSED: LazyLock<Arc<Mappings>> = LazyLock::new(|| {
         let mapping = parse(text, name, &list).unwrap_or_else(|e| panic!("a shipped mapping is refused: {e}"));
         list.push(mapping);
     }
-    Arc::new(Mappings { list })
+    Arc::new(Mappings { list, records: records::shipped() })
 });
 
 impl Mappings {
@@ -295,11 +301,17 @@ impl Mappings {
     /// These, with one more that is tried before them. `name` is the file's, for messages, and the mapping's own unless it
     /// gives itself one.
     pub fn with(&self, text: &str, name: &str) -> Result<Mappings, MappingError> {
+        let mut with = self.clone();
+        if records::is_of_records(text) {
+            let mapping = records::parse(text, name)?;
+            with.records.retain(|m| m.name != mapping.name);
+            with.records.insert(0, mapping);
+            return Ok(with);
+        }
         let mapping = parse(text, name, &self.list)?;
-        let mut list = self.list.clone();
-        list.retain(|m| m.name != mapping.name);
-        list.insert(0, mapping);
-        Ok(Mappings { list })
+        with.list.retain(|m| m.name != mapping.name);
+        with.list.insert(0, mapping);
+        Ok(with)
     }
 
     /// These, with the named one tried first; how mappings that are not automatic are switched on.
@@ -316,7 +328,7 @@ impl Mappings {
         let mut mapping = list.remove(at);
         mapping.automatic = true;
         list.insert(0, mapping);
-        Ok(Mappings { list })
+        Ok(Mappings { list, records: self.records.clone() })
     }
 
     /// Names and formats, in order.
@@ -363,8 +375,11 @@ fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping, MappingEr
         Some(v) => {
             let word = reader.string(v, "format")?;
             mapping.format = match Format::parse(word) {
-                Some(f @ (Format::Opa | Format::Cerbos | Format::Envoy)) => f,
-                _ => return reader.fail(v, format!("`format` is one of `opa`, `cerbos`, `envoy`, not `{word}`")),
+                Some(f @ (Format::Opa | Format::Cerbos | Format::Envoy | Format::Pomerium)) => f,
+                _ => {
+                    let known = "`opa`, `cerbos`, `envoy`, `pomerium`";
+                    return reader.fail(v, format!("`format` is one of {known}, not `{word}`"));
+                }
             };
         }
         None if mapping.format == Format::Auto => return Err(reader.error(0..0, "`format` is required".into())),

@@ -20,6 +20,18 @@ static SAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         let all = frame::records(&body);
         samples.extend(all.iter().step_by(all.len().div_ceil(12)).map(|r| r.1.to_vec()));
     }
+    let exchanges = frame::decompress(&corpus("mcp/python-sdk/exchanges.jsonl.gz"), &Limits::default())
+        .expect("sound")
+        .into_owned();
+    samples.extend(frame::records(&exchanges).iter().step_by(19).map(|r| r.1.to_vec()));
+    for record in [
+        r#"{"level":"info","service":"authorize","request-id":"r","allow":false,"allow-why-false":["x"],"deny":false,"deny-why-false":[],"time":"2026-08-20T14:03:11Z","message":"authorize check"}"#,
+        r#"{"kind":"grant","id":"r","time":"2026-08-20T14:03:11Z","grant_id":"g","grantor":"a","grantee":"b","authority":{"scope":"x","rar":[{}]}}"#,
+        r#"{"grpc_service":"openfga.v1","grpc_method":"Write","raw_request":{"writes":{"tuple_keys":[{"user":"u","relation":"r","object":"o"}]}}}"#,
+        r#"{"id":"k","time":1787234591000,"type":"TOKEN_EXCHANGE","realmId":"r","details":{"token_id":"t","scope":"a b"}}"#,
+    ] {
+        samples.push(record.as_bytes().to_vec());
+    }
     samples.push(br#"{"id":"1","time":"2026-11-21T00:00:00Z","decision":{"verdict":"allow"},"actors":[{"id":"a"}],"call":{"params":{"k":[1,2]}}}"#.to_vec());
     samples
 });
@@ -115,6 +127,18 @@ proptest! {
 /// Objects under names that mean something to one decoder or another.
 fn members(depth: u32) -> impl Strategy<Value = String> {
     const NAMES: &[&str] = &[
+        "kind",
+        "authority",
+        "jsonrpc",
+        "request_body",
+        "response_body",
+        "direction",
+        "message",
+        "service",
+        "raw_request",
+        "grpc_method",
+        "realmId",
+        "type",
         "decision_id",
         "labels",
         "path",

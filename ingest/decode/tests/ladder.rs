@@ -17,7 +17,10 @@ fn check_mapping(text: &str, expected: &str) {
 fn a_mapping_says_what_is_wrong_with_it() {
     check_mapping("name = ", "mapping `mine`, line 1: string values must be quoted, expected literal string");
     check_mapping("name = 'x'", "mapping `mine`, line 1: `format` is required");
-    check_mapping("format = 'oppa'", "mapping `mine`, line 1: `format` is one of `opa`, `cerbos`, `envoy`, not `oppa`");
+    check_mapping(
+        "format = 'oppa'",
+        "mapping `mine`, line 1: `format` is one of `opa`, `cerbos`, `envoy`, `pomerium`, not `oppa`",
+    );
     check_mapping("\nformat = 7", "mapping `mine`, line 2: `format` is text, not integer");
     check_mapping("format = 'opa'", "fine");
     check_mapping(

@@ -1,10 +1,11 @@
 //! Our own records: whatever an event holds, it survives the intake log; and nobody else can write one.
 
 use catena_decode::{Context, Decoder, Format, Redactor, Sink};
-use catena_schemas::fixture::events;
+use catena_schemas::authority::Entry;
+use catena_schemas::fixture::{entries, events};
 use catena_schemas::rows::Rejection;
-use catena_schemas::wire::{self, write_event, write_native};
-use catena_schemas::{Event, Micros};
+use catena_schemas::wire::{self, write_authority, write_event, write_native};
+use catena_schemas::{Event, EventKind, Micros};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -21,6 +22,9 @@ impl Sink for Seen<'_> {
     fn event(&mut self, event: &Event<'_>, format: Format) {
         self.equal |= self.want.is_some_and(|want| want == event);
         self.events.push((format!("{event:?}"), format));
+    }
+    fn authority(&mut self, entry: &Entry<'_>, format: Format) {
+        self.events.push((format!("{entry:?}"), format));
     }
     fn rejection(&mut self, rejection: Rejection, _: Format) {
         self.rejections.push(rejection);
@@ -58,6 +62,15 @@ proptest! {
         survives(&event, format);
     }
 
+    #[test]
+    fn any_record_of_authority_survives_the_intake_log(entry in entries(), format in prop::sample::select(Format::ALL)) {
+        let mut bytes = Vec::new();
+        write_authority(&entry, format.as_str(), &mut bytes);
+        prop_assert!(!bytes.contains(&b'\n'), "one line");
+        let got = decode(&bytes, true, None);
+        prop_assert_eq!(&got.events, &[(format!("{entry:?}"), format)], "{:?}", got.rejections);
+    }
+
     /// JSON texts are not looked into: also those that are cut, too deep or hold a key twice do no harm.
     #[test]
     fn broken_json_texts_do_not_spoil_the_record(event in events(), broken in ".*") {
@@ -77,7 +90,7 @@ proptest! {
         let as_json: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
         let typed: wire::Event = serde_json::from_slice(&bytes).expect("a native event");
         prop_assert_eq!(serde_json::to_value(&typed).expect("JSON"), as_json);
-        prop_assert_eq!(event.decision.outcome, typed.decision.verdict.into());
+        prop_assert_eq!(Some(event.decision.outcome), typed.decision.map(|d| d.verdict.into()));
     }
 
     /// What the decoder makes of a foreign record can always be kept by the intake log, odd members and all.
@@ -100,9 +113,14 @@ struct Again(usize);
 impl Sink for Again {
     fn event(&mut self, event: &Event<'_>, format: Format) {
         assert!(!event.flags.iter().any(|f| f == "forged"));
+        // A verdict on an execution is nobody's.
+        assert!(event.kind == EventKind::Decision || event.decision.outcome.as_str() == "unknown");
         assert_eq!((event.source.decision_index, event.source.decision_count), (0, 1));
         survives(event, format);
         self.0 += 1;
+    }
+    fn authority(&mut self, entry: &Entry<'_>, _: Format) {
+        panic!("{entry:?}");
     }
     fn rejection(&mut self, rejection: Rejection, _: Format) {
         panic!("{rejection:?}");

@@ -66,6 +66,10 @@ fn everything(seen: &Collected) -> String {
         all += &e.params;
         all += &e.extra;
     }
+    for (line, debug) in &seen.entries {
+        all += line;
+        all += debug;
+    }
     for r in seen.rejections.iter().chain(&seen.asides) {
         all += &r.detail;
         all += &String::from_utf8_lossy(r.raw.as_deref().unwrap_or_default());
@@ -121,6 +125,50 @@ fn no_planted_secret_survives() {
         absent(&[b"\xff\xfe", utf16.as_slice()].concat(), secret);
         absent(&[b"\xff\xfe ", text.as_bytes(), b" \x80"].concat(), secret);
         absent(format!("[{{\"a\":{s}}}, 7]").as_bytes(), secret);
+    }
+}
+
+/// The same in traffic, in lines that grant, and in records of authority.
+#[test]
+fn no_planted_secret_survives_in_executions_and_grants() {
+    for (_, text) in planted() {
+        let (secret, s) = (secret_of(&text), json(&text));
+        let call = json(&format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":{s},"arguments":{{"a":{s}}},"_meta":{{"io.modelcontextprotocol/clientInfo":{{"name":{s}}}}},"x":{s}}}}}"#
+        ));
+        let answer = json(&format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":-1,"message":{s},"data":[{s}]}}}}"#));
+        for record in [
+            format!(
+                r#"{{"request_headers":{{"x-other":{s},"host":{s}}},"request_body":{call},"response_body":{answer},"path":{s}}}"#
+            ),
+            format!(r#"{{"request_headers":{{}},"request_body":{s}}}"#),
+            format!(r#"{{"jsonrpc":"2.0","id":{s},"method":"resources/read","params":{{"uri":{s}}}}}"#),
+            format!(
+                r#"{{"level":"info","service":"authorize","message":"authorize check","time":"2026-08-20T14:03:11Z","request-id":{s},"user":{s},"email":{s},"impersonate-email":{s},"allow":true,"allow-why-true":[{s}],"mcp-tool":{s},"body":{s},"headers":{{"X":{s}}},"id-token-claims":{{"groups":[{s}],"x":{s}}}}}"#
+            ),
+            format!(
+                r#"{{"level":"info","service":"envoy","message":"http-request","time":"2026-08-20T14:03:11Z","request-id":{s},"path":{s},"response-code-details":{s},"referer":{s}}}"#
+            ),
+            format!(r#"{{"level":"info","service":"proxy","message":{s}}}"#),
+            format!(
+                r#"{{"kind":"grant","id":{s},"grant_id":{s},"grantor":{s},"grantee":{s},"authority":{{"scope":[{s}],"capability":[{{"action":{s}}}],"x":{s}}},"source":{{"instance":{s}}},"y":{s}}}"#
+            ),
+            format!(r#"{{"kind":"grant","grantor":{s}}}"#),
+            format!(
+                r#"{{"kind":"grant","id":"g","grant_id":"g","grantor":"a","grantee":"b","authority":{{"scope":{s},"aud":{s}}}}}"#
+            ),
+            format!(
+                r#"{{"grpc_service":"openfga.v1.OpenFGAService","grpc_method":"Write","request_id":{s},"raw_request":{{"store_id":{s},"writes":{{"tuple_keys":[{{"user":{s},"relation":{s},"object":{s},"condition":{{"name":{s}}}}}]}}}},"x":{s}}}"#
+            ),
+            format!(
+                r#"{{"id":{s},"time":1787234591000,"type":"GRANT_CONSENT","realmId":{s},"userId":{s},"clientId":{s},"details":{{"scope":{s},"x":{s}}}}}"#
+            ),
+        ] {
+            let seen = decode(Format::Auto, record.as_bytes());
+            assert!(seen.total() > 0);
+            let all = everything(&seen);
+            assert!(!all.contains(secret), "{secret} survived in {all}\nof {record}");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What reached the sink, owned.
 
 use catena_decode::{Context, Decoder, Format, Redactor, Sink, frame};
+use catena_schemas::authority::Entry;
 use catena_schemas::rows::Rejection;
 use catena_schemas::{Event, Micros};
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 /// One event, as far as tests look at it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Seen {
+    pub(crate) kind: &'static str,
     pub(crate) id: String,
     pub(crate) record: String,
     pub(crate) index: u32,
@@ -41,13 +43,15 @@ pub(crate) struct Seen {
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     pub(crate) events: Vec<Seen>,
+    /// Kind, id, body, extra and flags, as one line; and everything, as text.
+    pub(crate) entries: Vec<(String, String)>,
     pub(crate) rejections: Vec<Rejection>,
     pub(crate) asides: Vec<Rejection>,
 }
 
 impl Collected {
     pub(crate) fn total(&self) -> usize {
-        self.events.len() + self.rejections.len() + self.asides.len()
+        self.events.len() + self.entries.len() + self.rejections.len() + self.asides.len()
     }
 }
 
@@ -56,6 +60,7 @@ impl Sink for Collected {
         let text = |t: &Option<std::borrow::Cow<'_, str>>| t.as_deref().unwrap_or_default().to_owned();
         let texts = |t: &[std::borrow::Cow<'_, str>]| t.iter().map(|s| s.to_string()).collect::<Vec<_>>();
         self.events.push(Seen {
+            kind: e.kind.as_str(),
             id: e.id.to_string(),
             record: text(&e.source.record),
             index: e.source.decision_index,
@@ -82,6 +87,17 @@ impl Sink for Collected {
             time: e.time,
             debug: format!("{e:?}"),
         });
+    }
+
+    fn authority(&mut self, e: &Entry<'_>, _: Format) {
+        let mut line = format!("{} {} {}", e.kind.as_str(), e.id, e.body);
+        if let Some(extra) = &e.extra {
+            line += &format!(" extra={extra}");
+        }
+        if !e.flags.is_empty() {
+            line += &format!(" flags={}", e.flags.join(","));
+        }
+        self.entries.push((line, format!("{e:?}")));
     }
 
     fn rejection(&mut self, rejection: Rejection, _: Format) {

@@ -59,6 +59,8 @@ pub struct Source {
     pub rejected: u64,
     /// Calls that were seen without a verdict.
     pub executions: u64,
+    /// Records of authority: grants, exchanges, tools and so on.
+    pub authority: u64,
     /// Records that are no decisions, and were not meant to be.
     pub asides: u64,
     /// Decisions by outcome.
@@ -127,6 +129,7 @@ impl Session {
                     *source.by_reason.entry(reason.unwrap_or_default()).or_default() += n;
                 }
                 (Some("execution"), _, _) => source.executions += n,
+                (Some("authority"), _, _) => source.authority += n,
                 _ => source.asides += n,
             }
             let (first, last) = (text(row, "first_seen"), text(row, "last_seen"));

@@ -8,13 +8,14 @@
 //! | [`engine`] | SQL over one version of the lake, within limits |
 //! | [`log`] | the Delta log, replayed |
 //! | [`table`] | `records` for DataFusion: which files, which columns |
-//! | [`views`] | `decisions`, `rejects`, `asides` |
+//! | [`views`] | `decisions`, `executions`, `rejects`, `asides`, and the tables of authority |
 //! | [`gate`] | which SQL may run |
 //! | [`bounded`] | functions that grow values, with a ceiling |
 //! | [`output`] | answers as JSON, CSV, text tables, Parquet |
 //! | [`completeness`] | what came of each source |
 //! | [`chains`] | calls fetched and handed to `catena-analysis` |
 
+mod authority;
 pub mod bounded;
 pub mod chains;
 pub mod completeness;

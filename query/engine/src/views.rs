@@ -1,8 +1,9 @@
-//! The tables that people ask: `decisions`, `rejects`, `asides` over `records`.
+//! The tables that people ask: `decisions`, `executions`, `rejects`, `asides` and those of authority, over `records`.
 //!
 //! Guarantee: the frequent columns of `decisions` stand first and in the order of the contract; every stored column
-//! follows. A decision that was sent twice shows once.
+//! follows; `executions` has the same columns. A fact that was sent twice shows once.
 
+use crate::authority;
 use crate::table::{RecordsTable, scan_schema};
 use arrow_schema::DataType;
 use catena_schemas::table::{Class, Field, PARTITIONS};
@@ -17,7 +18,19 @@ use datafusion::prelude::SessionContext;
 use std::sync::Arc;
 
 /// Tables, in the order in which they are listed.
-pub const TABLES: [&str; 4] = ["decisions", "rejects", "asides", "records"];
+pub const TABLES: [&str; 11] = [
+    "decisions",
+    "executions",
+    "rejects",
+    "asides",
+    "grants",
+    "reauths",
+    "exchanges",
+    "tools",
+    "lifecycle",
+    "principals",
+    "records",
+];
 
 /// Frequent columns of `decisions`, in the order of the contract.
 const DECISIONS: &[&str] = &[
@@ -80,7 +93,7 @@ const REJECTS: &[(&str, &str)] = &[
 ];
 
 /// Columns that say nothing in `decisions`.
-const NOT_OF_DECISIONS: &[&str] = &["class", "duplicate", "reject_reason", "reject_detail", "raw"];
+const NOT_OF_DECISIONS: &[&str] = &["class", "duplicate", "reject_reason", "reject_detail", "raw", "kind", "body"];
 
 fn column(name: &str) -> Expr {
     Expr::Column(Column::new_unqualified(name))
@@ -93,8 +106,16 @@ pub(crate) fn register(context: &SessionContext, records: RecordsTable) -> Resul
         LogicalPlanBuilder::scan("records", provider_as_source(records.clone()), None)?
             .filter(column("class").eq(lit(class.as_str())))
     };
-    let decisions = of_class(Class::Decision)?.filter(column("duplicate").is_not_true())?.project(decision_columns())?;
-    context.register_table("decisions", Arc::new(ViewTable::new(decisions.build()?, None)))?;
+    let facts = |class: Class| of_class(class)?.filter(column("duplicate").is_not_true());
+    for (name, class) in [("decisions", Class::Decision), ("executions", Class::Execution)] {
+        let plan = facts(class)?.project(decision_columns())?;
+        context.register_table(name, Arc::new(ViewTable::new(plan.build()?, None)))?;
+    }
+    for table in catena_schemas::authority::TABLES {
+        let plan = facts(Class::Authority)?.filter(column("kind").eq(lit(table.record)))?;
+        let plan = plan.project(authority::columns(table, column))?;
+        context.register_table(table.name, Arc::new(ViewTable::new(plan.build()?, None)))?;
+    }
     for (name, class) in [("rejects", Class::Reject), ("asides", Class::Aside)] {
         let columns = REJECTS
             .iter()

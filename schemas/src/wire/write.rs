@@ -5,7 +5,8 @@
 //! and no cut text in them can ever spoil the record around them; and `catena` holds what the native event has no place
 //! for.
 
-use crate::event::{Actor, Event, Text, Texts};
+use crate::authority::Entry;
+use crate::event::{Actor, Event, EventKind, Source, Text, Texts};
 use crate::time::Micros;
 use std::io::Write as _;
 
@@ -21,6 +22,20 @@ pub fn write_event(event: &Event<'_>, format: &str, out: &mut Vec<u8>) {
     Writer { out, first: true, internal: true }.event(event, Some(format));
 }
 
+/// Appends a record of authority as one line in the dialect of the intake log, without a line feed: its body stands as text.
+pub fn write_authority(entry: &Entry<'_>, format: &str, out: &mut Vec<u8>) {
+    let mut writer = Writer { out, first: true, internal: true };
+    writer.out.push(b'{');
+    writer.text("id", &entry.id);
+    writer.time("time", Some(entry.time));
+    writer.text("kind", entry.kind.as_str());
+    writer.source(&entry.source);
+    writer.text("body", &entry.body);
+    writer.json("extra", &entry.extra);
+    writer.internals(&entry.source, &entry.flags, format);
+    writer.out.push(b'}');
+}
+
 struct Writer<'o> {
     out: &'o mut Vec<u8>,
     /// Whether the next member is the first of its object.
@@ -33,10 +48,10 @@ impl Writer<'_> {
         self.out.push(b'{');
         self.text("id", &e.id);
         self.time("time", Some(e.time));
-        if !self.internal {
-            self.text("kind", "decision");
+        if !self.internal || e.kind != EventKind::Decision {
+            self.text("kind", e.kind.as_str());
         }
-        self.source(e);
+        self.source(&e.source);
         self.decision(e);
         self.requester(e);
         if !e.actors.is_empty() {
@@ -62,13 +77,12 @@ impl Writer<'_> {
         self.object("grant", |w| w.option("id", &e.grant_id));
         self.json("extra", &e.extra);
         if let Some(format) = format {
-            self.internals(e, format);
+            self.internals(&e.source, &e.flags, format);
         }
         self.out.push(b'}');
     }
 
-    fn source(&mut self, e: &Event<'_>) {
-        let s = &e.source;
+    fn source(&mut self, s: &Source<'_>) {
         self.object("source", |w| {
             w.option("kind", &s.kind);
             w.option("instance", &s.instance);
@@ -210,12 +224,12 @@ impl Writer<'_> {
         });
     }
 
-    fn internals(&mut self, e: &Event<'_>, format: &str) {
+    fn internals(&mut self, source: &Source<'_>, flags: &Texts<'_>, format: &str) {
         self.object("catena", |w| {
             w.text("format", format);
-            w.int("index", Some(i64::from(e.source.decision_index)));
-            w.int("count", Some(i64::from(e.source.decision_count)));
-            w.list("flags", &e.flags);
+            w.int("index", Some(i64::from(source.decision_index)));
+            w.int("count", Some(i64::from(source.decision_count)));
+            w.list("flags", flags);
         });
     }
 

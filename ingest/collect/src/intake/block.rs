@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  block:  version 1 | count u32 | received i64 | tenant (u16 length) | entry ...
-//!  entry:  kind u8 (0 event, 1 rejection, 2 aside) | format (u8 length) | fields, each with a u32 length
+//!  entry:  kind u8 (0 event or record of authority, 1 rejection, 2 aside) | format (u8 length) | fields, each with a u32 length
 //! ```
 //! Integers are little-endian.
 
@@ -44,7 +44,7 @@ impl Batch {
         Batch { head, blocks: Vec::new() }
     }
 
-    /// Adds an event, which `write` appends in its native form.
+    /// Adds an event or a record of authority, which `write` appends in its native form.
     pub fn event(&mut self, format: Format, write: impl FnOnce(&mut Vec<u8>)) {
         let out = self.entry(EVENT, format);
         let at = out.len();
@@ -131,7 +131,7 @@ pub struct Record<'a> {
 /// What a received record became.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body<'a> {
-    /// A decision, as native JSON.
+    /// A decision, an execution or a record of authority, as native JSON.
     Event(&'a [u8]),
     /// Bytes that could not be read.
     Rejection(Rejection),

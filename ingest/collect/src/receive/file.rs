@@ -9,8 +9,9 @@ use crate::lake::{Lake, LakeError};
 use crate::worker::{Counts, FlushError, Partition, Record, Sealed, Settings, Worker, land};
 use catena_decode::frame::{self, Packing};
 use catena_decode::{Context, Decoder, Format, Redactor, Sink};
+use catena_schemas::authority::Entry;
 use catena_schemas::rows::Rejection;
-use catena_schemas::{Event, Micros, canonical};
+use catena_schemas::{Event, EventKind, Micros, canonical};
 use memchr::memchr;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -490,9 +491,22 @@ impl Tally {
 }
 
 impl Sink for Tally {
-    fn event(&mut self, _: &Event<'_>, _: Format) {
-        self.0.decisions += 1;
-        self.0.duplicates += 1;
+    fn event(&mut self, event: &Event<'_>, _: Format) {
+        match event.kind {
+            EventKind::Decision => {
+                self.0.decisions += 1;
+                self.0.duplicates += 1;
+            }
+            EventKind::Execution => {
+                self.0.executions += 1;
+                self.0.repeated += 1;
+            }
+        }
+    }
+
+    fn authority(&mut self, _: &Entry<'_>, _: Format) {
+        self.0.authority += 1;
+        self.0.repeated += 1;
     }
 
     fn rejection(&mut self, _: Rejection, _: Format) {}

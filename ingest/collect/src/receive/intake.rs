@@ -239,8 +239,8 @@ impl Work {
                 let counts = &landed.counts;
                 let landing = Landing {
                     received,
-                    accepted: counts.decisions,
-                    duplicates: counts.duplicates,
+                    accepted: counts.facts(),
+                    duplicates: counts.duplicates + counts.repeated,
                     rejected: counts.rejected,
                     asides: counts.asides,
                 };

@@ -7,6 +7,7 @@
 use crate::intake::{Batch, Intake};
 use catena_decode::mapping::Mappings;
 use catena_decode::{Context, Decoder, Format, Redactor, Sink};
+use catena_schemas::authority::Entry;
 use catena_schemas::rows::Rejection;
 use catena_schemas::{Event, Micros, canonical, wire};
 use parking_lot::Mutex;
@@ -20,19 +21,19 @@ pub(super) const ERRORS_MAX: usize = 20;
 /// Decoders kept for reuse, over all tenants.
 const DECODERS_MAX: usize = 64;
 
-/// What became of the records of one body. `received` is the sum of the three after it, counted in decisions; one record
-/// may hold several.
+/// What became of the records of one body. `received` is the sum of the three after it, counted in facts; one record may
+/// hold several.
 #[derive(Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct Answer {
     /// Records in the body.
     pub records: u64,
-    /// Decisions, rejections and asides.
+    /// Facts, rejections and asides.
     pub received: u64,
-    /// Decisions kept.
+    /// Decisions, executions and records of authority kept.
     pub accepted: u64,
     /// Records kept as rejections.
     pub rejected: u64,
-    /// Records that are known to hold no decision, kept as such.
+    /// Records that are known to hold no fact, kept as such.
     pub asides: u64,
     /// The first rejections.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -123,6 +124,11 @@ impl Sink for Kept {
     fn event(&mut self, event: &Event<'_>, format: Format) {
         self.answer.accepted += 1;
         self.batch.event(format, |out| wire::write_event(event, format.as_str(), out));
+    }
+
+    fn authority(&mut self, entry: &Entry<'_>, format: Format) {
+        self.answer.accepted += 1;
+        self.batch.event(format, |out| wire::write_authority(entry, format.as_str(), out));
     }
 
     fn rejection(&mut self, rejection: Rejection, format: Format) {

@@ -135,3 +135,32 @@ async fn what_was_stored_is_what_came_in() {
     assert_eq!(leaves.len(), 50);
     assert!(String::from_utf8_lossy(&commit).contains(&hex::encode(root.root())), "the commit names another root");
 }
+
+/// Decisions, executions and records of authority land apart, each once, in one commit; only decisions are counted as such.
+#[tokio::test]
+async fn facts_land_in_the_class_of_their_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(&folder).await;
+    let mut worker = Worker::new(lake.clone(), Settings::default());
+    let a = partition("a");
+    let execution = r#"{"id":"x1","time":"2026-11-21T00:00:00Z","kind":"execution","tool":{"name":"t"}}"#;
+    let grant = r#"{"id":"r1","time":"2026-11-21T00:00:00Z","kind":"grant","grant_id":"g-1","grantor":"dana","grantee":"agent:a",
+        "authority":{"scope":["mail.read"]}}"#;
+    let lines = [event(1), execution.into(), grant.into(), "{".into(), execution.into(), grant.into(), event(1)];
+    lines.iter().enumerate().for_each(|(offset, line)| push(&mut worker, &a, offset as i64, line));
+    let landed = worker.flush().await.unwrap().unwrap();
+    let c = &landed.counts;
+    assert_eq!((c.decisions, c.executions, c.authority, c.rejected, c.asides), (2, 2, 2, 1, 0));
+    assert_eq!((c.duplicates, c.repeated, c.facts(), c.received), (1, 2, 6, 7));
+    assert_eq!(c.by_outcome, BTreeMap::from([("allow", 1)]), "an execution has no outcome to count");
+    let mut classes: Vec<_> = lake.files().await.iter().map(|f| (f.partition["class"].clone(), f.rows)).collect();
+    classes.sort();
+    let want = [("authority", 2), ("decision", 2), ("execution", 2), ("reject", 1)];
+    assert_eq!(classes, want.map(|(class, rows)| (class.to_owned(), rows)));
+    // What another process reads back is recognised there.
+    let mut other = Worker::new(open(&folder).await, Settings::default());
+    let b = partition("b");
+    push(&mut other, &b, 0, execution);
+    push(&mut other, &b, 1, grant);
+    assert_eq!(other.flush().await.unwrap().unwrap().counts.repeated, 2);
+}

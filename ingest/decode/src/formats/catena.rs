@@ -2,7 +2,8 @@
 //!
 //! Guarantees: a valid event comes out with every field it had: unknown members, and optional ones of a wrong type, go to
 //! `extra` under their dotted path, the latter with a flag `invalid:<path>`. Only a missing or unreadable verdict or an
-//! unreadable time makes a rejection; a missing id or time is filled from the context and flagged. This is the hot path:
+//! unreadable time makes a rejection; a missing id or time is filled from the context and flagged. An execution needs no verdict,
+//! and gets none. This is the hot path:
 //! one pass over the tape, strings borrowed from the record.
 //!
 //! A trusted record (`catena_schemas::wire::write_event`) has been through all this before: it comes out as it went in,
@@ -12,7 +13,7 @@ use crate::json::{Kind, Value, write_string};
 use crate::redact::Redactor;
 use crate::{Context, Format};
 use catena_schemas::Micros;
-use catena_schemas::event::{Actor, Basis, Enforced, Event, Outcome, Phase, Text, Texts};
+use catena_schemas::event::{Actor, Basis, Enforced, Event, EventKind, Outcome, Phase, Text, Texts};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -41,11 +42,11 @@ impl Native {
         if root.kind() != Kind::Object {
             return Err(("not_an_object", format!("the record is {}", root.kind().as_str())));
         }
-        if let Some(kind) = root.get("kind").and_then(|k| k.as_str())
-            && kind != "decision"
-        {
-            return Err(("kind_unsupported", format!("records of kind `{kind}` are not read yet")));
-        }
+        let kind = match root.get("kind").and_then(|k| k.as_str()) {
+            Some(word) => EventKind::parse(word)
+                .ok_or_else(|| ("kind_unsupported", format!("records of kind `{word}` are not read")))?,
+            None => EventKind::Decision,
+        };
         if self.digests.len() > DIGESTS_MAX {
             self.digests.clear();
         }
@@ -61,7 +62,7 @@ impl Native {
             flags: Vec::new(),
         };
         let mut own_extra = None;
-        let mut event = Event::default();
+        let mut event = Event { kind, ..Event::default() };
         let (mut time, mut outcome) = (None, None);
         event.source.decision_count = 1;
         for (key, v) in root.entries() {
@@ -101,8 +102,13 @@ impl Native {
                 _ => reader.keep("", key, v),
             }
         }
-        event.decision.outcome =
-            outcome.ok_or_else(|| ("verdict_missing", "`decision.verdict` is required".to_owned()))?;
+        event.decision.outcome = match (kind, outcome) {
+            (EventKind::Decision, None) => {
+                return Err(("verdict_missing", "`decision.verdict` is required".to_owned()));
+            }
+            (EventKind::Decision, Some(outcome)) => outcome,
+            (EventKind::Execution, outcome) => reader.no_verdict(outcome),
+        };
         match time {
             Some(t) => {
                 event.time = t;
@@ -200,12 +206,16 @@ impl<'r> Reader<'r> {
     /// Keeps an unknown member in `extra`, under its dotted path.
     #[cold]
     fn keep(&mut self, path: &str, key: &str, v: Value<'_>) {
-        self.extra.push(if self.extra.is_empty() { '{' } else { ',' });
         let name = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-        let name = self.redactor.text(&name).into_owned();
+        self.name(self.redactor.text(&name).into_owned());
+        self.redactor.member(key, v, self.dirty, &mut self.extra);
+    }
+
+    /// Begins a member of `extra`.
+    fn name(&mut self, name: String) {
+        self.extra.push(if self.extra.is_empty() { '{' } else { ',' });
         write_string(&self.unused(name), &mut self.extra);
         self.extra.push(':');
-        self.redactor.member(key, v, self.dirty, &mut self.extra);
     }
 
     /// The name, or the first of `name~2`, `name~3` ... that is not in `extra` yet.
@@ -225,6 +235,20 @@ impl<'r> Reader<'r> {
         self.kept.insert(name, number);
         self.kept.insert(free.clone(), 1);
         free
+    }
+
+    /// Who saw only the execution has no verdict to give: one that is there all the same is kept, and decides nothing.
+    fn no_verdict(&mut self, outcome: Option<Outcome>) -> Outcome {
+        match outcome {
+            Some(outcome) if self.trusted => outcome,
+            None | Some(Outcome::Unknown) => Outcome::Unknown,
+            Some(outcome) => {
+                self.flag("invalid:decision.verdict");
+                self.name("decision.verdict".to_owned());
+                write_string(outcome.as_str(), &mut self.extra);
+                Outcome::Unknown
+            }
+        }
     }
 
     #[cold]

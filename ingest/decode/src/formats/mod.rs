@@ -4,4 +4,6 @@ pub mod catena;
 pub(crate) mod cerbos;
 pub(crate) mod envoy;
 pub(crate) mod mapped;
+pub(crate) mod mcp;
 pub(crate) mod opa;
+pub(crate) mod pomerium;

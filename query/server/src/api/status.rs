@@ -88,6 +88,8 @@ fn summary(classes: &[Value], sources: Vec<Value>, version: Option<u64>) -> Valu
                 *totals.entry("decisions").or_default() += n;
                 add(&mut outcomes, &row["outcome"], n);
             }
+            Some("execution") => *totals.entry("executions").or_default() += n,
+            Some("authority") => *totals.entry("authority").or_default() += n,
             Some("reject") => {
                 *totals.entry("rejected").or_default() += n;
                 add(&mut reasons, &row["reason"], n);
@@ -104,6 +106,7 @@ fn summary(classes: &[Value], sources: Vec<Value>, version: Option<u64>) -> Valu
         "lake_version": version,
         "received": totals.values().sum::<u64>(),
         "decisions": total("decisions"), "duplicates": total("duplicates"),
+        "executions": total("executions"), "authority": total("authority"),
         "rejected": total("rejected"), "asides": total("asides"),
         "by_outcome": outcomes, "by_reason": reasons, "by_aside": asides,
         "sources": sources,

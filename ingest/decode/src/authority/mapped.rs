@@ -1,0 +1,235 @@
+//! Applies mappings for records of authority to a line of a log.
+//!
+//! Guarantees: of a column's alternatives the first that the line has and that is of the right type is taken, and one of a wrong type
+//! is flagged `invalid:<column>`; a line that a mapping matches and that lacks what its kind cannot do without makes no entry. What
+//! was taken does not appear in `extra`, and everything else does. References of tokens are keyed digests.
+
+use super::Draft;
+use crate::claims::numeric_date;
+use crate::formats::catena::instant;
+use crate::formats::mapped::Extra;
+use crate::json::{Kind, Value};
+use crate::mapping::records::{Filler, RecordMapping};
+use crate::mapping::{Mappings, Origin, OutcomeRule, Roots};
+use crate::redact::{Redactor, Taken};
+use crate::{Context, Decoded};
+use catena_schemas::Micros;
+use catena_schemas::authority::{Cell, Column, Entry, EntryKind};
+use catena_schemas::table::Kind as Stored;
+use std::borrow::Cow;
+
+/// One entry for each mapping that matches.
+pub(crate) fn entries<'t>(
+    root: Value<'t>,
+    mappings: &'t Mappings,
+    redactor: &Redactor,
+    taken: &mut Taken,
+    context: &Context<'t>,
+) -> Result<Vec<Entry<'t>>, Decoded<'t>> {
+    let roots = Roots::record(root);
+    let dirty = redactor.suspects_record(root);
+    let (mut entries, mut incomplete, mut known) = (Vec::new(), None, None);
+    for mapping in mappings.of_records(&roots) {
+        let Some(kind) = mapping.kind else {
+            known.get_or_insert(mapping);
+            continue;
+        };
+        taken.clear();
+        let mut filling = Filling { mapping, roots, redactor, dirty, taken, draft: Draft::new(kind) };
+        filling.envelope()?;
+        for (name, fillers) in &mapping.columns {
+            let table = kind.table();
+            let column = table.own_column(name).map(|at| &table.own[at]);
+            column.into_iter().for_each(|c| filling.column(c, fillers));
+        }
+        for v in mapping.drop.iter().filter_map(|p| p.follow(&roots)) {
+            filling.taken.insert(v);
+        }
+        match filling.draft.missing() {
+            Some(missing) => {
+                incomplete.get_or_insert((mapping, missing));
+            }
+            None => {
+                let Filling { draft, taken, .. } = filling;
+                let mut extra = Extra::new(redactor, dirty, taken);
+                extra.members(root);
+                let extra = extra.finish();
+                entries.push(draft.finish(extra, context));
+            }
+        }
+    }
+    match (entries.is_empty(), incomplete, known) {
+        (false, ..) => Ok(entries),
+        (true, Some((mapping, missing)), _) => {
+            let detail = format!("`{missing}` is empty under `{}`", mapping.name);
+            Err(Decoded::Rejection("field_missing", detail))
+        }
+        (true, None, Some(mapping)) => Err(Decoded::Aside("grants_nothing", mapping.name.clone())),
+        (true, None, None) => Err(Decoded::Rejection("mapping_missing", "no mapping's conditions hold".into())),
+    }
+}
+
+struct Filling<'t, 'r> {
+    mapping: &'t RecordMapping,
+    roots: Roots<'t>,
+    redactor: &'r Redactor,
+    dirty: bool,
+    taken: &'r mut Taken,
+    draft: Draft<'t>,
+}
+
+/// What an alternative found.
+enum Found<'t> {
+    Value(Value<'t>),
+    /// Texts of the line and of the mapping, and what joins them. They are redacted one by one, because what a secret is can hang on
+    /// what stands before it.
+    Parts(Vec<&'t str>, &'t str),
+}
+
+impl<'t> Filling<'t, '_> {
+    fn clean(&self, s: &'t str) -> Cow<'t, str> {
+        if self.dirty { self.redactor.text(s) } else { Cow::Borrowed(s) }
+    }
+
+    fn envelope(&mut self) -> Result<(), Decoded<'t>> {
+        let mapping = self.mapping;
+        self.draft.source.kind = mapping.source.as_deref().map(Cow::Borrowed);
+        self.draft.source.instance = self.text(&mapping.instance);
+        self.draft.id = self.text(&mapping.id).unwrap_or_default();
+        for filler in &mapping.time {
+            let Some((Found::Value(v), _)) = self.find(filler) else { continue };
+            let time =
+                time(v).ok_or_else(|| Decoded::Rejection("time_invalid", format!("the time is {}", v.to_json())))?;
+            self.draft.time = Some(time);
+            self.taken.insert(v);
+            break;
+        }
+        Ok(())
+    }
+
+    /// What a filler finds, and how a text of several is split.
+    fn find(&self, filler: &'t Filler) -> Option<(Found<'t>, Option<&'t str>)> {
+        let alternative = match filler {
+            Filler::Joined(pointers, with) => {
+                let parts: Option<Vec<&'t str>> =
+                    pointers.iter().map(|p| p.follow(&self.roots)?.as_scalar().filter(|s| !s.is_empty())).collect();
+                return Some((Found::Parts(parts?, with), None));
+            }
+            Filler::Plain(alternative) => alternative,
+        };
+        if !alternative.applies(&self.roots, &OutcomeRule::default()) {
+            return None;
+        }
+        let split = alternative.split.as_deref();
+        match &alternative.from {
+            Origin::Constant(text) => Some((Found::Parts(vec![text], ""), split)),
+            Origin::Pointer(pointer) => {
+                let v = pointer.follow(&self.roots).filter(|v| !v.is_null())?;
+                match v.as_scalar() {
+                    Some("") => None,
+                    Some(s) if !alternative.prefix.is_empty() => {
+                        Some((Found::Parts(vec![&alternative.prefix, s], ""), split))
+                    }
+                    _ => Some((Found::Value(v), split)),
+                }
+            }
+        }
+    }
+
+    fn text(&mut self, fillers: &'t [Filler]) -> Option<Cow<'t, str>> {
+        fillers.iter().find_map(|f| {
+            let (found, _) = self.find(f)?;
+            let text = self.redacted(&found)?;
+            if let Found::Value(v) = found {
+                self.taken.insert(v);
+            }
+            Some(text)
+        })
+    }
+
+    fn column(&mut self, column: &'static Column, fillers: &'t [Filler]) {
+        for filler in fillers {
+            let Some((found, split)) = self.find(filler) else { continue };
+            match self.cell(column, &found, split) {
+                Some(cell) => {
+                    self.draft.set(column.name, cell);
+                    if let Found::Value(v) = found {
+                        self.taken.insert(v);
+                    }
+                    return;
+                }
+                None => self.draft.flag(format!("invalid:{}", column.name)),
+            }
+        }
+    }
+
+    /// Text as it stands in the line.
+    fn raw(&self, found: &Found<'t>) -> Option<Cow<'t, str>> {
+        match found {
+            Found::Parts(parts, with) => Some(Cow::Owned(parts.join(with))),
+            Found::Value(v) => v.as_scalar().map(Cow::Borrowed),
+        }
+    }
+
+    /// Text without secrets.
+    fn redacted(&self, found: &Found<'t>) -> Option<Cow<'t, str>> {
+        match found {
+            Found::Parts(parts, with) => {
+                let parts: Vec<_> = parts.iter().map(|s| self.clean(s)).collect();
+                Some(Cow::Owned(parts.join(with)))
+            }
+            Found::Value(v) => v.as_scalar().map(|s| self.clean(s)),
+        }
+    }
+
+    fn cell(&self, column: &Column, found: &Found<'t>, split: Option<&str>) -> Option<Cell<'t>> {
+        let text = || self.redacted(found);
+        Some(match column.kind {
+            Stored::Text | Stored::Id | Stored::Bytes if self.is_token(column) => {
+                Cell::Text(Cow::Owned(self.redactor.digest(&self.raw(found)?)))
+            }
+            Stored::Text | Stored::Id | Stored::Bytes => Cell::Text(text()?),
+            Stored::Int | Stored::Long => Cell::Int(text()?.parse().ok()?),
+            Stored::Bool => Cell::Bool(text()?.parse().ok()?),
+            Stored::Time => match found {
+                Found::Value(v) => Cell::Time(time(*v)?),
+                Found::Parts(..) => Cell::Time(Micros::parse_rfc3339(&text()?)?),
+            },
+            Stored::Json => match found {
+                Found::Value(v) if matches!(v.kind(), Kind::Object | Kind::Array) => {
+                    Cell::Json(self.redactor.json_text(*v, self.dirty))
+                }
+                _ => return None,
+            },
+            Stored::List => Cell::List(match (text(), found) {
+                // Split after it was redacted: a secret may have been in two pieces.
+                (Some(text), _) => match split {
+                    Some(split) => {
+                        text.split(split).filter(|s| !s.is_empty()).map(|s| Cow::Owned(s.to_owned())).collect()
+                    }
+                    None => vec![text],
+                },
+                (None, Found::Value(v)) if v.kind() == Kind::Array => {
+                    v.items().map(|i| i.as_scalar().map(|s| self.clean(s))).collect::<Option<_>>()?
+                }
+                _ => return None,
+            }),
+        })
+    }
+
+    /// Whether a column holds a token, or as good as one.
+    fn is_token(&self, column: &Column) -> bool {
+        let about_tokens = || {
+            let kind = self.mapping.columns.iter().find(|c| c.0 == "subject_kind");
+            let found = kind.and_then(|(_, fillers)| fillers.iter().find_map(|f| self.find(f)));
+            found.and_then(|(found, _)| self.raw(&found)).is_some_and(|text| text == "token")
+        };
+        column.name.ends_with("_ref")
+            || (self.draft.kind == EntryKind::Lifecycle && column.name == "subject" && about_tokens())
+    }
+}
+
+/// An instant as logs of authorization servers have it.
+fn time(v: Value<'_>) -> Option<Micros> {
+    instant(v).or_else(|| numeric_date(v))
+}

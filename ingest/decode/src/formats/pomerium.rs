@@ -1,0 +1,204 @@
+//! Pomerium: authorize lines are decisions, access lines are executions, joined by request id.
+//!
+//! Guarantees: the outcome is the effective one, worked out in Pomerium's own order (a client certificate, then a missing login or
+//! device, then `deny`, then `allow`, and denial when neither said yes); a line that has no result at all is `unknown`. The ID token
+//! never gets through, and its claims say nothing of the token that an agent presented. While somebody impersonates, the party
+//! impersonated is the requester and the one who does it the actor. Checksums keep all their digits. An access line is never a
+//! decision, also when it says `ext_authz_denied`: the authorize line is, and where that is missing a query can tell.
+
+use super::mapped::{Extra, Filling};
+use crate::json::{Kind, Value};
+use crate::mapping::{Mappings, Roots};
+use crate::redact::{Redactor, Taken};
+use crate::{Context, Decoded, Format};
+use catena_schemas::event::{Actor, Basis, Enforced, Event, EventKind, Outcome, Phase};
+use std::borrow::Cow;
+
+/// Components of Pomerium that write lines.
+const SERVICES: &[&str] = &[
+    "authorize",
+    "envoy",
+    "proxy",
+    "authenticate",
+    "databroker",
+    "controlplane",
+    "identity_manager",
+    "autocert",
+    "pomerium",
+];
+const CERTIFICATE: &[&str] = &["client-certificate-required", "invalid-client-certificate"];
+/// The lists of reasons: of the deny side and of the allow side, of which one each is there.
+const DENIED: &str = "deny-why-true";
+const ALLOWED: &str = "allow-why-true";
+const LISTS: &[&str] = &[DENIED, "deny-why-false", ALLOWED, "allow-why-false"];
+
+/// Whether an object is a line of Pomerium's.
+pub(crate) fn is_line(root: Value<'_>) -> bool {
+    let text = |key: &str| root.get(key).and_then(|v| v.as_str());
+    text("message").is_some()
+        && text("level").is_some()
+        && (text("service").is_some_and(|s| SERVICES.contains(&s))
+            || text("message") == Some("listener connection failure"))
+}
+
+/// Reads one line.
+pub(crate) fn decode<'t>(
+    root: Value<'t>,
+    mappings: &'t Mappings,
+    redactor: &Redactor,
+    taken: &mut Taken,
+    context: &Context<'t>,
+) -> Decoded<'t> {
+    if root.kind() != Kind::Object {
+        return Decoded::Rejection("not_an_object", format!("the record is {}", root.kind().as_str()));
+    }
+    let Some(message) = root.get("message").and_then(|m| m.as_str()) else {
+        return Decoded::Rejection("message_missing", "a line of Pomerium has a `message`".into());
+    };
+    let roots = Roots::record(root);
+    let authorize = message == "authorize check";
+    let Some(mapping) = mappings.choose(Format::Pomerium, &roots) else {
+        return match message {
+            "listener connection failure" => Decoded::Aside("listener_failure", reason_of(root).to_owned()),
+            other => Decoded::Aside("service_line", other.to_owned()),
+        };
+    };
+    taken.clear();
+    let dirty = redactor.suspects_record(root);
+    let mut fill = Filling { mapping, roots, redactor, dirty, taken, flags: Vec::new(), absent: None, quoted: false };
+    let mut e = Event::default();
+    e.source.kind = Some(Cow::Borrowed("pomerium"));
+    e.source.decision_count = 1;
+    if let Err((reason, detail)) = fill.time(&mut e, None, context) {
+        return Decoded::Rejection(reason, detail);
+    }
+    // What happened within one second has no order here.
+    if e.time.0 % 1_000_000 == 0 {
+        fill.flag("time_whole_seconds");
+    }
+    let same = root.get("check-request-id").filter(|v| v.as_str() == root.get("request-id").and_then(|r| r.as_str()));
+    same.into_iter().for_each(|v| fill.taken.insert(v));
+    if authorize {
+        verdict(root, &mut fill, &mut e);
+        who(root, &mut fill, &mut e);
+    } else {
+        access(root, &mut fill, &mut e);
+    }
+    fill.apply(&mut e);
+    if authorize {
+        e.decision.phase = match e.call.method.as_deref() {
+            Some("tools/call" | "resources/read" | "prompts/get") => Some(Phase::Invoke),
+            Some(method) if method.ends_with("/list") => Some(Phase::List),
+            _ => e.decision.phase,
+        };
+    }
+    fill.drop();
+    fill.finish(&mut e, context);
+    let mut extra = Extra::new(redactor, dirty, fill.taken);
+    extra.members(root);
+    e.extra = extra.finish();
+    Decoded::Event(Box::new(e))
+}
+
+fn reason_of(root: Value<'_>) -> &str {
+    root.get("downstream-transport-failure-reason").and_then(|v| v.as_str()).unwrap_or_default()
+}
+
+/// The effective outcome, and the reasons of the side that made it.
+fn verdict<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
+    let side = |name: &str| root.get(name).into_iter().flat_map(|l| l.items()).filter_map(|v| v.as_str());
+    let anywhere = |reason: &str| LISTS.iter().any(|list| side(list).any(|r| r == reason));
+    let flag = |name: &str| root.get(name).and_then(|v| v.as_bool());
+    let (allow, deny) = (flag("allow"), flag("deny"));
+    let login = anywhere("user-unauthenticated");
+    let outcome = if side(DENIED).any(|r| CERTIFICATE.contains(&r)) {
+        Outcome::Deny
+    } else if login || anywhere("device-unauthenticated") {
+        Outcome::StepUp
+    } else if deny == Some(true) {
+        Outcome::Deny
+    } else if allow == Some(true) {
+        Outcome::Allow
+    } else if allow.is_none() && deny.is_none() {
+        // The fields are not logged, or there was no result: nobody said no.
+        Outcome::Unknown
+    } else {
+        Outcome::Deny
+    };
+    let d = &mut e.decision;
+    d.outcome = outcome;
+    d.policy_engine = Some(Cow::Borrowed("pomerium"));
+    d.basis = Some(if outcome == Outcome::Unknown { Basis::Inferred } else { Basis::Explicit });
+    d.enforced = match outcome {
+        Outcome::Deny | Outcome::StepUp => Some(Enforced::Blocked),
+        _ => None,
+    };
+    if outcome == Outcome::StepUp && login {
+        d.challenge = Some(Cow::Borrowed(r#"{"kind":"user_authentication"}"#));
+    }
+    let told: &[&str] = if outcome == Outcome::Allow { &[ALLOWED] } else { &[DENIED, "allow-why-false"] };
+    // A step-up may have been asked for by either side.
+    let told = if outcome == Outcome::StepUp { LISTS } else { told };
+    for v in told.iter().filter_map(|list| root.get(list)).flat_map(|l| l.items()) {
+        let Some(reason) = v.as_str() else { continue };
+        let reason = fill.clean(reason);
+        if !d.reasons.contains(&reason) {
+            d.reasons.push(reason);
+        }
+        fill.taken.insert(v);
+    }
+    ["allow", "deny"].iter().filter_map(|name| root.get(name)).for_each(|v| fill.taken.insert(v));
+}
+
+/// Who asks, and who acts for whom.
+fn who<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
+    let mut text = |name: &str| {
+        let v = root.get(name)?;
+        let s = v.as_str().filter(|s| !s.is_empty())?;
+        fill.taken.insert(v);
+        Some(if fill.dirty { fill.redactor.text(s) } else { Cow::Borrowed(s) })
+    };
+    let (user, email) = (text("user"), text("email"));
+    let (as_user, as_email) = (text("impersonate-user-id"), text("impersonate-email"));
+    let account = text("service-account-id");
+    let impersonated = as_user.is_some() || as_email.is_some();
+    let actor = |id: Cow<'t, str>| Actor { assurance: Some(Cow::Borrowed("verified")), ..Actor::named(id) };
+    let r = &mut e.requester;
+    if impersonated {
+        let by = user.or_else(|| email.clone());
+        e.actors.extend(by.map(|id| Actor { name: email.filter(|email| *email != id), ..actor(id) }));
+        r.id = as_user.or_else(|| as_email.clone());
+        r.email = as_email;
+        e.actors_source = Some(Cow::Borrowed("impersonation"));
+    } else {
+        r.id = user.or_else(|| email.clone());
+        r.email = email;
+    }
+    if r.id.is_some() {
+        // A proxy that knows identities has checked the session itself.
+        r.assurance = Some(Cow::Borrowed("verified"));
+    }
+    if let Some(account) = account {
+        e.actors.push(Actor { kind: Some(Cow::Borrowed("workload")), ..actor(account) });
+        e.actors_source.get_or_insert(Cow::Borrowed("declared"));
+    }
+}
+
+/// What became of a request.
+fn access<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
+    e.kind = EventKind::Execution;
+    if let Some(v) = root.get("size")
+        && let Some(bytes) = v.as_i64()
+    {
+        e.call.result_bytes = Some(bytes);
+        fill.taken.insert(v);
+    }
+    if let Some(v) = root.get("response-code-details")
+        && let Some(details) = v.as_str().filter(|s| !s.is_empty())
+    {
+        fill.taken.insert(v);
+        if details != "via_upstream" {
+            e.decision.reasons.push(fill.clean(details));
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Records of authority: native ones, and what logs of those who grant make of them.
+
+use crate::seen::{KEY, decode};
+use catena_decode::authority::catalogue::{self, About, Kind};
+use catena_decode::mapping::Mappings;
+use catena_decode::{Format, Redactor};
+use catena_schemas::Micros;
+
+/// Decodes, and says each entry as kind, id, body, extra and flags; rejections and asides by their reason.
+fn told(format: Format, record: &str) -> String {
+    let seen = decode(format, record.as_bytes());
+    assert!(seen.events.is_empty(), "{record}");
+    let entries = seen.entries.iter().map(|e| e.0.clone());
+    let asides = seen.asides.iter().map(|a| format!("aside {} {}", a.reason, a.detail));
+    let rejections = seen.rejections.iter().map(|r| format!("reject {} {}", r.reason, r.detail));
+    entries.chain(asides).chain(rejections).collect::<Vec<_>>().join("\n")
+}
+
+fn check(record: &str, expected: &str) {
+    assert_eq!(told(Format::Auto, record), expected, "{record}");
+}
+
+const HEAD: &str = r#""id":"r1","time":"2026-08-20T14:00:00Z""#;
+
+fn native(rest: &str, expected: &str) {
+    check(&format!("{{{HEAD},{rest}}}"), expected);
+}
+
+#[test]
+fn native_records() {
+    native(
+        r#""kind":"grant","grant_id":"g-1","grantor":"dana@corp.example","grantee":"agent:planner","authority":{"scope":"mail.read mail.list","aud":[],"capability":[{"server":"mcp:mail","action":"mail.read"}],"new":1},"delegatees":["agent:summarizer"],"max_redelegation":1,"valid_to":1787000000,"standing":false,"note":"x""#,
+        r#"grant r1 {"grant_id":"g-1","grantor":"dana@corp.example","grantee":"agent:planner","scope":["mail.read","mail.list"],"aud":[],"capability":[{"server":"mcp:mail","action":"mail.read"}],"delegatees":["agent:summarizer"],"max_redelegation":1,"valid_to":"2026-08-17T20:53:20.000000Z","standing":false} extra={"authority":{"new":1},"note":"x"}"#,
+    );
+    native(
+        r#""kind":"reauth","reauth_id":"ra-1","by":"agent:planner","approver":"dana@corp.example","at":"2026-08-20T14:00:00Z","new_authority":{"scope":["mail.send"]},"anchor":"e-7","use":"single_op""#,
+        r#"reauth r1 {"reauth_id":"ra-1","by":"agent:planner","approver":"dana@corp.example","at":"2026-08-20T14:00:00.000000Z","scope":["mail.send"],"anchor":"e-7","use":"single_op"}"#,
+    );
+    native(
+        r#""kind":"lifecycle","event":"revoked","subject_kind":"grant","subject":"g-1","changes":{"n":36893488147419103232}"#,
+        r#"lifecycle r1 {"event":"revoked","subject_kind":"grant","subject":"g-1","changes":{"n":36893488147419103232}}"#,
+    );
+    native(
+        r#""kind":"principal","principal":"agent:planner","principal_kind":"agent","aliases":["spiffe://corp/planner"]"#,
+        r#"principal r1 {"principal":"agent:planner","principal_kind":"agent","aliases":["spiffe://corp/planner"]}"#,
+    );
+    native(
+        r#""kind":"tool","server":"mcp:mail","tool":"mail.send","impact":"high","effect":"update""#,
+        r#"tool r1 {"server":"mcp:mail","tool":"mail.send","effect":"update"} extra={"impact":"high"} flags=invalid:impact"#,
+    );
+    check(r#"{"kind":"exchange"}"#, "exchange place/0/0 {} flags=time_missing,id_missing");
+}
+
+/// Each row repairs one fault of the row above.
+#[test]
+fn what_a_record_cannot_do_without() {
+    native(r#""kind":"grants""#, "reject kind_unsupported records of kind `grants` are not read");
+    native(r#""kind":"grant""#, "reject field_missing `authority` is required of a grant");
+    native(r#""kind":"grant","authority":{}"#, "reject field_missing `grant_id` is required of a grant");
+    native(r#""kind":"grant","authority":{},"grant_id":"g""#, "reject field_missing `grantor` is required of a grant");
+    native(
+        r#""kind":"grant","authority":{},"grant_id":"g","grantor":"a""#,
+        "reject field_missing `grantee` is required of a grant",
+    );
+    native(
+        r#""kind":"grant","authority":{},"grant_id":"g","grantor":"a","grantee":7"#,
+        r#"grant r1 {"grant_id":"g","grantor":"a","grantee":"7"}"#,
+    );
+    check(r#"{"kind":"tool","time":"soon","server":"s","tool":"t"}"#, r#"reject time_invalid `time` is "soon""#);
+}
+
+#[test]
+fn tokens_are_kept_as_digests() {
+    let record = format!(
+        r#"{{{HEAD},"kind":"exchange","subject_token_ref":"plain-token-1","issued_token_ref":["plain-token-2"],"note":"password=hunter2-very-long"}}"#
+    );
+    let seen = decode(Format::Auto, record.as_bytes());
+    let (line, debug) = &seen.entries[0];
+    assert!(
+        line.contains(&Redactor::new(KEY).digest("plain-token-1")) && line.contains("invalid:issued_token_ref"),
+        "{line}"
+    );
+    let revoked = decode(
+        Format::Auto,
+        format!(r#"{{{HEAD},"kind":"lifecycle","event":"revoked","subject_kind":"token","subject":"plain-token-3"}}"#)
+            .as_bytes(),
+    );
+    for picture in [line, debug, &revoked.entries[0].1] {
+        assert!(!picture.contains("plain-token") && !picture.contains("hunter2"), "{picture}");
+    }
+}
+
+#[test]
+fn executions_have_no_verdict() {
+    for (record, outcome, flags) in [
+        (r#"{"id":"1","time":"2026-11-21T00:00:00Z","kind":"execution"}"#, "execution unknown", ""),
+        (
+            r#"{"id":"1","time":"2026-11-21T00:00:00Z","kind":"execution","decision":{"phase":"invoke"}}"#,
+            "execution unknown",
+            "",
+        ),
+        (
+            r#"{"id":"1","time":"2026-11-21T00:00:00Z","kind":"execution","decision":{"verdict":"allow"}}"#,
+            "execution unknown",
+            "invalid:decision.verdict",
+        ),
+        (
+            r#"{"id":"1","time":"2026-11-21T00:00:00Z","kind":"decision","decision":{"verdict":"allow"}}"#,
+            "decision allow",
+            "",
+        ),
+    ] {
+        let seen = decode(Format::Auto, record.as_bytes());
+        let e = &seen.events[0];
+        assert_eq!(
+            (format!("{} {}", e.kind, e.outcome).as_str(), e.flags.join(",").as_str()),
+            (outcome, flags),
+            "{record}"
+        );
+        assert_eq!(e.extra.contains(r#""decision.verdict":"allow""#), !flags.is_empty());
+    }
+    let missing = decode(Format::Auto, br#"{"id":"1","time":"2026-11-21T00:00:00Z","kind":"decision"}"#);
+    assert_eq!(missing.rejections[0].reason, "verdict_missing");
+}
+
+/// A line of a real store's request log, shortened.
+#[test]
+fn openfga_writes_and_deletes() {
+    let line = |request: &str| {
+        format!(
+            r#"{{"level":"info","timestamp":"2026-11-21T00:23:37.191Z","msg":"grpc_req_complete","grpc_service":"openfga.v1.OpenFGAService","grpc_method":"Write","raw_request":{request},"raw_response":{{}},"request_id":"a83d","store_id":"S1","grpc_code":0}}"#
+        )
+    };
+    let whole = line(
+        r#"{"store_id":"S1","writes":{"tuple_keys":[{"user":"agent:coder-1","relation":"can_call","object":"tool:github/create_issue","condition":null},{"user":"agent:finance-1","relation":"can_call","object":"tool:payments/transfer","condition":{"name":"small_amount","context":{}}}]},"deletes":{"tuple_keys":[{"user":"agent:coder-1","relation":"can_call","object":"tool:github/create_issue"}]},"authorization_model_id":"M1"}"#,
+    );
+    let extra = r#"extra={"grpc_method":"Write","grpc_service":"openfga.v1.OpenFGAService","raw_request":{"authorization_model_id":"M1"}}"#;
+    let expected = [
+        r#"grant a83d/0 {"grant_id":"S1/tool:github/create_issue#can_call@agent:coder-1","grantee":"agent:coder-1","capability":[{"action":"can_call","resource":"tool:github/create_issue"}],"basis":"policy_grant"}"#,
+        r#"grant a83d/1 {"grant_id":"S1/tool:payments/transfer#can_call@agent:finance-1","grantee":"agent:finance-1","capability":[{"action":"can_call","resource":"tool:payments/transfer","constraints":{"name":"small_amount","context":{}}}],"basis":"policy_grant"}"#,
+        r#"lifecycle a83d/2 {"event":"revoked","subject_kind":"grant","subject":"S1/tool:github/create_issue#can_call@agent:coder-1"}"#,
+    ];
+    check(&whole, &expected.map(|e| format!("{e} {extra}")).join("\n"));
+    let seen = decode(Format::Authority, whole.as_bytes());
+    assert!(
+        seen.entries.iter().enumerate().all(|(i, e)| e.1.contains(&format!("decision_index: {i}, decision_count: 3")))
+    );
+    check(&line("null").replace("\"grpc_code\":0", "\"grpc_code\":2017"), "aside grants_nothing a write that failed");
+    check(&line(r#"{"writes":null,"deletes":null}"#), "aside grants_nothing a write without tuples");
+    check(
+        &line(r#"{"writes":{"tuple_keys":[{"user":"u"}]}}"#),
+        "reject field_missing a tuple has no user, relation or object",
+    );
+}
+
+fn keycloak(event: &str, rest: &str, expected: &str) {
+    let record = format!(
+        r#"{{"id":"k1","time":1787234591000,"type":"{event}","realmId":"corp","clientId":"claude","userId":"u-1","sessionId":null,"ipAddress":"10.0.0.1",{rest}}}"#
+    );
+    let got = told(Format::Auto, &record);
+    let digest = |s: &str| Redactor::new(KEY).digest(s);
+    let expected = expected.replace("<issued>", &digest("tok-1")).replace("<refresh>", &digest("ref-1"));
+    assert_eq!(got, expected, "{record}");
+}
+
+#[test]
+fn keycloak_events() {
+    keycloak(
+        "GRANT_CONSENT",
+        r#""details":{"scope":"openid mail.read","consent":"consent_granted"}"#,
+        r#"grant k1 {"grant_id":"corp/u-1/claude","grantor":"u-1","grantee":"claude","scope":["openid","mail.read"],"basis":"interactive_consent"} extra={"details":{"consent":"consent_granted"},"ipAddress":"10.0.0.1","type":"GRANT_CONSENT"}"#,
+    );
+    keycloak(
+        "REVOKE_GRANT",
+        r#""details":{"revoked_client":"cursor"}"#,
+        r#"lifecycle k1 {"event":"revoked","subject_kind":"grant","subject":"corp/u-1/cursor","by":"u-1"} extra={"clientId":"claude","details":{"revoked_client":"cursor"},"ipAddress":"10.0.0.1","type":"REVOKE_GRANT"}"#,
+    );
+    keycloak(
+        "TOKEN_EXCHANGE",
+        r#""details":{"token_id":"tok-1","scope":"mail.read","audience":"mail-mcp"}"#,
+        r#"exchange k1 {"issued_token_ref":"<issued>","scope_out":["mail.read"],"aud_out":["mail-mcp"]} extra={"clientId":"claude","ipAddress":"10.0.0.1","type":"TOKEN_EXCHANGE","userId":"u-1"}"#,
+    );
+    keycloak(
+        "REFRESH_TOKEN",
+        r#""details":{"token_id":"tok-1","refresh_token_id":"ref-1"}"#,
+        r#"exchange k1 {"subject_token_ref":"<refresh>","issued_token_ref":"<issued>"} extra={"clientId":"claude","ipAddress":"10.0.0.1","type":"REFRESH_TOKEN","userId":"u-1"}"#,
+    );
+    keycloak(
+        "CLIENT_REGISTER",
+        r#""details":{}"#,
+        r#"lifecycle k1 {"event":"registered","subject_kind":"client","subject":"claude","by":"u-1"} extra={"ipAddress":"10.0.0.1","type":"CLIENT_REGISTER"}"#,
+    );
+    keycloak("LOGIN", r#""details":{}"#, "aside grants_nothing keycloak-other");
+    keycloak("TOKEN_EXCHANGE", r#""error":"invalid_token""#, "aside grants_nothing keycloak-other");
+    keycloak(
+        "CLIENT_DELETE",
+        r#""clientid":1"#,
+        r#"lifecycle k1 {"event":"removed","subject_kind":"client","subject":"claude","by":"u-1"} extra={"clientid":1,"ipAddress":"10.0.0.1","type":"CLIENT_DELETE"}"#,
+    );
+}
+
+#[test]
+fn cloudtrail_and_contextforge_events() {
+    let aws = |name: &str, source: &str, rest: &str| {
+        format!(
+            r#"{{"eventVersion":"1.11","eventTime":"2026-08-20T14:03:11Z","eventSource":"{source}.amazonaws.com","eventName":"{name}","eventID":"c3d4","recipientAccountId":"1111",{rest}}}"#
+        )
+    };
+    let at = r#""at":"2026-08-20T14:03:11.000000Z""#;
+    check(
+        &aws(
+            "GetWorkloadAccessTokenForUserId",
+            "bedrock-agentcore",
+            r#""requestParameters":{"workloadName":"planner","userId":"u-1"}"#,
+        ),
+        &format!(
+            r#"exchange c3d4 {{{at}}} extra={{"eventName":"GetWorkloadAccessTokenForUserId","eventSource":"bedrock-agentcore.amazonaws.com","eventVersion":"1.11","requestParameters":{{"userId":"u-1","workloadName":"planner"}}}}"#
+        ),
+    );
+    check(
+        &aws(
+            "CompleteResourceTokenAuth",
+            "bedrock-agentcore",
+            r#""requestParameters":{"sessionUri":"urn:s:1","userIdentifier":{"userId":"u-1"}}"#,
+        ),
+        r#"lifecycle c3d4 {"event":"consent_completed","subject_kind":"session","subject":"urn:s:1","by":"u-1"} extra={"eventName":"CompleteResourceTokenAuth","eventSource":"bedrock-agentcore.amazonaws.com","eventVersion":"1.11"}"#,
+    );
+    let assumed = told(
+        Format::Auto,
+        &aws(
+            "AssumeRoleWithWebIdentity",
+            "sts",
+            r#""responseElements":{"credentials":{"accessKeyId":"ASIAEXAMPLE","sessionToken":"hunter2"},"audience":"sts.amazonaws.com"}"#,
+        ),
+    );
+    let digest = Redactor::new(KEY).digest("ASIAEXAMPLE");
+    assert!(
+        assumed.starts_with(&format!(
+            r#"exchange c3d4 {{"issued_token_ref":"{digest}","aud_in":["sts.amazonaws.com"],{at}}}"#
+        )),
+        "{assumed}"
+    );
+    assert!(!assumed.contains("hunter2") && !assumed.contains("ASIAEXAMPLE"), "{assumed}");
+    check(
+        &aws("GetWorkloadAccessToken", "bedrock-agentcore", r#""errorCode":"AccessDenied""#),
+        "aside grants_nothing cloudtrail-failed",
+    );
+    check(
+        r#"{"timestamp":"2026-08-20T14:03:11Z","event":"token-exchange","user_email":"dana@corp.example","gateway_id":"gw","target_audience":"mail","success":true,"request_id":"q1"}"#,
+        r#"exchange q1/gw {"aud_out":["mail"]} extra={"event":"token-exchange","request_id":"q1","success":true,"user_email":"dana@corp.example"}"#,
+    );
+    check(
+        r#"{"timestamp":"2026-08-20T14:03:11Z","custom_fields":{"event":"token-exchange","success":false,"error":"no"}}"#,
+        "aside grants_nothing contextforge-failed",
+    );
+}
+
+#[test]
+fn a_mapping_of_ones_own_for_records() {
+    let mapping = |text: &str| match Mappings::shipped().with(text, "mine") {
+        Ok(_) => "fine".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    for (text, expected) in [
+        ("format = 'authority'", "mapping `mine`, line 1: `kind` is required, or `skip = true`"),
+        (
+            "format = 'authority'\nkind = 'grand'",
+            "mapping `mine`, line 2: `kind` does not know `grand`, the nearest known one is `grant`",
+        ),
+        (
+            "format = 'authority'\nkind = 'grant'\n[fields]\ngrantr = '/a'",
+            "mapping `mine`, line 4: unknown column `grantr`, the nearest known one is `grantor`",
+        ),
+        (
+            "format = 'authority'\nkind = 'grant'\n[fields]\ngrantor = 'a'",
+            "mapping `mine`, line 4: `grantor`: `a` is not a pointer: it must start with `/`",
+        ),
+        (
+            "format = 'authority'\nkind = 'grant'\n[fields]\ngrant_id = { join = ['/a', '/b'], wiht = '-' }",
+            "mapping `mine`, line 4: unknown key `wiht`, the nearest known one is `with`",
+        ),
+        ("format = 'authority'\nkind = 'grant'\n[fields]\ngrant_id = { join = ['/a', '/b'], with = '-' }", "fine"),
+    ] {
+        assert_eq!(mapping(text), expected, "{text}");
+    }
+}
+
+// ---- catalogues -----------------------------------------------------------------------------------------------------
+
+fn about() -> About<'static> {
+    About { time: Micros::parse_rfc3339("2026-11-21T00:00:00Z").expect("a time"), server: Some("mcp:mail") }
+}
+
+/// Reads a catalogue, and decodes its records as they would be.
+fn tools(text: &str, kind: Kind, expected: &str) {
+    let got = match catalogue::read(text.as_bytes(), kind, &about()) {
+        Ok(lines) => lines.iter().map(|l| told(Format::Auto, l)).collect::<Vec<_>>().join("\n"),
+        Err(e) => format!("error: {e}"),
+    };
+    assert_eq!(got, expected, "{text}");
+}
+
+#[test]
+fn catalogues_in_yaml_and_csv_say_the_same() {
+    let expected = r#"tool catalogue/mcp:files/file.delete@2026-11-21T00:00:00.000000Z {"server":"mcp:files","tool":"file.delete","requires":[{"action":"file.write"}],"effect":"admin","impact":4,"approved_by":"ops@corp.example"}
+tool catalogue/mcp:mail/mail.send@2026-11-21T00:00:00.000000Z {"server":"mcp:mail","tool":"mail.send","output_trust":"trusted"}"#;
+    tools(
+        "tools:\n  - tool: file.delete\n    server: mcp:files\n    requires: [file.write]\n    effect: admin\n    impact: 4\n    approved_by: ops@corp.example\n  - {name: mail.send, output_trust: trusted}\n",
+        Kind::Yaml,
+        expected,
+    );
+    tools(
+        "tool,server,requires,effect,impact,approved_by,output_trust\nfile.delete,mcp:files,file.write,admin,4,ops@corp.example,\n# a comment\nmail.send,,,,,,trusted\n",
+        Kind::Csv,
+        expected,
+    );
+}
+
+#[test]
+fn what_is_no_catalogue_is_refused() {
+    tools(
+        "tools: 7",
+        Kind::Yaml,
+        "error: the catalogue is not a list of tools: expected a list, or a member `tools` that is one",
+    );
+    tools("tools: [{effect: read}]", Kind::Yaml, "error: tool 1 of the catalogue has no `tool`");
+    tools("a: [", Kind::Yaml, "error: could not read the catalogue as YAML");
+    tools(
+        "a,b\n1,2\n",
+        Kind::Csv,
+        "error: the catalogue is not a list of tools: expected a first line with the name `tool`",
+    );
+    tools("tool\n1,2\n", Kind::Csv, "error: could not read the catalogue as CSV");
+    tools("{", Kind::ToolsList, "error: could not read the catalogue as JSON");
+    let nobody = About { server: None, ..about() };
+    let refused = catalogue::read(b"[{\"name\":\"t\"}]", Kind::ToolsList, &nobody).map_err(|e| e.to_string());
+    assert_eq!(refused, Err("tool 1 of the catalogue has no `server`".to_owned()));
+}
+
+#[test]
+fn definitions_of_a_server_are_digested_and_not_believed() {
+    let digest = |definition: &str| {
+        let lines = catalogue::read(format!(r#"{{"tools":[{definition}]}}"#).as_bytes(), Kind::ToolsList, &about())
+            .expect("a list");
+        let line = told(Format::Auto, &lines[0]);
+        assert!(!line.contains("\"effect\""), "a server's own hint is no class: {line}");
+        line.split("sha256:").nth(1).expect("a digest").split('"').next().expect("its end").to_owned()
+    };
+    let one = digest(r#"{"name":"t","annotations":{"readOnlyHint":true},"inputSchema":{"type":"object","a":[]}}"#);
+    assert_eq!(
+        one,
+        digest(r#"{"inputSchema":{"a":[],"type":"object"}, "annotations":{"readOnlyHint":true},"name":"t"}"#),
+        "order and space do not count"
+    );
+    assert_ne!(
+        one,
+        digest(r#"{"name":"t","annotations":{"readOnlyHint":false},"inputSchema":{"type":"object","a":[]}}"#)
+    );
+}
+
+/// What a real server answered.
+#[test]
+fn a_real_answer_to_tools_list() {
+    let exchanges = crate::seen::jsonl("mcp/python-sdk/exchanges.jsonl.gz");
+    let answer = exchanges
+        .iter()
+        .filter(|e| e["request_body"].as_str().is_some_and(|b| b.contains("tools/list")))
+        .filter_map(|e| e["response_body"].as_str())
+        .find(|b| b.starts_with('{'))
+        .expect("a plain answer");
+    let lines = catalogue::read(answer.as_bytes(), Kind::ToolsList, &about()).expect("a list");
+    assert_eq!(lines.len(), 6);
+    assert!(lines.iter().all(|l| told(Format::Auto, l).starts_with("tool catalogue/mcp:mail/")));
+}
