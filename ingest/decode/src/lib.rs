@@ -33,11 +33,47 @@ pub enum Format {
     Cerbos,
     /// Envoy access log, JSON or typed JSON.
     Envoy,
+    /// OpenID AuthZEN requests with their answers.
+    Authzen,
+    /// OpenFGA's request log.
+    Openfga,
+    /// Teleport's audit log: MCP sessions.
+    Teleport,
+    /// AWS CloudTrail: Verified Permissions, AgentCore Gateway.
+    Cloudtrail,
+    /// IBM ContextForge: SIEM export and audit tables.
+    Contextforge,
+    /// Kong's AI MCP Proxy, by any of its logging plug-ins.
+    Kong,
+    /// ToolHive's audit log.
+    Toolhive,
+    /// Docker MCP Gateway's policy audit events.
+    DockerMcp,
+    /// Obot's audit export.
+    Obot,
+    /// Any other producer, by a mapping of one's own.
+    Mapped,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: &[Format] = &[Format::Auto, Format::Catena, Format::Opa, Format::Cerbos, Format::Envoy];
+    pub const ALL: &[Format] = &[
+        Format::Auto,
+        Format::Catena,
+        Format::Opa,
+        Format::Cerbos,
+        Format::Envoy,
+        Format::Authzen,
+        Format::Openfga,
+        Format::Teleport,
+        Format::Cloudtrail,
+        Format::Contextforge,
+        Format::Kong,
+        Format::Toolhive,
+        Format::DockerMcp,
+        Format::Obot,
+        Format::Mapped,
+    ];
 
     /// The name in arguments, URLs and the `format` column.
     pub fn as_str(self) -> &'static str {
@@ -47,6 +83,16 @@ impl Format {
             Format::Opa => "opa",
             Format::Cerbos => "cerbos",
             Format::Envoy => "envoy",
+            Format::Authzen => "authzen",
+            Format::Openfga => "openfga",
+            Format::Teleport => "teleport",
+            Format::Cloudtrail => "cloudtrail",
+            Format::Contextforge => "contextforge",
+            Format::Kong => "kong",
+            Format::Toolhive => "toolhive",
+            Format::DockerMcp => "docker-mcp",
+            Format::Obot => "obot",
+            Format::Mapped => "mapped",
         }
     }
 
@@ -124,7 +170,7 @@ impl Decoder {
         &self.redactor
     }
 
-    /// Decodes one record. A record that is an array holds as many: each of its items is decoded by itself, and those that
+    /// Decodes one record. A record that is an array, or an object around one as CloudTrail's files are, holds as many: each of its items is decoded by itself, and those that
     /// are good are not lost for one that is not.
     pub fn record(&mut self, format: Format, bytes: &[u8], context: &Context<'_>, sink: &mut impl Sink) {
         let redactor = &*self.redactor;
@@ -138,14 +184,15 @@ impl Decoder {
             Err(e) => return sink.rejection(redactor.reject(e.reason, format!("at byte {}", e.at), bytes), format),
         };
         let mut one = One { redactor, mappings: &self.mappings, buffers: &mut self.buffers, inner: &mut self.inner };
-        if root.kind() != Kind::Array {
+        let batch = formats::declared::batch(root, format).unwrap_or(root);
+        if batch.kind() != Kind::Array {
             return one.decode(format, root, bytes, context, (0, 1), sink);
         }
-        let count = root.items().count();
+        let count = batch.items().count();
         if count == 0 {
             return sink.aside(redactor.aside("batch_empty", String::new()), format);
         }
-        for (index, item) in root.items().enumerate() {
+        for (index, item) in batch.items().enumerate() {
             let fallback_id = format!("{}/{index}", context.fallback_id);
             let context = Context { fallback_id: &fallback_id, ..*context };
             let written;
@@ -225,6 +272,21 @@ impl One<'_> {
                 }
                 formats::envoy::decode(root, self.mappings, redactor, taken, context)
             }
+            declared => {
+                let mut work = formats::declared::Work { mappings: self.mappings, redactor, taken };
+                let done = match work.expand(declared, root, scratch) {
+                    Some(expanded) => match self.inner.parse(expanded.as_bytes()) {
+                        Ok(root) => work.decode(declared, root, place, context, sink),
+                        // What parsed as parts can fail as a whole only by its depth.
+                        Err(_) => work.decode(declared, root, place, context, sink),
+                    },
+                    None => work.decode(declared, root, place, context, sink),
+                };
+                match done {
+                    Ok(()) => return,
+                    Err((reason, detail)) => Decoded::Rejection(reason, detail),
+                }
+            }
         };
         hand_on(decoded, format, (root, bytes), place, redactor, sink);
     }
@@ -237,6 +299,9 @@ impl One<'_> {
         if root.kind() != Kind::Object {
             return None;
         }
+        if let Some(format) = self.mappings.recognise(root, true) {
+            return Some(format);
+        }
         if root.get("decision").is_some_and(|v| v.kind() == Kind::Object) {
             return Some(Format::Catena);
         }
@@ -248,6 +313,9 @@ impl One<'_> {
         }
         if self.mappings.choose(Format::Envoy, &Roots::record(root)).is_some() {
             return Some(Format::Envoy);
+        }
+        if let Some(format) = self.mappings.recognise(root, false) {
+            return Some(format);
         }
         if formats::opa::is_console(root) {
             return Some(Format::Opa);

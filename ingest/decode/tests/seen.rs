@@ -35,6 +35,8 @@ pub(crate) struct Seen {
     pub(crate) time: Micros,
     /// Everything, as text.
     pub(crate) debug: String,
+    /// As a native event.
+    pub(crate) native: String,
 }
 
 /// Collects.
@@ -81,6 +83,11 @@ impl Sink for Collected {
             flags: texts(&e.flags),
             time: e.time,
             debug: format!("{e:?}"),
+            native: {
+                let mut out = Vec::new();
+                catena_schemas::wire::write_native(e, &mut out);
+                String::from_utf8(out).expect("JSON is text")
+            },
         });
     }
 
