@@ -2,8 +2,10 @@
 
 mod corpus;
 mod declared;
+mod explain;
 mod hostile;
 mod ladder;
+mod mapping;
 mod openfga;
 mod roundtrip;
 mod secrets;

@@ -370,10 +370,7 @@ fn cloudtrail_agentcore() {
     let scope = r#"scope=["tickets/read","tickets/write"]"#;
     c(
         &event("tools/call", claims, r#"{"statusCode":200,"body":{"result":{"isError":false,"content":"REDACTED"}}}"#),
-        &format!(
-            "allow inferred forwarded invoke | {} {rest} {scope} proof=verified",
-            told.replace("call", "call assurance=verified").replacen("call assurance=verified", "call", 0)
-        ),
+        &format!("allow inferred forwarded invoke | {told} assurance=verified {rest} {scope} proof=verified"),
     );
     // A tool that fails was called.
     c(

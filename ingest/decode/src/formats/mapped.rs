@@ -76,9 +76,9 @@ impl<'t> Filling<'t, '_> {
         self.found(slot).find_map(|(found, _)| found.scalar())
     }
 
-    /// The first way by which a field is found, and the text found if it is one; not taken.
-    pub(crate) fn way(&self, slot: Slot) -> Option<(&'t Origin, Option<&'t str>)> {
-        self.found(slot).next().map(|(found, alternative)| (&alternative.from, found.scalar()))
+    /// The first way by which a field is found; not taken.
+    pub(crate) fn way(&self, slot: Slot) -> Option<&'t Origin> {
+        self.found(slot).next().map(|(_, alternative)| &alternative.from)
     }
 
     /// The first value of a field; not taken.
