@@ -18,7 +18,69 @@ fn a_report_reads_like_a_page() {
     let docker = br#"{"trigger":"invoke","target_type":"tool","server_name":"s","tool_name":"t","result":"allowed","timestamp":"2026-11-20T14:03:11Z"}"#;
     let report = report(Format::Auto, &[KONG.as_bytes(), docker, b"{", br#"{"kind":"x"}"#]);
     expect![[r#"
-"#]]
+        record 1  kong by kong  deny
+          id                      /record/request/id                      k1/0
+          time                    /record/started_at                      2026-11-20T14:03:11.482000Z
+          source.kind                                                     kong
+          source.record                                                   k1
+          decision.verdict        /item/action                            deny
+          decision.basis          /item/action                            explicit
+          decision.enforced       = blocked                               blocked
+          decision.phase          = invoke                                invoke
+          decision.policy.engine  = kong                                  kong
+          server.name             /record/service/name                    tickets
+          tool.name               /item/primitive_name                    delete
+          links.request           /record/request/id                      k1
+          call.protocol           = mcp                                   mcp
+          call.method             /pair/method                            tools/call
+          call.jsonrpc_id         /pair/id                                2
+          call.params             /pair/payload/request/params/arguments  {"n":1}
+          unmapped:
+            /item/odd�       �[2J�
+            /item/primitive  tool
+            /pair/latency    6
+            /pair/tool_name  delete
+
+        record 2  docker-mcp by docker-mcp  allow  [id_missing]
+          id                                    sample
+          time                    /timestamp    2026-11-20T14:03:11.000000Z
+          source.kind                           docker-mcp
+          decision.verdict        /result       allow
+          decision.basis          /result       explicit
+          decision.enforced       = forwarded   forwarded
+          decision.phase          /trigger      invoke
+          decision.policy.engine  = docker-mcp  docker-mcp
+          server.name             /server_name  s
+          tool.name               /tool_name    t
+          call.protocol           = mcp         mcp
+          unmapped:
+            /target_type  tool
+
+        record 3  auto  rejection json_truncated: at byte 1
+
+        record 4  catena  rejection kind_unsupported: records of kind `x` are not read yet
+
+        2 decisions: 1 allow, 1 deny, 0 other; 0 aside, 2 rejected
+
+        field                   allow  deny  other
+        decision.verdict        1/1    1/1   -
+        decision.basis          1/1    1/1   -
+        id                      1/1    1/1   -
+        time                    1/1    1/1   -
+        source.record           0/1    1/1   -
+        decision.phase          1/1    1/1   -
+        decision.enforced       1/1    1/1   -
+        decision.policy.engine  1/1    1/1   -
+        server.name             1/1    1/1   -
+        tool.name               1/1    1/1   -
+        call.protocol           1/1    1/1   -
+        call.method             0/1    1/1   -
+        call.jsonrpc_id         0/1    1/1   -
+        call.params             0/1    1/1   -
+        links.request           0/1    1/1   -
+
+        empty: actors_source, token.issued_at, token.expires_at, source.instance, decision.policy.id, decision.policy.version, decision.policy.digest, decision.policy.rules, decision.reasons, decision.obligations, decision.challenge, requester.id, requester.issuer, requester.kind, requester.email, requester.roles, requester.assurance, actors.id, actors.kind, actors.name, actors.version, actors.model, actors.assurance, session.id, session.run, session.conversation, session.mcp, session.task, server.id, tool.action, tool.data_class, call.protocol_version, call.jsonrpc_error, call.http.method, call.http.host, call.http.path, call.http.status, call.resources, call.destination, call.result.bytes, token.ref, token.proof, token.scope, token.issuer, token.subject, token.client_id, token.audience, grant.id, links.parent_decision, links.parent_origin, links.trace, links.span, links.parent_span, links.http_trace, network.ip, network.user_agent, network.spiffe
+    "#]]
     .assert_eq(&report.to_string());
     assert_eq!(report.outcomes, Counts { allow: 1, deny: 1, other: 0 });
     let json = serde_json::to_value(&report).expect("it serializes");

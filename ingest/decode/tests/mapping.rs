@@ -261,3 +261,15 @@ fn what_is_shared_is_clean() {
         assert!(!all.contains(hidden), "{hidden}: {all}");
     }
 }
+
+/// What the page shows is what the program reads.
+#[test]
+fn the_page_of_the_language_is_true() {
+    let page = include_str!("../mappings/README.md");
+    let blocks: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|b| b.split("```").next()).collect();
+    assert_eq!(blocks.len(), 3);
+    let mut known = Mappings::shipped().with(blocks[0], "page").unwrap_or_else(|e| panic!("{e}"));
+    for block in &blocks[1..] {
+        known = known.with(&format!("format = 'mapped'\n{block}"), "page").unwrap_or_else(|e| panic!("{e}"));
+    }
+}
