@@ -274,14 +274,10 @@ impl One<'_> {
             }
             declared => {
                 let mut work = formats::declared::Work { mappings: self.mappings, redactor, taken };
-                let done = match work.expand(declared, root, scratch) {
-                    Some(expanded) => match self.inner.parse(expanded.as_bytes()) {
-                        Ok(root) => work.decode(declared, root, place, context, sink),
-                        // What parsed as parts can fail as a whole only by its depth.
-                        Err(_) => work.decode(declared, root, place, context, sink),
-                    },
-                    None => work.decode(declared, root, place, context, sink),
-                };
+                let expanded = work.expand(declared, root, scratch);
+                // What parsed as parts can fail as a whole only by its depth; then the texts stay texts.
+                let parsed = expanded.as_ref().and_then(|e| self.inner.parse(e.as_bytes()).ok());
+                let done = work.decode(declared, parsed.unwrap_or(root), place, context, sink);
                 match done {
                     Ok(()) => return,
                     Err((reason, detail)) => Decoded::Rejection(reason, detail),

@@ -412,7 +412,7 @@ fn cloudtrail_agentcore() {
     let seen =
         decode(Format::Auto, event("tools/call", claims, r#"{"statusCode":200,"body":{"result":{}}}"#).as_bytes());
     let reference = serde_json::from_str::<Value>(&seen.events[0].native).expect("JSON")["token"]["ref"].clone();
-    assert!(reference.as_str().unwrap().starts_with("hmac:"));
+    assert!(reference.as_str().is_some_and(|r| r.starts_with("hmac:")));
     assert!(!seen.events[0].native.contains("1d2e"), "the token's id is kept as a digest");
     // The preview's name, and a tool without a target.
     let old = event("tools/call", claims, r#"{"statusCode":200,"body":{"result":{}}}"#)

@@ -16,7 +16,7 @@ const KONG: &str = r#"{"started_at":1795183391482,"service":{"name":"tickets"},"
 #[test]
 fn a_report_reads_like_a_page() {
     let docker = br#"{"trigger":"invoke","target_type":"tool","server_name":"s","tool_name":"t","result":"allowed","timestamp":"2026-11-20T14:03:11Z"}"#;
-    let report = report(Format::Auto, &[KONG.as_bytes(), docker, b"{", br#"{"kind":"x"}"#]);
+    let report = report(Format::Auto, &[KONG.as_bytes(), docker, b"{", br#"{"a":1}"#]);
     expect![[r#"
         record 1  kong by kong  deny
           id                      /record/request/id                      k1/0
@@ -58,7 +58,7 @@ fn a_report_reads_like_a_page() {
 
         record 3  auto  rejection json_truncated: at byte 1
 
-        record 4  catena  rejection kind_unsupported: records of kind `x` are not read yet
+        record 4  auto  rejection shape_unknown: members: a
 
         2 decisions: 1 allow, 1 deny, 0 other; 0 aside, 2 rejected
 

@@ -118,7 +118,7 @@ pub(super) fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping
                     return reader.fail(v, format!("`when.{key}` is a list of conditions"));
                 }
                 *into = reader.conditions(v, &format!("when.{key}"), start)?;
-                if let Some(odd) = into.iter().find(|c| c.pointer.is_of_item()) {
+                if let Some(odd) = into.iter().find(|c| c.is_of_item()) {
                     return reader.fail(v, format!("`when` asks about the record, not about `{}`", odd.pointer));
                 }
             }

@@ -34,6 +34,11 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
+    /// Whether it asks about a part of the record that only an item has.
+    pub(super) fn is_of_item(&self) -> bool {
+        self.pointer.is_of_item() || matches!(&self.test, Test::Same(other) if other.is_of_item())
+    }
+
     pub(super) fn holds(&self, roots: &Roots<'_>, outcomes: &OutcomeRule) -> bool {
         let found = self.pointer.follow(roots);
         if matches!(self.test, Test::Missing) {
@@ -77,7 +82,7 @@ impl Guard {
 
     /// Whether it asks about a part of the record that only an item has.
     pub(super) fn is_of_item(&self) -> bool {
-        self.when.iter().chain(&self.unless).any(|c| c.pointer.is_of_item())
+        self.when.iter().chain(&self.unless).any(Condition::is_of_item)
     }
 }
 
