@@ -528,6 +528,13 @@ impl<'t> Value<'t> {
         Entries { of: *self, at, end }
     }
 
+    /// The members of an object with their names as values; nothing for other kinds.
+    pub fn members(&self) -> impl Iterator<Item = (Value<'t>, Value<'t>)> + use<'t> {
+        let of = *self;
+        // A member's name stands on the tape right before its value.
+        self.entries().map(move |(_, v)| (Value { at: v.at - 1, ..of }, v))
+    }
+
     /// The items of an array; nothing for other kinds.
     pub fn items(&self) -> Items<'t> {
         let n = self.node();

@@ -42,6 +42,26 @@ pub enum Format {
     Mcp,
     /// Logs of those who grant: authorization servers, relationship stores.
     Authority,
+    /// OpenID AuthZEN requests with their answers.
+    Authzen,
+    /// OpenFGA's request log.
+    Openfga,
+    /// Teleport's audit log: MCP sessions.
+    Teleport,
+    /// AWS CloudTrail: Verified Permissions, AgentCore Gateway.
+    Cloudtrail,
+    /// IBM ContextForge: SIEM export and audit tables.
+    Contextforge,
+    /// Kong's AI MCP Proxy, by any of its logging plug-ins.
+    Kong,
+    /// ToolHive's audit log.
+    Toolhive,
+    /// Docker MCP Gateway's policy audit events.
+    DockerMcp,
+    /// Obot's audit export.
+    Obot,
+    /// Any other producer, by a mapping of one's own.
+    Mapped,
 }
 
 impl Format {
@@ -55,6 +75,16 @@ impl Format {
         Format::Pomerium,
         Format::Mcp,
         Format::Authority,
+        Format::Authzen,
+        Format::Openfga,
+        Format::Teleport,
+        Format::Cloudtrail,
+        Format::Contextforge,
+        Format::Kong,
+        Format::Toolhive,
+        Format::DockerMcp,
+        Format::Obot,
+        Format::Mapped,
     ];
 
     /// The name in arguments, URLs and the `format` column.
@@ -68,6 +98,16 @@ impl Format {
             Format::Pomerium => "pomerium",
             Format::Mcp => "mcp",
             Format::Authority => "authority",
+            Format::Authzen => "authzen",
+            Format::Openfga => "openfga",
+            Format::Teleport => "teleport",
+            Format::Cloudtrail => "cloudtrail",
+            Format::Contextforge => "contextforge",
+            Format::Kong => "kong",
+            Format::Toolhive => "toolhive",
+            Format::DockerMcp => "docker-mcp",
+            Format::Obot => "obot",
+            Format::Mapped => "mapped",
         }
     }
 
@@ -153,7 +193,7 @@ impl Decoder {
         self.redactor.clone()
     }
 
-    /// Decodes one record. A record that is an array holds as many: each of its items is decoded by itself, and those that
+    /// Decodes one record. A record that is an array, or an object around one as CloudTrail's files are, holds as many: each of its items is decoded by itself, and those that
     /// are good are not lost for one that is not.
     pub fn record(&mut self, format: Format, bytes: &[u8], context: &Context<'_>, sink: &mut impl Sink) {
         let redactor = &*self.redactor;
@@ -167,14 +207,15 @@ impl Decoder {
             Err(e) => return sink.rejection(redactor.reject(e.reason, format!("at byte {}", e.at), bytes), format),
         };
         let mut one = One { redactor, mappings: &self.mappings, buffers: &mut self.buffers, inner: &mut self.inner };
-        if root.kind() != Kind::Array {
+        let batch = formats::declared::batch(root, format).unwrap_or(root);
+        if batch.kind() != Kind::Array {
             return one.decode(format, root, bytes, context, (0, 1), sink);
         }
-        let count = root.items().count();
+        let count = batch.items().count();
         if count == 0 {
             return sink.aside(redactor.aside("batch_empty", String::new()), format);
         }
-        for (index, item) in root.items().enumerate() {
+        for (index, item) in batch.items().enumerate() {
             let fallback_id = format!("{}/{index}", context.fallback_id);
             let context = Context { fallback_id: &fallback_id, ..*context };
             let written;
@@ -226,6 +267,10 @@ impl One<'_> {
             },
             format => format,
         };
+        // Logs that tell of both: what grants something is a record of authority, whatever it was announced as.
+        let grants = matches!(format, Format::Openfga | Format::Cloudtrail | Format::Contextforge)
+            && authority::is_of_a_granter(root, self.mappings);
+        let format = if grants { Format::Authority } else { format };
         let Buffers { native, taken, scratch } = &mut *self.buffers;
         let decoded = match format {
             Format::Auto | Format::Catena => match authority::native::kind(root) {
@@ -283,6 +328,17 @@ impl One<'_> {
                     Err(decoded) => decoded,
                 }
             }
+            declared => {
+                let mut work = formats::declared::Work { mappings: self.mappings, redactor, taken };
+                let expanded = work.expand(declared, root, scratch);
+                // What parsed as parts can fail as a whole only by its depth; then the texts stay texts.
+                let parsed = expanded.as_ref().and_then(|e| self.inner.parse(e.as_bytes()).ok());
+                let done = work.decode(declared, parsed.unwrap_or(root), place, context, sink);
+                match done {
+                    Ok(()) => return,
+                    Err((reason, detail)) => Decoded::Rejection(reason, detail),
+                }
+            }
         };
         hand_on(decoded, format, (root, bytes), place, redactor, sink);
     }
@@ -297,6 +353,9 @@ impl One<'_> {
         }
         if formats::mcp::is_traffic(root) {
             return Some(Format::Mcp);
+        }
+        if let Some(format) = self.mappings.recognise(root, true) {
+            return Some(format);
         }
         if root.get("decision").is_some_and(|v| v.kind() == Kind::Object) {
             return Some(Format::Catena);
@@ -315,6 +374,9 @@ impl One<'_> {
         }
         if authority::is_of_a_granter(root, self.mappings) {
             return Some(Format::Authority);
+        }
+        if let Some(format) = self.mappings.recognise(root, false) {
+            return Some(format);
         }
         if formats::opa::is_console(root) {
             return Some(Format::Opa);

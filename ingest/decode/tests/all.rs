@@ -2,9 +2,13 @@
 
 mod authority;
 mod corpus;
+mod declared;
+mod explain;
 mod hostile;
 mod ladder;
+mod mapping;
 mod mcp;
+mod openfga;
 mod pomerium;
 mod roundtrip;
 mod secrets;

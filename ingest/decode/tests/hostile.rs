@@ -15,6 +15,7 @@ static SAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         "cerbos/file/audit.log.gz",
         "envoy/access.jsonl",
         "opa/main/uploads/upload-0001.json.gz",
+        "openfga/openfga.log",
     ] {
         let body = frame::decompress(&corpus(path), &Limits::default()).expect("sound").into_owned();
         let all = frame::records(&body);
@@ -187,6 +188,35 @@ fn members(depth: u32) -> impl Strategy<Value = String> {
         "metadata",
         "values",
         "effectiveDerivedRoles",
+        "request",
+        "response",
+        "subject",
+        "evaluations",
+        "grpc_service",
+        "grpc_method",
+        "msg",
+        "raw_request",
+        "raw_response",
+        "checks",
+        "correlation_id",
+        "event",
+        "code",
+        "uid",
+        "time",
+        "message",
+        "eventSource",
+        "eventName",
+        "requestParameters",
+        "requests",
+        "Records",
+        "ai",
+        "audit",
+        "rpc",
+        "payload",
+        "trigger",
+        "eventType",
+        "outcome",
+        "status",
     ];
     const SCALARS: &[&str] = &[
         "null",
@@ -198,6 +228,13 @@ fn members(depth: u32) -> impl Strategy<Value = String> {
         "\"allow\"",
         "\"EFFECT_DENY\"",
         "\"tools/call\"",
+        "\"openfga.v1\"",
+        "\"BatchCheck\"",
+        "\"mcp.session.request\"",
+        "\"verifiedpermissions.amazonaws.com\"",
+        "\"BatchIsAuthorized\"",
+        "\"mcp_call\"",
+        "\"invoke\"",
         "\"2026-11-21T00:00:00Z\"",
         "\"{}\"",
         "\"{\\\"a\\\":1}\"",
@@ -320,6 +357,44 @@ fn one_entry_does_not_become_gigabytes() {
     assert_eq!(seen.events[999].flags, ["cut:params", "cut:extra"]);
     let seen = decode(Format::Cerbos, entry(10_001, 1).as_bytes());
     assert_eq!((seen.events.len(), seen.rejections[0].reason), (0, "decisions_too_many"));
+}
+
+#[test]
+fn one_record_that_fans_out_does_not_become_gigabytes() {
+    let record = |n: usize, around: usize| {
+        let item = r#"{"primitive":"tool","primitive_name":"t","action":"deny"}"#;
+        format!(
+            r#"{{"started_at":1795183391482,"around":"{}","ai":{{"mcp":{{"audit":[{}]}}}}}}"#,
+            "x".repeat(around),
+            vec![item; n].join(",")
+        )
+    };
+    let seen = decode(Format::Kong, record(10_000, 1000).as_bytes());
+    assert_eq!((seen.events.len(), seen.rejections.len()), (10_000, 0));
+    // What is around them all stands with the first alone, when it is long.
+    let seen = decode(Format::Kong, record(1000, 200_000).as_bytes());
+    let copied: usize = seen.events.iter().map(|e| e.extra.len()).sum();
+    assert!((200_000..400_000).contains(&copied), "{copied}");
+    for (n, around, reason) in [(10_001, 1, "decisions_too_many"), (10_000, 30_000, "decisions_too_large")] {
+        let seen = decode(Format::Kong, record(n, around).as_bytes());
+        assert_eq!((seen.events.len(), seen.rejections.len(), seen.rejections[0].reason), (0, 1, reason));
+    }
+}
+
+/// Items that cannot be read cost one rejection together, however many they are.
+#[test]
+fn bad_items_are_refused_once() {
+    let mapping = "format = 'mapped'\neach = '/list'\n[fields]\ntime = '/item/at'";
+    let mappings = catena_decode::mapping::Mappings::shipped().with(mapping, "own").expect("well written");
+    let mut decoder = catena_decode::Decoder::with_mappings(
+        std::sync::Arc::new(catena_decode::Redactor::new([7; 32])),
+        std::sync::Arc::new(mappings),
+    );
+    let record = r#"{"list":[{"at":"soon"},{"at":"2026-11-20T14:03:11Z"},{"at":"later"},{}]}"#;
+    let mut seen = Collected::default();
+    decoder.record(Format::Mapped, record.as_bytes(), &context(), &mut seen);
+    assert_eq!((seen.events.len(), seen.rejections.len()), (2, 1));
+    assert_eq!(seen.rejections[0].detail, "decision 0: the time is \"soon\"; and 1 more");
 }
 
 #[test]

@@ -15,51 +15,51 @@ fn check_mapping(text: &str, expected: &str) {
 
 #[test]
 fn a_mapping_says_what_is_wrong_with_it() {
-    check_mapping("name = ", "mapping `mine`, line 1: string values must be quoted, expected literal string");
-    check_mapping("name = 'x'", "mapping `mine`, line 1: `format` is required");
+    check_mapping("name = ", "mapping `mine`, line 1, column 8: string values must be quoted, expected literal string");
+    check_mapping("name = 'x'", "mapping `mine`, line 1, column 1: `format` is required");
     check_mapping(
         "format = 'oppa'",
-        "mapping `mine`, line 1: `format` is one of `opa`, `cerbos`, `envoy`, `pomerium`, not `oppa`",
+        "mapping `mine`, line 1, column 10: `format` is one of `opa`, `cerbos`, `envoy`, `pomerium`, `authzen`, `openfga`, `teleport`, `cloudtrail`, `contextforge`, `kong`, `toolhive`, `docker-mcp`, `obot`, `mapped`, not `oppa`",
     );
-    check_mapping("\nformat = 7", "mapping `mine`, line 2: `format` is text, not integer");
+    check_mapping("\nformat = 7", "mapping `mine`, line 2, column 10: `format` is text, not integer");
     check_mapping("format = 'opa'", "fine");
     check_mapping(
         "format = 'opa'\nfeilds = {}",
-        "mapping `mine`, line 2: unknown key `feilds`, the nearest known one is `fields`",
+        "mapping `mine`, line 2, column 1: unknown key `feilds`, the nearest known one is `fields`",
     );
-    check_mapping("format = 'opa'\nzzzzzzzz = 1", "mapping `mine`, line 2: unknown key `zzzzzzzz`");
+    check_mapping("format = 'opa'\nzzzzzzzz = 1", "mapping `mine`, line 2, column 1: unknown key `zzzzzzzz`");
     check_mapping(
         "format = 'opa'\nphase = 'invoking'",
-        "mapping `mine`, line 2: `phase` does not know `invoking`, the nearest known one is `invoke`",
+        "mapping `mine`, line 2, column 9: `phase` does not know `invoking`, the nearest known one is `invoke`",
     );
     check_mapping(
         "extends = 'opa-gatway'",
-        "mapping `mine`, line 1: `extends` names no mapping: `opa-gatway`, the nearest known one is `opa-gateway`",
+        "mapping `mine`, line 1, column 11: `extends` names no mapping: `opa-gatway`, the nearest known one is `opa-gateway`",
     );
     check_mapping("extends = 'opa-gateway'", "fine");
     check_mapping(
         "format = 'opa'\n[fields]\n\nrequester.idd = '/a'",
-        "mapping `mine`, line 4: unknown field `requester.idd`, the nearest known one is `requester.id`",
+        "mapping `mine`, line 4, column 11: unknown field `requester.idd`, the nearest known one is `requester.id`",
     );
     check_mapping(
         "format = 'opa'\n[fields]\nrequester.id = 'a'",
-        "mapping `mine`, line 3: `requester.id`: `a` is not a pointer: it must start with `/`",
+        "mapping `mine`, line 3, column 16: `requester.id`: `a` is not a pointer: it must start with `/`",
     );
     check_mapping(
         "format = 'opa'\n[fields]\nrequester.id = 7",
-        "mapping `mine`, line 3: `requester.id` is text, not integer",
+        "mapping `mine`, line 3, column 16: `requester.id` is text, not integer",
     );
     check_mapping(
         "format = 'opa'\n[fields]\nrequester.id = {}",
-        "mapping `mine`, line 3: `requester.id` needs either a `pointer` or a `value`",
+        "mapping `mine`, line 3, column 16: `requester.id` needs either a `pointer` or a `value`",
     );
     check_mapping(
         "format = 'opa'\n[fields]\nrequester.id = { pointer = '/a', value = 'b' }",
-        "mapping `mine`, line 3: `requester.id` needs either a `pointer` or a `value`",
+        "mapping `mine`, line 3, column 16: `requester.id` needs either a `pointer` or a `value`",
     );
     check_mapping(
         "format = 'opa'\n[fields]\nrequester.id = { pointer = '/a', spilt = ' ' }",
-        "mapping `mine`, line 3: unknown key `spilt`, the nearest known one is `split`",
+        "mapping `mine`, line 3, column 34: unknown key `spilt`, the nearest known one is `split`",
     );
     check_mapping(
         "format = 'opa'\n[fields]\nrequester.id = ['/a', { value = 'b' }, { pointer = '/c', prefix = 'u:' }]",
@@ -67,28 +67,28 @@ fn a_mapping_says_what_is_wrong_with_it() {
     );
     check_mapping(
         "format = 'cerbos'\n[fields]\nrequester.id = '/principal/id'",
-        "mapping `mine`, line 3: `requester.id`: `/principal/id` starts at none of `/record`, `/input`, `/output`, `/val`",
+        "mapping `mine`, line 3, column 16: `requester.id`: `/principal/id` starts at none of `/record`, `/input`, `/output`, `/val`",
     );
     check_mapping(
         "format = 'opa'\n[when]\nany = [{ exists = true }]",
-        "mapping `mine`, line 3: a condition needs a `pointer`",
+        "mapping `mine`, line 3, column 8: a condition needs a `pointer`",
     );
     check_mapping(
         "format = 'opa'\n[when]\nany = [{ pointer = '/a' }]",
-        "mapping `mine`, line 3: a condition has exactly one of `exists`, `equals`, `starts`, `is`, `in`",
+        "mapping `mine`, line 3, column 8: a condition has exactly one of `exists`, `missing`, `equals`, `starts`, `ends`, `contains`, `is`, `at_least`, `same`, `in`",
     );
     check_mapping(
         "format = 'opa'\n[when]\nall = [{ pointer = '/a', is = 'bool' }]",
-        "mapping `mine`, line 3: `is` does not know `bool`, the nearest known one is `boolean`",
+        "mapping `mine`, line 3, column 31: `is` does not know `bool`, the nearest known one is `boolean`",
     );
     check_mapping("format = 'opa'\n[when]\nall = [{ pointer = '/a', is = 'boolean' }]", "fine");
     check_mapping(
         "format = 'opa'\n[outcome.values]\nalow = 'yes'",
-        "mapping `mine`, line 3: unknown key `alow`, the nearest known one is `allow`",
+        "mapping `mine`, line 3, column 1: unknown key `alow`, the nearest known one is `allow`",
     );
     check_mapping(
         "format = 'opa'\n[outcome.values]\nallow = 'yes'\ndeny = ['no', 'yes']",
-        "mapping `mine`, line 4: `yes` is listed under `allow` and under `deny`",
+        "mapping `mine`, line 4, column 8: `yes` is listed under `allow` and under `deny`",
     );
 }
 
@@ -212,10 +212,7 @@ fn booleans_decide_only_where_they_are_said_to() {
     let preferring = Mappings::shipped().prefer("opa-boolean").expect("it ships");
     assert_eq!(under(preferring, Format::Opa, &record), "deny invoke u>>t");
     let e = Mappings::shipped().prefer("opa-bolean").expect_err("no such name").to_string();
-    assert_eq!(
-        e,
-        "mapping `opa-bolean`, line 0: there is no mapping of this name, the nearest known one is `opa-boolean`"
-    );
+    assert_eq!(e, "mapping `opa-bolean`: there is no mapping of this name, the nearest known one is `opa-boolean`");
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub(crate) struct Seen {
     pub(crate) time: Micros,
     /// Everything, as text.
     pub(crate) debug: String,
+    /// As a native event.
+    pub(crate) native: String,
 }
 
 /// Collects.
@@ -86,6 +88,11 @@ impl Sink for Collected {
             flags: texts(&e.flags),
             time: e.time,
             debug: format!("{e:?}"),
+            native: {
+                let mut out = Vec::new();
+                catena_schemas::wire::write_native(e, &mut out);
+                String::from_utf8(out).expect("JSON is text")
+            },
         });
     }
 

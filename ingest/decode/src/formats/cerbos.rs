@@ -21,7 +21,7 @@ pub(crate) const DECISIONS_MAX: usize = 10_000;
 /// Bytes of arguments and extra that the decisions of one entry may hold together, besides the entry's own length.
 pub(crate) const COPIED_BYTES_MAX: usize = 16 << 20;
 /// What an entry says of all its decisions is repeated with each up to this size; beyond it stands with the first.
-const SHARED_BYTES_MAX: usize = 4096;
+pub(crate) const SHARED_BYTES_MAX: usize = 4096;
 
 /// Kafka header that names the kind of entry, and the one that names its encoding.
 const KIND_HEADER: &str = "cerbos.audit.kind";
@@ -152,7 +152,7 @@ impl<'t> Entry<'t> {
         }
         let count = questions.len() as u32;
         for (index, question) in questions.iter().enumerate() {
-            let roots = Roots { record: self.root, input: question.input, output: question.output, val: None };
+            let roots = Roots { input: question.input, output: question.output, ..Roots::record(self.root) };
             let Some(mapping) = mappings.choose(Format::Cerbos, &roots) else {
                 sink.rejection(
                     redactor.reject_value(
@@ -345,7 +345,7 @@ impl<'t> Entry<'t> {
 }
 
 /// Leaves out arguments and extra once the entry has been copied often enough.
-fn limit(e: &mut Event<'_>, budget: &mut usize) {
+pub(crate) fn limit(e: &mut Event<'_>, budget: &mut usize) {
     for (field, flag) in [
         (&mut e.call.params, "cut:params"),
         (&mut e.extra, "cut:extra"),

@@ -5,14 +5,16 @@
 //! appear in `extra`, and everything else does. Members of `params` and `extra` are sorted, because these producers change
 //! their order from record to record, and re-sent records must come out equal.
 
+mod actors;
+
 use crate::Context;
 use crate::claims;
 use crate::formats::catena::instant;
 use crate::json::{Kind, Value, write_string};
-use crate::mapping::{Alternative, Mapping, Origin, Roots, Slot};
+use crate::mapping::{Alternative, Decided, Mapping, Origin, Roots, Slot};
 use crate::redact::{Manner, Redactor, Taken, left};
 use catena_schemas::Micros;
-use catena_schemas::event::{Actor, Event, Text, Texts};
+use catena_schemas::event::{Basis, Enforced, Event, Phase, Text, Texts};
 use std::borrow::Cow;
 
 /// An event this far ahead of its receipt is flagged `skew`.
@@ -61,7 +63,10 @@ impl<'t> Filling<'t, '_> {
                     if nothing {
                         return None;
                     }
-                    Found::Value(v)
+                    match v.as_scalar().filter(|_| !a.is_whole()) {
+                        Some(text) => Found::Part(v, a.word(text)?),
+                        None => Found::Value(v),
+                    }
                 }
             };
             Some((found, a))
@@ -73,12 +78,14 @@ impl<'t> Filling<'t, '_> {
         self.found(slot).find_map(|(found, _)| found.scalar())
     }
 
+    /// The first way by which a field is found; not taken.
+    pub(crate) fn way(&self, slot: Slot) -> Option<&'t Origin> {
+        self.found(slot).next().map(|(_, alternative)| &alternative.from)
+    }
+
     /// The first value of a field; not taken.
     pub(crate) fn value(&self, slot: Slot) -> Option<Value<'t>> {
-        self.found(slot).find_map(|(found, _)| match found {
-            Found::Value(v) => Some(v),
-            Found::Constant(_) => None,
-        })
+        self.found(slot).find_map(|(found, _)| found.value())
     }
 
     /// Marks what a field finds as used.
@@ -94,9 +101,7 @@ impl<'t> Filling<'t, '_> {
                 self.flag(format!("invalid:{}", slot.name()));
                 continue;
             };
-            if let Found::Value(v) = found {
-                self.taken.insert(v);
-            }
+            found.value().into_iter().for_each(|v| self.taken.insert(v));
             return Some(self.worded(s, alternative));
         }
         None
@@ -112,12 +117,11 @@ impl<'t> Filling<'t, '_> {
 
     fn texts(&mut self, slot: Slot) -> Texts<'t> {
         for (found, alternative) in self.found(slot) {
-            let v = match found {
-                Found::Constant(s) => return vec![self.worded(s, alternative)],
-                Found::Value(v) => v,
+            let Some(v) = found.value() else {
+                return found.scalar().map(|s| self.worded(s, alternative)).into_iter().collect();
             };
             let mut texts = Vec::new();
-            if let Some(s) = v.as_scalar() {
+            if let Some(s) = found.scalar() {
                 match &alternative.split {
                     Some(split) => texts
                         .extend(s.split(split.as_str()).filter(|s| !s.is_empty()).map(|s| self.worded(s, alternative))),
@@ -133,7 +137,9 @@ impl<'t> Filling<'t, '_> {
                     None => Some(item),
                 };
                 match item.map(|i| (i, i.as_scalar())) {
+                    Some((_, Some(s))) if alternative.word(s).is_none() => {}
                     Some((item, Some(s))) => {
+                        let s = alternative.word(s).unwrap_or(s);
                         let text = self.worded(s, alternative);
                         if !texts.contains(&text) {
                             texts.push(text);
@@ -156,10 +162,7 @@ impl<'t> Filling<'t, '_> {
 
     fn json(&mut self, slot: Slot) -> Text<'t> {
         let (found, _) = self.found(slot).next()?;
-        let v = match found {
-            Found::Constant(s) => return Some(Cow::Borrowed(s)),
-            Found::Value(v) => v,
-        };
+        let Some(v) = found.value() else { return found.scalar().map(Cow::Borrowed) };
         self.taken.insert(v);
         let empty = matches!(v.kind(), Kind::Array | Kind::Object)
             && v.items().next().is_none()
@@ -178,9 +181,7 @@ impl<'t> Filling<'t, '_> {
                 self.flag(format!("invalid:{}", slot.name()));
                 continue;
             };
-            if let Found::Value(v) = found {
-                self.taken.insert(v);
-            }
+            found.value().into_iter().for_each(|v| self.taken.insert(v));
             return Some(n);
         }
         None
@@ -201,7 +202,10 @@ impl<'t> Filling<'t, '_> {
             };
         }
         if e.decision.phase.is_none() {
-            e.decision.phase = self.mapping.phase;
+            e.decision.phase = self.one_of(Slot::Phase, Phase::parse).or(self.mapping.phase);
+        }
+        if e.decision.enforced.is_none() {
+            e.decision.enforced = self.one_of(Slot::Enforced, Enforced::parse);
         }
         for (slot, _) in &self.mapping.fields {
             match slot {
@@ -235,6 +239,9 @@ impl<'t> Filling<'t, '_> {
                         e.requester.roles = self.texts(Slot::RequesterRoles);
                     }
                 }
+                // Nothing is assured of nobody.
+                Slot::RequesterAssurance if e.requester.id.is_none() => {}
+                Slot::RequesterAssurance => set!(e.requester.assurance, text, RequesterAssurance),
                 Slot::SessionId => set!(e.session.id, text, SessionId),
                 Slot::SessionRun => set!(e.session.run, text, SessionRun),
                 Slot::SessionConversation => set!(e.session.conversation, text, SessionConversation),
@@ -260,6 +267,15 @@ impl<'t> Filling<'t, '_> {
                     e.call.resources.extend(resources);
                 }
                 Slot::Destination => set!(e.call.destination, text, Destination),
+                Slot::ResultBytes => set!(e.call.result_bytes, number, ResultBytes),
+                Slot::TokenIssuer => set!(e.token.issuer, text, TokenIssuer),
+                Slot::TokenSubject => set!(e.token.subject, text, TokenSubject),
+                Slot::TokenClient => set!(e.token.client_id, text, TokenClient),
+                Slot::TokenAudience => {
+                    if e.token.audience.is_empty() {
+                        e.token.audience = self.texts(Slot::TokenAudience);
+                    }
+                }
                 Slot::GrantId => set!(e.grant_id, text, GrantId),
                 Slot::ParentDecision => set!(e.links.parent_decision, text, ParentDecision),
                 Slot::ParentOrigin => set!(e.links.parent_origin, text, ParentOrigin),
@@ -290,7 +306,14 @@ impl<'t> Filling<'t, '_> {
                 Slot::TokenClaims => self.claims(e),
                 Slot::Traceparent => self.traceparent(e),
                 // Read below, when all that they depend on is there, or by the decoder itself.
-                Slot::Time
+                Slot::Phase
+                | Slot::Enforced
+                | Slot::Time
+                | Slot::ActorsName
+                | Slot::ActorsVersion
+                | Slot::ActorsModel
+                | Slot::ActorsAssurance
+                | Slot::ActorsSource
                 | Slot::ActorsId
                 | Slot::ActorsAct
                 | Slot::ActorsList
@@ -302,7 +325,18 @@ impl<'t> Filling<'t, '_> {
             }
         }
         self.actors(e);
-        assurance(e);
+        actors::assurance(e);
+    }
+
+    /// A word of a vocabulary.
+    fn one_of<T>(&mut self, slot: Slot, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let word = self.peek(slot)?;
+        let parsed = parse(word);
+        match parsed {
+            Some(_) => self.take(slot),
+            None => self.flag(format!("invalid:{}", slot.name())),
+        }
+        parsed
     }
 
     fn claims(&mut self, e: &mut Event<'t>) {
@@ -326,82 +360,23 @@ impl<'t> Filling<'t, '_> {
         self.take(Slot::Traceparent);
     }
 
-    /// Who acts. The acting agent as the record names it outweighs any chain: a chain that does not end in it is somebody
-    /// else's, and is left in `extra` under a flag.
-    fn actors(&mut self, e: &mut Event<'t>) {
-        if !e.actors.is_empty() {
-            return;
-        }
-        let agent = self.peek(Slot::ActorsId).map(|s| if self.quoted { unquoted(s) } else { s });
-        let fits = |last: Option<&str>| last.is_some() && (agent.is_none() || last == agent);
-        let mut contradicted = false;
-        if let Some(act) = self.value(Slot::ActorsAct) {
-            match claims::actors(act) {
-                Some(chain) if fits(chain.last().map(|a| a.id)) => {
-                    let clean = |s: &'t str| self.clean(s);
-                    e.actors = chain.iter().map(|a| a.actor(&clean)).collect();
-                    for level in &chain {
-                        self.taken.insert(level.id_value);
-                        level.issuer.into_iter().for_each(|v| self.taken.insert(v));
-                    }
-                    e.actors_source = Some(Cow::Borrowed("act_claim"));
-                }
-                Some(_) => contradicted = true,
-                None => self.flag("invalid:actors.act"),
-            }
-        }
-        if let Some(list) = self.value(Slot::ActorsList) {
-            let ids: Vec<&str> = list.items().filter_map(|v| v.as_scalar()).collect();
-            if e.actors.is_empty() && fits(ids.last().copied()) {
-                e.actors = ids.iter().map(|id| Actor::named(self.clean(id))).collect();
-                e.actors_source = Some(Cow::Borrowed("declared"));
-            }
-            if e.actors.len() == ids.len() && e.actors.iter().zip(&ids).all(|(a, id)| a.id == *id) {
-                self.taken.insert(list);
-            } else if !ids.is_empty() {
-                contradicted = true;
-            }
-        }
-        if e.actors.is_empty() {
-            let mut ids: Vec<(&str, Value<'t>)> = Vec::new();
-            for (found, _) in self.found(Slot::ActorsDeclared) {
-                if let Found::Value(v) = found
-                    && let Some(id) = v.as_scalar()
-                    && !ids.iter().any(|known| known.0 == id)
-                {
-                    ids.push((id, v));
-                }
-            }
-            if fits(ids.last().map(|l| l.0)) {
-                e.actors = ids.iter().map(|(id, _)| Actor::named(self.clean(id))).collect();
-                ids.iter().for_each(|(_, v)| self.taken.insert(*v));
-                e.actors_source = Some(Cow::Borrowed("declared"));
-            }
-        }
-        if let (true, Some(agent)) = (e.actors.is_empty(), agent) {
-            e.actors = vec![Actor::named(self.clean(agent))];
-            e.actors_source = Some(Cow::Borrowed("declared"));
-        }
-        self.take(Slot::ActorsId);
-        // What the declared list repeats need not stand in `extra` as well.
-        let repeats: Vec<_> = self
-            .found(Slot::ActorsDeclared)
-            .filter_map(|(f, _)| match f {
-                Found::Value(v) => Some(v),
-                Found::Constant(_) => None,
-            })
-            .collect();
-        for v in repeats {
-            if v.as_scalar().is_some_and(|s| e.actors.iter().any(|a| a.id == s)) {
+    /// Sets the outcome that the mapping reads; false when nothing of the record decides it.
+    pub(crate) fn decide(&mut self, e: &mut Event<'t>) -> bool {
+        let d = &mut e.decision;
+        match self.mapping.outcome.decide(&self.roots) {
+            None => return false,
+            Some(Decided::Table(outcome, v)) => {
+                d.outcome = outcome;
+                d.basis = Some(self.mapping.outcome.basis.unwrap_or(Basis::Explicit));
                 self.taken.insert(v);
             }
+            Some(Decided::Rule(said, _)) => {
+                (d.outcome, d.basis) = (said.outcome, Some(said.basis));
+                (d.enforced, d.phase) = (said.enforced.or(d.enforced), said.phase.or(d.phase));
+                d.reasons.extend(said.reasons.iter().map(|r| Cow::Borrowed(r.as_str())));
+            }
         }
-        if contradicted {
-            self.flag("actors_contradicted");
-        }
-        if let Some(kind) = self.text(Slot::ActorsKind) {
-            e.actors.iter_mut().for_each(|a| a.kind = Some(kind.clone()));
-        }
+        true
     }
 
     /// The time of the event, by field or as given; the receipt's when there is none.
@@ -414,8 +389,11 @@ impl<'t> Filling<'t, '_> {
         let found = given.filter(|v| !v.is_null()).or_else(|| self.value(Slot::Time));
         match found {
             Some(v) => {
-                let read =
-                    instant(v).or_else(|| v.as_str().and_then(|s| s.parse().ok()).and_then(Micros::from_epoch_guess));
+                let zoneless = || self.mapping.field(Slot::Time).iter().any(|a| a.utc);
+                let read = instant(v)
+                    .or_else(|| v.as_str().and_then(|s| s.parse().ok()).and_then(Micros::from_epoch_guess))
+                    .or_else(|| fractional_seconds(v))
+                    .or_else(|| zoneless().then(|| Micros::parse_rfc3339(&format!("{}Z", v.as_str()?)))?);
                 e.time = read.ok_or_else(|| ("time_invalid", format!("the time is {}", v.to_json())))?;
                 self.taken.insert(v);
                 if context.received.0 != 0 && e.time.0 - context.received.0 > SKEW_US_MAX {
@@ -456,6 +434,8 @@ impl<'t> Filling<'t, '_> {
 #[derive(Clone, Copy)]
 enum Found<'t> {
     Value(Value<'t>),
+    /// A value of which a part, or what it stands for, is meant.
+    Part(Value<'t>, &'t str),
     Constant(&'t str),
 }
 
@@ -463,9 +443,27 @@ impl<'t> Found<'t> {
     fn scalar(self) -> Option<&'t str> {
         match self {
             Found::Value(v) => v.as_scalar(),
-            Found::Constant(s) => Some(s),
+            Found::Part(_, s) | Found::Constant(s) => Some(s),
         }
     }
+
+    fn value(self) -> Option<Value<'t>> {
+        match self {
+            Found::Value(v) | Found::Part(v, _) => Some(v),
+            Found::Constant(_) => None,
+        }
+    }
+}
+
+/// Unix seconds with a fraction, as number or text: the default of several loggers.
+fn fractional_seconds(v: Value<'_>) -> Option<Micros> {
+    let (whole, fraction) = v.as_scalar()?.split_once('.')?;
+    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    if whole.len() != 10 || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    let micros: i64 = format!("{:0<6.6}", fraction).parse().ok()?;
+    Micros::from_seconds(whole.parse().ok()?).map(|t| Micros(t.0 + micros))
 }
 
 /// `extra` under construction: an object whose members are given in order.
@@ -533,26 +531,6 @@ impl<'x> Extra<'x> {
             self.out.remove(0);
         }
         self.out
-    }
-}
-
-/// What is known of ids by the token they stand in.
-fn assurance(e: &mut Event<'_>) {
-    let verified = matches!(e.token.proof.as_deref(), Some("verified" | "introspected"));
-    if e.requester.id.is_some() {
-        let by_token = e.token.subject == e.requester.id;
-        if by_token && e.requester.issuer.is_none() {
-            e.requester.issuer.clone_from(&e.token.issuer);
-        }
-        if e.requester.assurance.is_none() {
-            e.requester.assurance = Some(Cow::Borrowed(if verified && by_token { "verified" } else { "asserted" }));
-        }
-    }
-    let by_claim = e.actors_source.as_deref() == Some("act_claim");
-    for actor in &mut e.actors {
-        if actor.assurance.is_none() {
-            actor.assurance = Some(Cow::Borrowed(if verified && by_claim { "verified" } else { "asserted" }));
-        }
     }
 }
 

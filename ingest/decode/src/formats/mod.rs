@@ -2,6 +2,7 @@
 
 pub mod catena;
 pub(crate) mod cerbos;
+pub(crate) mod declared;
 pub(crate) mod envoy;
 pub(crate) mod mapped;
 pub(crate) mod mcp;

@@ -219,10 +219,7 @@ fn error<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) -> 
 }
 
 fn outcome<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
-    if let Some((outcome, v)) = fill.mapping.outcome.read(&fill.roots) {
-        e.decision.outcome = outcome;
-        e.decision.basis = Some(fill.mapping.outcome.basis.unwrap_or(Basis::Explicit));
-        fill.taken.insert(v);
+    if fill.decide(e) {
         return;
     }
     e.decision.outcome = Outcome::Unknown;

@@ -4,8 +4,10 @@
 //! columns of that kind's table and of the envelope. Every mapping whose conditions hold makes one entry of a line; a mapping with
 //! `skip = true` makes none, and says that such lines are known and hold nothing.
 
-use super::{Alternative, Condition, MappingError, Mappings, OutcomeRule, Pointer, Reader, Roots, nearest};
-use crate::Format;
+use super::pointer::Start;
+use super::read::{Reader, nearest};
+use super::rules::Condition;
+use super::{Alternative, MappingError, Mappings, OutcomeRule, Pointer, Roots};
 use catena_schemas::authority::EntryKind;
 use toml::de::{DeTable, DeValue};
 
@@ -118,7 +120,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<RecordMapping, MappingErro
         mapping.source = Some(reader.string(v, "source")?.to_owned());
     }
     if let Some(v) = root.get("drop") {
-        mapping.drop = reader.pointers(v, "drop", Format::Authority)?;
+        mapping.drop = reader.pointers(v, "drop", Start::Plain)?;
     }
     if let Some(v) = root.get("when") {
         let table = reader.table(v, "when")?;
@@ -128,7 +130,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<RecordMapping, MappingErro
                 let Some(list) = v.get_ref().as_array() else {
                     return reader.fail(v, format!("`when.{key}` is a list of conditions"));
                 };
-                *into = list.iter().map(|c| reader.condition(c, Format::Authority)).collect::<Result<_, _>>()?;
+                *into = list.iter().map(|c| reader.condition(c, Start::Plain)).collect::<Result<_, _>>()?;
             }
         }
     }
@@ -163,9 +165,9 @@ fn fields(reader: &Reader<'_>, table: &DeTable<'_>, mapping: &mut RecordMapping)
 
 fn filler(reader: &Reader<'_>, v: &toml::Spanned<DeValue<'_>>, name: &str) -> Result<Filler, MappingError> {
     let Some((table, joined)) = v.get_ref().as_table().and_then(|t| Some((t, t.get("join")?))) else {
-        return Ok(Filler::Plain(reader.alternative(v, name, Format::Authority)?));
+        return Ok(Filler::Plain(reader.plain_alternative(v, name)?));
     };
     reader.known(table, &["join", "with"])?;
     let with = table.get("with").map(|w| reader.string(w, "with")).transpose()?.unwrap_or("/");
-    Ok(Filler::Joined(reader.pointers(joined, name, Format::Authority)?, with.to_owned()))
+    Ok(Filler::Joined(reader.pointers(joined, name, Start::Plain)?, with.to_owned()))
 }

@@ -1,0 +1,323 @@
+//! Producers that are only data: a record and a mapping become events.
+//!
+//! Guarantees: nothing here knows a producer; which records are decisions, what they decide and where everything stands is
+//! the mapping's to say. What it does not decide is `unknown`, under the reason `outcome_unmapped`. A record that fans out
+//! gives one event per item, in their order, and an item paired with nothing is an event all the same. What one record
+//! multiplies into is bounded: [`DECISIONS_MAX`] decisions, [`COPIED_BYTES_MAX`] bytes of arguments and extra, beyond which
+//! these are left out under a flag, and [`REPEATED_BYTES_MAX`] bytes that each event could repeat. Items that cannot be read cost the record one rejection, and the others nothing.
+
+use super::cerbos::{COPIED_BYTES_MAX, DECISIONS_MAX, SHARED_BYTES_MAX, limit};
+use super::mapped::{Extra, Filling};
+use crate::json::{Kind, Tape, Value, write_string};
+use crate::mapping::{Fan, Mapping, Mappings, Origin, Pairing, Roots, Slot};
+use crate::redact::{Redactor, Taken};
+use crate::{Context, Format, Sink};
+use catena_schemas::event::{Basis, Event, Outcome};
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
+
+/// What stands around the list may be repeated with each of its items, as a field of theirs, up to this much in all: 10,000
+/// decisions with 26 kB around them.
+const REPEATED_BYTES_MAX: usize = 256 << 20;
+
+/// Whether a format is read by its mapping alone.
+pub(crate) fn is_declared(format: Format) -> bool {
+    matches!(
+        format,
+        Format::Authzen
+            | Format::Openfga
+            | Format::Teleport
+            | Format::Cloudtrail
+            | Format::Contextforge
+            | Format::Kong
+            | Format::Toolhive
+            | Format::DockerMcp
+            | Format::Obot
+            | Format::Mapped
+    )
+}
+
+/// The records inside a file of CloudTrail, which is one object around them.
+pub(crate) fn batch(root: Value<'_>, format: Format) -> Option<Value<'_>> {
+    let mut members = root.entries();
+    let (name, records) = members.next()?;
+    let wrapped = matches!(format, Format::Auto | Format::Cloudtrail)
+        && name == "Records"
+        && records.kind() == Kind::Array
+        && members.next().is_none();
+    wrapped.then_some(records)
+}
+
+/// What decoding one record needs besides it.
+pub(crate) struct Work<'m, 'r> {
+    pub(crate) mappings: &'m Mappings,
+    pub(crate) redactor: &'r Redactor,
+    pub(crate) taken: &'r mut Taken,
+}
+
+/// One decision of a record.
+struct Item<'t> {
+    roots: Roots<'t>,
+    index: u32,
+    count: u32,
+}
+
+impl<'m> Work<'m, '_> {
+    /// The record with the texts that the mapping parses replaced by what they hold; `None` when there is none.
+    pub(crate) fn expand(&self, format: Format, root: Value<'_>, scratch: &mut Tape) -> Option<String> {
+        let mapping = self.mappings.choose(format, &Roots::record(root))?;
+        let mut texts = Taken::default();
+        let mut any = false;
+        for v in mapping.parse.iter().flat_map(|p| p.each(root)) {
+            let holds = v.as_str().is_some_and(|s| s.starts_with(['{', '[']) && scratch.parse(s.as_bytes()).is_ok());
+            if holds {
+                texts.insert(v);
+                any = true;
+            }
+        }
+        if !any {
+            return None;
+        }
+        let mut out = String::with_capacity(root.source().len());
+        root.write_with(&mut out, &mut |_, v, out| match v.as_str() {
+            Some(s) if texts.contains(v) => out.push_str(s),
+            Some(s) => write_string(s, out),
+            None => out.push_str(v.source()),
+        });
+        Some(out)
+    }
+
+    /// Reads one record. `place` is where it stands in its batch.
+    pub(crate) fn decode<'t>(
+        &mut self,
+        format: Format,
+        root: Value<'t>,
+        place: (u32, u32),
+        context: &Context<'t>,
+        sink: &mut impl Sink,
+    ) -> Result<(), (&'static str, String)>
+    where
+        'm: 't,
+    {
+        if root.kind() != Kind::Object {
+            return Err(("not_an_object", format!("the record is {}", root.kind().as_str())));
+        }
+        let roots = Roots::record(root);
+        let Some(mapping) = self.mappings.choose(format, &roots) else {
+            return Err(("mapping_missing", format!("no mapping of `{}` knows the record", format.as_str())));
+        };
+        if self.aside(mapping, &roots, false, format, sink) {
+            return Ok(());
+        }
+        let Some(fan) = &mapping.fan else {
+            let item = Item { roots, index: place.0, count: place.1 };
+            let mut e = self.event(mapping, format, &item, None, context)?;
+            let mut extra = Extra::new(self.redactor, self.redactor.suspects_record(root), self.taken);
+            extra.members(root);
+            e.extra = extra.finish();
+            sink.event(&e, format);
+            return Ok(());
+        };
+        self.fan_out(mapping, fan, format, root, context, sink)
+    }
+
+    fn fan_out<'t>(
+        &mut self,
+        mapping: &'t Mapping,
+        fan: &'t Fan,
+        format: Format,
+        root: Value<'t>,
+        context: &Context<'t>,
+        sink: &mut impl Sink,
+    ) -> Result<(), (&'static str, String)> {
+        let items = items(fan, root)?;
+        let Some(first) = items.first() else {
+            sink.aside(self.redactor.aside("items_none", fan.each.to_string()), format);
+            return Ok(());
+        };
+        let dirty = self.redactor.suspects_record(root);
+        let shared = self.shared(mapping, fan, root, &items, first, dirty);
+        let mut budget = COPIED_BYTES_MAX + root.source().len();
+        let mut failed: Option<(&'static str, String)> = None;
+        let mut failures = 0;
+        for item in &items {
+            if self.aside(mapping, &item.roots, true, format, sink) {
+                continue;
+            }
+            let mut e = match self.event(mapping, format, item, Some(item.index), context) {
+                Ok(e) => e,
+                Err((reason, detail)) => {
+                    failures += 1;
+                    failed.get_or_insert((reason, format!("decision {}: {detail}", item.index)));
+                    continue;
+                }
+            };
+            let mut extra = Extra::new(self.redactor, dirty, self.taken);
+            for (name, v) in [("item", item.roots.item), ("key", item.roots.key), ("pair", item.roots.pair)] {
+                v.into_iter().for_each(|v| extra.member(name, v));
+            }
+            let repeated = item.index == 0 || shared.len() <= SHARED_BYTES_MAX;
+            e.extra = extra.finish_with(if repeated { &shared } else { "" });
+            limit(&mut e, &mut budget);
+            sink.event(&e, format);
+        }
+        match failed {
+            None => Ok(()),
+            Some((reason, detail)) if failures == 1 => Err((reason, detail)),
+            Some((reason, detail)) => Err((reason, format!("{detail}; and {} more", failures - 1))),
+        }
+    }
+
+    /// What the record says of all its decisions, as a member of `extra`: what neither a list nor a field has.
+    fn shared<'t>(
+        &mut self,
+        mapping: &'t Mapping,
+        fan: &'t Fan,
+        root: Value<'t>,
+        items: &[Item<'t>],
+        first: &Item<'t>,
+        dirty: bool,
+    ) -> String {
+        self.taken.clear();
+        let mut fill = self.filling(mapping, first.roots, dirty);
+        fill.time(&mut Event::default(), None, &Context::default()).ok();
+        fill.decide(&mut Event::default());
+        fill.apply(&mut Event::default());
+        fill.drop();
+        // A raw token is kept in no form, whatever the conditions under which a decision wants it.
+        for way in mapping.field(Slot::TokenReference) {
+            if let Origin::Pointer(pointer) = &way.from
+                && let Some(v) = pointer.follow(&first.roots)
+            {
+                fill.taken.insert(v);
+            }
+        }
+        fan.each.follow(&Roots::record(root)).into_iter().for_each(|v| fill.taken.insert(v));
+        items.iter().filter_map(|i| i.roots.pair).for_each(|v| fill.taken.insert(v));
+        let mut extra = Extra::new(self.redactor, dirty, self.taken);
+        extra.member("record", root);
+        extra.into_members()
+    }
+
+    fn filling<'t>(&mut self, mapping: &'t Mapping, roots: Roots<'t>, dirty: bool) -> Filling<'t, '_> {
+        Filling {
+            mapping,
+            roots,
+            redactor: self.redactor,
+            dirty,
+            taken: self.taken,
+            flags: Vec::new(),
+            absent: None,
+            quoted: false,
+        }
+    }
+
+    /// One event, but for its `extra`. `part` is its number within the record, if it may have others.
+    fn event<'t>(
+        &mut self,
+        mapping: &'t Mapping,
+        format: Format,
+        item: &Item<'t>,
+        part: Option<u32>,
+        context: &Context<'t>,
+    ) -> Result<Event<'t>, (&'static str, String)> {
+        self.taken.clear();
+        let dirty = self.redactor.suspects_record(item.roots.record);
+        let mut fill = self.filling(mapping, item.roots, dirty);
+        let mut e = Event::default();
+        fill.time(&mut e, None, context)?;
+        e.source.kind = Some(match format {
+            Format::Mapped => Cow::Borrowed(mapping.name.as_str()),
+            format => Cow::Borrowed(format.as_str()),
+        });
+        (e.source.decision_index, e.source.decision_count) = (item.index, item.count);
+        if !fill.decide(&mut e) {
+            (e.decision.outcome, e.decision.basis) = (Outcome::Unknown, Some(Basis::Inferred));
+            e.decision.reasons.push(Cow::Borrowed("outcome_unmapped"));
+        }
+        if let Some(index) = part {
+            let record = fill.peek(Slot::Id).map(|id| fill.clean(id));
+            fill.take(Slot::Id);
+            if record.is_none() {
+                fill.flag("id_missing");
+            }
+            e.id = Cow::Owned(format!("{}/{index}", record.as_deref().unwrap_or(context.fallback_id)));
+            e.source.record = record;
+        }
+        fill.apply(&mut e);
+        fill.drop();
+        fill.finish(&mut e, context);
+        Ok(e)
+    }
+
+    /// Holds a record, or one item of it, aside if the mapping says so.
+    fn aside(&self, mapping: &Mapping, roots: &Roots<'_>, item: bool, format: Format, sink: &mut impl Sink) -> bool {
+        let Some(aside) = mapping.asides.iter().find(|a| a.holds(roots, &mapping.outcome, item)) else { return false };
+        let detail = aside.detail.as_ref().and_then(|p| p.follow(roots)).and_then(|v| v.as_scalar());
+        sink.aside(self.redactor.aside(aside.reason, detail.unwrap_or_default().to_owned()), format);
+        true
+    }
+}
+
+/// The items of a record, each with what belongs to it.
+fn items<'t>(fan: &Fan, root: Value<'t>) -> Result<Vec<Item<'t>>, (&'static str, String)> {
+    let record = Roots::record(root);
+    let Some(list) = fan.each.follow(&record).filter(|v| !v.is_null()) else { return Ok(Vec::new()) };
+    let found: Vec<(Option<Value<'t>>, Value<'t>)> = match list.kind() {
+        Kind::Array => list.items().take(DECISIONS_MAX + 1).map(|v| (None, v)).collect(),
+        Kind::Object => list.members().take(DECISIONS_MAX + 1).map(|(key, v)| (Some(key), v)).collect(),
+        kind => return Err(("items_invalid", format!("`{}` is {}", fan.each, kind.as_str()))),
+    };
+    if found.len() > DECISIONS_MAX {
+        return Err(("decisions_too_many", format!("more than {DECISIONS_MAX} in one record")));
+    }
+    let paired = fan.pair.as_ref().and_then(|p| p.with.follow(&record)).map_or(0, |v| v.source().len());
+    let around = root.source().len().saturating_sub(list.source().len()).saturating_sub(paired);
+    if around.saturating_mul(found.len()) > REPEATED_BYTES_MAX {
+        return Err(("decisions_too_large", format!("{around} bytes around {} decisions", found.len())));
+    }
+    let pairs = match &fan.pair {
+        Some(pairing) => pairs(pairing, &record, &found),
+        None => vec![None; found.len()],
+    };
+    let count = found.len() as u32;
+    let items = found.into_iter().zip(pairs).enumerate().map(|(index, ((key, item), pair))| Item {
+        roots: Roots { item: Some(item), key, pair, ..record },
+        index: index as u32,
+        count,
+    });
+    Ok(items.collect())
+}
+
+/// What belongs to each item: by position, by name, or by equal members, of which each counts once and in order.
+fn pairs<'t>(
+    pairing: &Pairing,
+    record: &Roots<'t>,
+    items: &[(Option<Value<'t>>, Value<'t>)],
+) -> Vec<Option<Value<'t>>> {
+    let Some(others) = pairing.with.follow(record) else { return vec![None; items.len()] };
+    let Some((ours, theirs)) = &pairing.by else {
+        if others.kind() == Kind::Object {
+            // Two objects are paired by the names of their members.
+            let by_name: HashMap<&str, Value<'t>> = others.entries().collect();
+            let name = |key: &Option<Value<'t>>| key.and_then(|k| k.as_str());
+            return items.iter().map(|(key, _)| name(key).and_then(|n| by_name.get(n).copied())).collect();
+        }
+        let mut others = others.items();
+        return items.iter().map(|_| others.next()).collect();
+    };
+    let mut waiting: HashMap<&str, VecDeque<Value<'t>>> = HashMap::new();
+    let named = others.entries();
+    let listed = others.items().filter_map(|v| Some((theirs.as_ref().unwrap_or(ours).from(v)?.as_scalar()?, v)));
+    named.chain(listed).for_each(|(name, v)| waiting.entry(name).or_default().push_back(v));
+    let name = |item: Value<'t>| ours.from(item).and_then(|v| v.as_scalar());
+    items.iter().map(|(_, item)| waiting.get_mut(name(*item)?)?.pop_front()).collect()
+}
+
+/// The items of a record as their fields see them, for explanations.
+pub(crate) fn views<'t>(mapping: &Mapping, root: Value<'t>) -> Vec<Roots<'t>> {
+    match &mapping.fan {
+        None => vec![Roots::record(root)],
+        Some(fan) => items(fan, root).unwrap_or_default().into_iter().map(|i| i.roots).collect(),
+    }
+}

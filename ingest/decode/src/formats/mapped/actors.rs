@@ -1,0 +1,121 @@
+//! Who acts, as the fields of a mapping say.
+//!
+//! Guarantees: the acting agent as the record names it outweighs any chain, and no chain is put together from pieces of
+//! different sources. An id is verified only when it stands in a token that was, or the mapping says so.
+
+use super::{Filling, unquoted};
+use crate::claims;
+use crate::json::Value;
+use crate::mapping::Slot;
+use catena_schemas::event::{Actor, Event};
+use std::borrow::Cow;
+
+impl<'t> Filling<'t, '_> {
+    /// Who acts. The acting agent as the record names it outweighs any chain: a chain that does not end in it is somebody
+    /// else's, and is left in `extra` under a flag.
+    pub(super) fn actors(&mut self, e: &mut Event<'t>) {
+        if !e.actors.is_empty() {
+            return;
+        }
+        let agent = self.peek(Slot::ActorsId).map(|s| if self.quoted { unquoted(s) } else { s });
+        let fits = |last: Option<&str>| last.is_some() && (agent.is_none() || last == agent);
+        let mut contradicted = false;
+        if let Some(act) = self.value(Slot::ActorsAct) {
+            match claims::actors(act) {
+                Some(chain) if fits(chain.last().map(|a| a.id)) => {
+                    let clean = |s: &'t str| self.clean(s);
+                    e.actors = chain.iter().map(|a| a.actor(&clean)).collect();
+                    for level in &chain {
+                        self.taken.insert(level.id_value);
+                        level.issuer.into_iter().for_each(|v| self.taken.insert(v));
+                    }
+                    e.actors_source = Some(Cow::Borrowed("act_claim"));
+                }
+                Some(_) => contradicted = true,
+                None => self.flag("invalid:actors.act"),
+            }
+        }
+        if let Some(list) = self.value(Slot::ActorsList) {
+            let ids: Vec<&str> = list.items().filter_map(|v| v.as_scalar()).collect();
+            if e.actors.is_empty() && fits(ids.last().copied()) {
+                e.actors = ids.iter().map(|id| Actor::named(self.clean(id))).collect();
+                e.actors_source = Some(Cow::Borrowed("declared"));
+            }
+            if e.actors.len() == ids.len() && e.actors.iter().zip(&ids).all(|(a, id)| a.id == *id) {
+                self.taken.insert(list);
+            } else if !ids.is_empty() {
+                contradicted = true;
+            }
+        }
+        if e.actors.is_empty() {
+            let mut ids: Vec<(&str, Value<'t>)> = Vec::new();
+            for (found, _) in self.found(Slot::ActorsDeclared) {
+                if let Some(v) = found.value()
+                    && let Some(id) = found.scalar()
+                    && !ids.iter().any(|known| known.0 == id)
+                {
+                    ids.push((id, v));
+                }
+            }
+            if fits(ids.last().map(|l| l.0)) {
+                e.actors = ids.iter().map(|(id, _)| Actor::named(self.clean(id))).collect();
+                ids.iter().for_each(|(_, v)| self.taken.insert(*v));
+                e.actors_source = Some(Cow::Borrowed("declared"));
+            }
+        }
+        if let (true, Some(agent)) = (e.actors.is_empty(), agent) {
+            e.actors = vec![Actor::named(self.clean(agent))];
+            e.actors_source = Some(Cow::Borrowed("declared"));
+        }
+        self.take(Slot::ActorsId);
+        // What the declared list repeats need not stand in `extra` as well.
+        let repeats: Vec<_> =
+            self.found(Slot::ActorsDeclared).filter_map(|(f, _)| Some((f.value()?, f.scalar()?))).collect();
+        for (v, s) in repeats {
+            if e.actors.iter().any(|a| a.id == s) {
+                self.taken.insert(v);
+            }
+        }
+        if contradicted {
+            self.flag("actors_contradicted");
+        }
+        if let Some(kind) = self.text(Slot::ActorsKind) {
+            e.actors.iter_mut().for_each(|a| a.kind = Some(kind.clone()));
+        }
+        // Without an actor there is nobody whom these could describe.
+        if e.actors.is_empty() {
+            return;
+        }
+        if let Some(source) = self.text(Slot::ActorsSource) {
+            e.actors_source = Some(source);
+        }
+        if let Some(assurance) = self.text(Slot::ActorsAssurance) {
+            e.actors.iter_mut().for_each(|a| a.assurance = Some(assurance.clone()));
+        }
+        let (name, version) = (self.text(Slot::ActorsName), self.text(Slot::ActorsVersion));
+        let model = self.text(Slot::ActorsModel);
+        if let Some(last) = e.actors.last_mut() {
+            (last.name, last.version, last.model) = (name, version, model);
+        }
+    }
+}
+
+/// What is known of ids by the token they stand in.
+pub(super) fn assurance(e: &mut Event<'_>) {
+    let verified = matches!(e.token.proof.as_deref(), Some("verified" | "introspected"));
+    if e.requester.id.is_some() {
+        let by_token = e.token.subject == e.requester.id;
+        if by_token && e.requester.issuer.is_none() {
+            e.requester.issuer.clone_from(&e.token.issuer);
+        }
+        if e.requester.assurance.is_none() {
+            e.requester.assurance = Some(Cow::Borrowed(if verified && by_token { "verified" } else { "asserted" }));
+        }
+    }
+    let by_claim = e.actors_source.as_deref() == Some("act_claim");
+    for actor in &mut e.actors {
+        if actor.assurance.is_none() {
+            actor.assurance = Some(Cow::Borrowed(if verified && by_claim { "verified" } else { "asserted" }));
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Pointers: where in a record something stands.
+//!
+//! Guarantee: a pointer is split and its start resolved when the file is read, so that following one is a walk over the
+//! tape that allocates nothing. One that leads nowhere gives `None`, never a default.
+
+use crate::Format;
+use crate::json::{Kind, Value};
+
+/// Which part of a record a pointer starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Root {
+    Record,
+    Input,
+    Output,
+    /// The value of one rule output.
+    Val,
+    /// One item of the list that the record fans out over, its key when that is an object, and what it is paired with.
+    Item,
+    Key,
+    Pair,
+}
+
+/// How the pointers of a mapping begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// At the record itself.
+    Plain,
+    /// At a part of a Cerbos entry, named first.
+    Cerbos,
+    /// At the record or at a part of the item, named first.
+    Fan,
+}
+
+impl Start {
+    pub(super) fn of(format: Format, fans_out: bool) -> Start {
+        match format {
+            Format::Cerbos => Start::Cerbos,
+            _ if fans_out => Start::Fan,
+            _ => Start::Plain,
+        }
+    }
+
+    fn roots(self) -> &'static [(&'static str, Root)] {
+        const CERBOS: &[(&str, Root)] =
+            &[("record", Root::Record), ("input", Root::Input), ("output", Root::Output), ("val", Root::Val)];
+        const FAN: &[(&str, Root)] =
+            &[("record", Root::Record), ("item", Root::Item), ("key", Root::Key), ("pair", Root::Pair)];
+        match self {
+            Start::Plain => &[],
+            Start::Cerbos => CERBOS,
+            Start::Fan => FAN,
+        }
+    }
+}
+
+/// The parts of a record that pointers start from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Roots<'t> {
+    pub(crate) record: Value<'t>,
+    pub(crate) input: Option<Value<'t>>,
+    pub(crate) output: Option<Value<'t>>,
+    pub(crate) val: Option<Value<'t>>,
+    pub(crate) item: Option<Value<'t>>,
+    pub(crate) key: Option<Value<'t>>,
+    pub(crate) pair: Option<Value<'t>>,
+}
+
+impl<'t> Roots<'t> {
+    pub(crate) fn record(record: Value<'t>) -> Roots<'t> {
+        Roots { record, input: None, output: None, val: None, item: None, key: None, pair: None }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Member(String),
+    /// A number: an item of an array, or a member so named.
+    Item(usize, String),
+    /// `*`: the first member or item, whatever its name.
+    First,
+}
+
+/// An RFC 6901 pointer, split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pointer {
+    root: Root,
+    steps: Box<[Step]>,
+    /// As it was written.
+    text: Box<str>,
+}
+
+impl std::fmt::Display for Pointer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Pointer {
+    pub(super) fn parse(text: &str, start: Start) -> Result<Pointer, String> {
+        if !text.starts_with('/') {
+            return Err(format!("`{text}` is not a pointer: it must start with `/`"));
+        }
+        let mut steps: Vec<Step> = text
+            .split('/')
+            .skip(1)
+            .map(|token| match token.parse() {
+                _ if token == "*" => Step::First,
+                Ok(n) => Step::Item(n, token.to_owned()),
+                Err(_) => Step::Member(token.replace("~1", "/").replace("~0", "~")),
+            })
+            .collect();
+        let mut root = Root::Record;
+        if start != Start::Plain {
+            let known = start.roots();
+            let first = steps.remove(0);
+            let Some(found) = known.iter().find(|(name, _)| matches!(&first, Step::Member(m) if m == name)) else {
+                let names: Vec<_> = known.iter().map(|(name, _)| format!("`/{name}`")).collect();
+                return Err(format!("`{text}` starts at none of {}", names.join(", ")));
+            };
+            root = found.1;
+        }
+        Ok(Pointer { root, steps: steps.into(), text: text.into() })
+    }
+
+    /// Whether it looks at a part of the record that only an item has.
+    pub(super) fn is_of_item(&self) -> bool {
+        matches!(self.root, Root::Item | Root::Key | Root::Pair)
+    }
+
+    pub(crate) fn follow<'t>(&self, roots: &Roots<'t>) -> Option<Value<'t>> {
+        let value = match self.root {
+            Root::Record => roots.record,
+            Root::Input => roots.input?,
+            Root::Output => roots.output?,
+            Root::Val => roots.val?,
+            Root::Item => roots.item?,
+            Root::Key => roots.key?,
+            Root::Pair => roots.pair?,
+        };
+        self.from(value)
+    }
+
+    pub(crate) fn from<'t>(&self, mut value: Value<'t>) -> Option<Value<'t>> {
+        for step in &self.steps {
+            value = match (step, value.kind()) {
+                (Step::Member(name) | Step::Item(_, name), Kind::Object) => value.get(name)?,
+                (Step::Item(n, _), Kind::Array) => value.items().nth(*n)?,
+                (Step::First, Kind::Object) => value.entries().next()?.1,
+                (Step::First, Kind::Array) => value.items().next()?,
+                _ => return None,
+            };
+        }
+        Some(value)
+    }
+
+    /// Every value that it leads to when `*` stands for each member or item.
+    pub(crate) fn each<'t>(&self, value: Value<'t>) -> Vec<Value<'t>> {
+        let mut values = vec![value];
+        for step in &self.steps {
+            values = values
+                .into_iter()
+                .flat_map(|v| match (step, v.kind()) {
+                    (Step::Member(name) | Step::Item(_, name), Kind::Object) => v.get(name).into_iter().collect(),
+                    (Step::Item(n, _), Kind::Array) => v.items().nth(*n).into_iter().collect(),
+                    (Step::First, Kind::Object) => v.entries().map(|e| e.1).collect(),
+                    (Step::First, Kind::Array) => v.items().collect::<Vec<_>>(),
+                    _ => Vec::new(),
+                })
+                .collect();
+        }
+        values
+    }
+}
