@@ -226,6 +226,11 @@ impl OutcomeRule {
         self.from.iter().filter_map(|p| p.follow(roots)).find_map(|v| Some((self.word(v.as_scalar()?)?, v)))
     }
 
+    /// Whether there is a word at all, known or not.
+    pub(crate) fn named(&self, roots: &Roots<'_>) -> bool {
+        self.from.iter().filter_map(|p| p.follow(roots)).any(|v| v.as_scalar().is_some_and(|s| !s.is_empty()))
+    }
+
     /// What a word means.
     pub(crate) fn word(&self, word: &str) -> Option<Outcome> {
         self.values.get(word).copied()
@@ -268,6 +273,9 @@ pub struct Mappings {
     list: Vec<Mapping>,
 }
 
+/// Formats that mappings are for.
+const MAPPED: &[Format] = &[Format::Opa, Format::Cerbos, Format::Envoy, Format::Agentgateway, Format::Otlp];
+
 /// Those that ship, in order. Later ones may extend earlier ones.
 const SHIPPED: &[(&str, &str)] = &[
     ("opa-gateway", include_str!("../mappings/opa-gateway.toml")),
@@ -275,6 +283,9 @@ const SHIPPED: &[(&str, &str)] = &[
     ("opa-query", include_str!("../mappings/opa-query.toml")),
     ("cerbos-mcp", include_str!("../mappings/cerbos-mcp.toml")),
     ("envoy-mcp", include_str!("../mappings/envoy-mcp.toml")),
+    ("agentgateway", include_str!("../mappings/agentgateway.toml")),
+    ("otlp-authz", include_str!("../mappings/otlp-authz.toml")),
+    ("otlp-agents", include_str!("../mappings/otlp-agents.toml")),
 ];
 
 static SHIPPED_PARSED: LazyLock<Arc<Mappings>> = LazyLock::new(|| {
@@ -363,8 +374,11 @@ fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping, MappingEr
         Some(v) => {
             let word = reader.string(v, "format")?;
             mapping.format = match Format::parse(word) {
-                Some(f @ (Format::Opa | Format::Cerbos | Format::Envoy)) => f,
-                _ => return reader.fail(v, format!("`format` is one of `opa`, `cerbos`, `envoy`, not `{word}`")),
+                Some(f) if MAPPED.contains(&f) => f,
+                _ => {
+                    let known: Vec<_> = MAPPED.iter().map(|f| format!("`{}`", f.as_str())).collect();
+                    return reader.fail(v, format!("`format` is one of {}, not `{word}`", known.join(", ")));
+                }
             };
         }
         None if mapping.format == Format::Auto => return Err(reader.error(0..0, "`format` is required".into())),

@@ -196,10 +196,10 @@ fn cerbos_server_log() {
     assert_eq!(tally(seen.rejections.iter().map(|r| r.reason)), counts(&[("json_duplicate_key", 49)]));
 }
 
-#[test]
-fn cerbos_kafka_json() {
+/// Decodes Kafka messages as they were dumped.
+fn messages(format: Format, path: &str) -> Collected {
     let (mut decoder, mut seen) = (decoder(), Collected::default());
-    for message in jsonl("cerbos/kafka-json/messages.jsonl.gz") {
+    for message in jsonl(path) {
         let value = base64::engine::general_purpose::STANDARD.decode(text(&message, "value_b64")).expect("base64");
         let headers: Vec<(&str, &[u8])> = message["headers"]
             .as_array()
@@ -207,10 +207,27 @@ fn cerbos_kafka_json() {
             .flatten()
             .map(|h| (h[0].as_str().unwrap_or_default(), h[1].as_str().unwrap_or_default().as_bytes()))
             .collect();
-        decoder.record(Format::Cerbos, &value, &Context { headers: &headers, ..context() }, &mut seen);
+        decoder.record(format, &value, &Context { headers: &headers, ..context() }, &mut seen);
     }
+    seen
+}
+
+#[test]
+fn cerbos_kafka_json() {
+    let seen = messages(Format::Cerbos, "cerbos/kafka-json/messages.jsonl.gz");
     check_cerbos(&seen, "kafka-json", 260, 227, 26);
     assert_eq!(tally(seen.asides.iter().map(|a| a.reason)), counts(&[("access_entry", 150)]));
+}
+
+#[test]
+fn cerbos_kafka_protobuf() {
+    for format in [Format::Auto, Format::Cerbos] {
+        let seen = messages(format, "cerbos/kafka-proto/messages.jsonl.gz");
+        check_cerbos(&seen, "kafka-proto", 278, 213, 27);
+        assert_eq!(tally(seen.asides.iter().map(|a| a.reason)), counts(&[("access_entry", 150)]));
+        // Every field of every message has a name: none was passed over.
+        assert!(!seen.events.iter().flat_map(|e| &e.flags).any(|f| f.starts_with("protobuf_")));
+    }
 }
 
 #[test]

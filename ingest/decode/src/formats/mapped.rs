@@ -418,9 +418,7 @@ impl<'t> Filling<'t, '_> {
                     instant(v).or_else(|| v.as_str().and_then(|s| s.parse().ok()).and_then(Micros::from_epoch_guess));
                 e.time = read.ok_or_else(|| ("time_invalid", format!("the time is {}", v.to_json())))?;
                 self.taken.insert(v);
-                if context.received.0 != 0 && e.time.0 - context.received.0 > SKEW_US_MAX {
-                    self.flag("skew");
-                }
+                self.skew(e.time, context);
             }
             None => {
                 e.time = context.received;
@@ -428,6 +426,13 @@ impl<'t> Filling<'t, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Flags a time that lies ahead of its receipt.
+    pub(crate) fn skew(&mut self, time: Micros, context: &Context<'_>) {
+        if context.received.0 != 0 && time.0 - context.received.0 > SKEW_US_MAX {
+            self.flag("skew");
+        }
     }
 
     /// Gives the event an id and its flags.
