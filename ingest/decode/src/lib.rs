@@ -5,11 +5,13 @@
 //! decision); it never panics and never stalls. Secrets are gone from everything that reaches the sink. Pure: no clock,
 //! no I/O, no configuration from outside; the same bytes give the same result.
 
+pub mod avro;
 mod claims;
 mod encoding;
 mod envelope;
 pub mod formats;
 pub mod frame;
+pub mod framing;
 pub mod json;
 pub mod mapping;
 pub mod protobuf;
