@@ -4,11 +4,12 @@
 //! whole under a name of its own in `extra`. Rejections and asides pass as they are. Everything in an envelope is redacted when
 //! it is made.
 
-use crate::json::write_string;
+use crate::json::{Tape, write_string};
 use crate::{Format, Sink};
 use catena_schemas::rows::Rejection;
 use catena_schemas::{Event, Micros};
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// Envelopes within envelopes.
 pub(crate) const DEPTH_MAX: u8 = 3;
@@ -95,13 +96,7 @@ impl Envelope {
 /// `extra` with one more member, under a name that it does not have yet.
 fn joined(extra: Option<&str>, name: &str, json: &str) -> String {
     let members = extra.and_then(|x| x.strip_prefix('{')).and_then(|x| x.strip_suffix('}')).unwrap_or_default();
-    let mut key = name.to_owned();
-    let mut number = 1;
-    // A name that only stands deeper inside is passed over too, which does no harm.
-    while members.contains(&format!("\"{key}\":")) {
-        number += 1;
-        key = format!("{name}~{number}");
-    }
+    let key = unused(extra.unwrap_or_default(), name);
     let mut out = String::with_capacity(members.len() + json.len() + key.len() + 8);
     out.push('{');
     out.push_str(members);
@@ -113,4 +108,21 @@ fn joined(extra: Option<&str>, name: &str, json: &str) -> String {
     out.push_str(json);
     out.push('}');
     out
+}
+
+/// The name, or the first of `name~2`, `name~3` ... that the object does not have.
+fn unused(object: &str, name: &str) -> String {
+    if !object.contains(name) {
+        return name.to_owned();
+    }
+    let mut tape = Tape::default();
+    let known: HashSet<&str> =
+        tape.parse(object.as_bytes()).map(|v| v.entries().map(|e| e.0).collect()).unwrap_or_default();
+    let mut key = name.to_owned();
+    let mut number = 1;
+    while known.contains(key.as_str()) {
+        number += 1;
+        key = format!("{name}~{number}");
+    }
+    key
 }

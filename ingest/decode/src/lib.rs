@@ -343,7 +343,9 @@ impl One<'_> {
                 let carried = formats::otlp::carried(root).filter(|v| unmapped && self.is_record(*v, context));
                 if let Some(carried) = carried {
                     let envelope = formats::otlp::envelope(root, self.redactor);
-                    self.within(&envelope, carried.to_json().as_bytes(), context, sink);
+                    // The headers are the request's: the line is JSON whatever they say.
+                    let context = Context { headers: &[], ..*context };
+                    self.within(&envelope, carried.to_json().as_bytes(), &context, sink);
                 } else {
                     let taken = &mut self.buffers.taken;
                     let all = formats::otlp::decode(&record, root, self.mappings, self.redactor, taken, context);

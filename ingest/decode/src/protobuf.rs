@@ -275,6 +275,9 @@ impl<'s> Writer<'s> {
         depth: usize,
         first: &mut bool,
     ) -> Result<(), Malformed> {
+        if self.out.text.len() > JSON_BYTES_MAX {
+            return self.fail(message, self.whole, "the message is too long as JSON");
+        }
         let packed = match (kind, raw) {
             (Kind::String | Kind::Bytes | Kind::Hex | Kind::Message(_), _) => None,
             (_, Raw::Bytes(packed)) => Some(packed),

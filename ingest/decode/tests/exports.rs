@@ -222,7 +222,7 @@ fn ids_and_times_of_a_log() {
     };
     assert_eq!(each(&odd, &[], flags), ["time_missing,invalid:otlp.trace_id,id_missing true"]);
     let observed = record.replace("timeUnixNano", "observedTimeUnixNano");
-    assert_eq!(each(&observed, &[], |e| at(e)), ["2026-08-20T14:03:11.482913Z"]);
+    assert_eq!(each(&observed, &[], at), ["2026-08-20T14:03:11.482913Z"]);
 }
 
 #[test]
@@ -437,7 +437,10 @@ fn agentgateway_lines_that_are_no_calls() {
 
 #[test]
 fn agentgateway_ids_times_and_its_two_forms() {
-    let place = |e: &Event<'_>| format!("{} {} {:?}", e.id, at(e), e.network.ip.as_deref());
+    let place = |e: &Event<'_>| {
+        assert_eq!(e.requester.assurance.as_deref(), Some("verified"));
+        format!("{} {} {:?}", e.id, at(e), e.network.ip.as_deref())
+    };
     let call = r#""protocol":"mcp","mcp.method.name":"tools/call","mcp.target":"tickets","gen_ai.tool.name":"delete","http.status":200,"#;
     assert_eq!(
         each(&gateway(call), &[], place),

@@ -109,6 +109,7 @@ pub(crate) fn decode<'t>(
         d.reasons.push(fill.clean(reason));
         fill.taken.insert(v);
     }
+    token(root, &mut fill, &mut e);
     e.id = id(root, &e, &fill);
     fill.apply(&mut e);
     fill.drop();
@@ -117,6 +118,22 @@ pub(crate) fn decode<'t>(
     extra.members(root);
     e.extra = extra.finish();
     Decoded::Event(Box::new(e))
+}
+
+/// Claims of the token, which stand apart from one another. Set first: that the requester is the subject of a token that the
+/// gateway has validated is what makes its id a verified one.
+fn token<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
+    for (keys, slot) in [
+        (["jwt.sub"].as_slice(), &mut e.token.subject),
+        (&["jwt.iss"], &mut e.token.issuer),
+        (&["jwt.client_id", "jwt.azp"], &mut e.token.client_id),
+    ] {
+        let found = keys.iter().find_map(|key| root.get(key).filter(|v| v.as_str().is_some_and(|s| !s.is_empty())));
+        if let Some(v) = found {
+            *slot = v.as_str().map(|s| fill.clean(s));
+            fill.taken.insert(v);
+        }
+    }
 }
 
 /// A request has a span of its own, and an exporter may send it twice. The time is part of the id because a client's span may be

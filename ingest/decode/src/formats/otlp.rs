@@ -57,26 +57,14 @@ pub(crate) fn records(
             Some((key, _)) => Decoded::Rejection("otlp_unknown", format!("neither logs nor spans: `{key}`")),
         });
     }
-    const SIGNALS: [(Signal, &str, &str, &str); 2] = [
-        (Signal::Log, "resourceLogs", "scopeLogs", "logRecords"),
-        (Signal::Span, "resourceSpans", "scopeSpans", "spans"),
-    ];
-    let mut found = Vec::new();
-    for (signal, resources, scopes, records) in SIGNALS {
-        for resource in root.get(resources).iter().flat_map(|v| v.items()) {
-            for scope in resource.get(scopes).iter().flat_map(|v| v.items()) {
-                for record in scope.get(records).iter().flat_map(|v| v.items()) {
-                    found.push((signal, resource, scope, record));
-                }
-            }
-        }
-    }
-    if found.is_empty() {
+    let mut count = 0;
+    walk(root, &mut |_, _, _, _| count += 1);
+    if count == 0 {
         return Err(Decoded::Aside("otlp_empty", String::new()));
     }
-    let count = found.len() as u32;
     let mut budget = SHARED_BYTES_MAX + root.source().len();
-    for (index, (signal, resource, scope, record)) in found.into_iter().enumerate() {
+    let mut index = 0;
+    walk(root, &mut |signal, resource, scope, record| {
         let scope = scope.get("scope");
         let attributes = |of: Option<Value<'_>>| of.and_then(|v| v.get("attributes")).map_or(0, |v| v.source().len());
         let size = attributes(scope) + attributes(resource.get("resource"));
@@ -91,9 +79,27 @@ pub(crate) fn records(
         let mut flags = Vec::new();
         flags.extend((!affordable).then_some("cut:resource"));
         flags.extend(flat.duplicated.then_some("attribute_duplicated"));
-        each(Record { text: flat.text, flags }, (index as u32, count));
-    }
+        each(Record { text: flat.text, flags }, (index, count));
+        index += 1;
+    });
     Ok(())
+}
+
+/// Visits the records with their resource and scope. Twice is cheaper than remembering where millions of them stand.
+fn walk<'v>(root: Value<'v>, visit: &mut dyn FnMut(Signal, Value<'v>, Value<'v>, Value<'v>)) {
+    const SIGNALS: [(Signal, &str, &str, &str); 2] = [
+        (Signal::Log, "resourceLogs", "scopeLogs", "logRecords"),
+        (Signal::Span, "resourceSpans", "scopeSpans", "spans"),
+    ];
+    for (signal, resources, scopes, records) in SIGNALS {
+        for resource in root.get(resources).iter().flat_map(|v| v.items()) {
+            for scope in resource.get(scopes).iter().flat_map(|v| v.items()) {
+                for record in scope.get(records).iter().flat_map(|v| v.items()) {
+                    visit(signal, resource, scope, record);
+                }
+            }
+        }
+    }
 }
 
 /// The line of another producer that a record carries as its body.

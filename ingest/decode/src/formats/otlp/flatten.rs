@@ -21,8 +21,7 @@ pub(super) enum Signal {
 pub(super) struct Flat {
     pub(super) text: String,
     pub(super) duplicated: bool,
-    /// Where each name's value stands in the text, for comparing.
-    members: HashMap<String, (usize, usize)>,
+    members: HashMap<String, Member>,
 }
 
 impl Flat {
@@ -136,23 +135,43 @@ impl Flat {
 
     /// Adds a member; false when the name was there with another value.
     fn put(&mut self, name: &str, json: &str) -> bool {
-        let mut free = name.to_owned();
-        let mut number = 1;
-        while let Some((from, to)) = self.members.get(&free) {
-            if &self.text[*from..*to] == json {
-                return true;
-            }
-            number += 1;
-            free = format!("{name}~{number}");
+        let Some(first) = self.members.get(name) else {
+            self.write(name.to_owned(), json);
+            return true;
+        };
+        if &self.text[first.from..first.to] == json {
+            return true;
         }
+        let mut number = first.number;
+        let free = loop {
+            number += 1;
+            let free = format!("{name}~{number}");
+            if !self.members.contains_key(&free) {
+                break free;
+            }
+        };
+        // The next one starts from here, so that many of one name do not cost their square.
+        self.members.entry(name.to_owned()).and_modify(|m| m.number = number);
+        self.write(free, json);
+        false
+    }
+
+    fn write(&mut self, name: String, json: &str) {
         self.text.push(if self.text.is_empty() { '{' } else { ',' });
-        write_string(&free, &mut self.text);
+        write_string(&name, &mut self.text);
         self.text.push(':');
         let from = self.text.len();
         self.text.push_str(json);
-        self.members.insert(free, (from, self.text.len()));
-        number == 1
+        self.members.insert(name, Member { from, to: self.text.len(), number: 1 });
     }
+}
+
+/// Where a member's value stands in the text, and the number of the last that wanted its name.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    from: usize,
+    to: usize,
+    number: u32,
 }
 
 /// How a member of the record that is no attribute is written.
