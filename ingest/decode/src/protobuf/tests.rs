@@ -307,6 +307,21 @@ fn what_is_malformed_is_refused_with_its_place() {
     assert!(schema.json(odd, &deep(DEPTH_MAX)).is_ok());
 }
 
+/// A byte that stands for a name of a megabyte, a hundred times.
+#[test]
+fn what_grows_without_bound_is_refused() {
+    let name = "N".repeat(1_000_000);
+    let text = format!("enum E {{ {name} = 0; }} message M {{ repeated E e = 1; }}");
+    let schema = Schema::parse(&text, &[]).expect("the test writes a schema");
+    let m = schema.message("M").expect("it is declared");
+    let (mut packed, apart) = (Vec::new(), [8, 0].repeat(100));
+    block(1, &[0; 100], &mut packed);
+    for bytes in [packed, apart] {
+        assert_eq!(schema.json(m, &bytes).map_err(|e| e.problem).err(), Some("the message is too long as JSON"));
+        assert!(schema.json(m, &[8, 0]).is_ok());
+    }
+}
+
 #[test]
 fn a_schema_says_what_is_wrong_with_it() {
     let check = |text: &str, expected: &str| {

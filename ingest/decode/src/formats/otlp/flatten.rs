@@ -302,6 +302,17 @@ mod tests {
         );
     }
 
+    /// Five thousand million steps if each looked past all before it.
+    #[test]
+    fn many_of_one_name_do_not_cost_their_square() {
+        let list: Vec<_> = (0..100_000).map(|n| format!(r#"{{"key":"a","value":{{"intValue":{n}}}}}"#)).collect();
+        let record = format!(r#"{{"attributes":[{}]}}"#, list.join(","));
+        let (mut tape, mut scratch) = (Tape::default(), Tape::default());
+        let root = tape.parse(record.as_bytes()).expect("the test writes JSON");
+        let flat = Flat::new(Signal::Log, root, &[], None, &mut scratch);
+        assert!(flat.text.ends_with(r#","a~100000":99999}"#));
+    }
+
     #[test]
     fn ids_and_times() {
         check(
