@@ -6,17 +6,23 @@
 //! no I/O, no configuration from outside; the same bytes give the same result.
 
 pub mod authority;
+pub mod avro;
 mod claims;
+mod encoding;
+mod envelope;
 pub mod formats;
 pub mod frame;
+pub mod framing;
 pub mod json;
 pub mod mapping;
+pub mod protobuf;
 pub mod reasons;
 pub mod redact;
 
 use catena_schemas::authority::Entry;
 use catena_schemas::rows::Rejection;
 use catena_schemas::{Event, Micros};
+use envelope::{Envelope, Enveloped};
 use json::{Kind, Tape, Value};
 use mapping::{Mappings, Roots};
 pub use redact::Redactor;
@@ -32,7 +38,7 @@ pub enum Format {
     Catena,
     /// Open Policy Agent decision logs: console lines and uploads.
     Opa,
-    /// Cerbos audit entries: file lines and Kafka JSON.
+    /// Cerbos audit entries: file lines, Kafka JSON and Kafka protobuf.
     Cerbos,
     /// Envoy access log, JSON or typed JSON.
     Envoy,
@@ -62,6 +68,12 @@ pub enum Format {
     Obot,
     /// Any other producer, by a mapping of one's own.
     Mapped,
+    /// agentgateway access log: lines, or records of OTLP.
+    Agentgateway,
+    /// OTLP logs and spans with the conventions for agents and MCP, JSON or protobuf.
+    Otlp,
+    /// CloudEvents around a record of any other format.
+    Cloudevents,
 }
 
 impl Format {
@@ -85,6 +97,9 @@ impl Format {
         Format::DockerMcp,
         Format::Obot,
         Format::Mapped,
+        Format::Agentgateway,
+        Format::Otlp,
+        Format::Cloudevents,
     ];
 
     /// The name in arguments, URLs and the `format` column.
@@ -108,6 +123,9 @@ impl Format {
             Format::DockerMcp => "docker-mcp",
             Format::Obot => "obot",
             Format::Mapped => "mapped",
+            Format::Agentgateway => "agentgateway",
+            Format::Otlp => "otlp",
+            Format::Cloudevents => "cloudevents",
         }
     }
 
@@ -155,6 +173,9 @@ pub struct Decoder {
     buffers: Buffers,
     redactor: Arc<Redactor>,
     mappings: Arc<Mappings>,
+    /// For records inside records, made when the first comes.
+    nested: Option<Box<Decoder>>,
+    depth: u8,
 }
 
 #[derive(Debug, Default)]
@@ -180,7 +201,8 @@ impl Decoder {
 
     /// The same with other mappings.
     pub fn with_mappings(redactor: Arc<Redactor>, mappings: Arc<Mappings>) -> Decoder {
-        Decoder { tape: Tape::default(), inner: Tape::default(), buffers: Buffers::default(), redactor, mappings }
+        let (tape, inner, buffers) = (Tape::default(), Tape::default(), Buffers::default());
+        Decoder { tape, inner, buffers, redactor, mappings, nested: None, depth: 0 }
     }
 
     /// The redactor in use.
@@ -196,17 +218,51 @@ impl Decoder {
     /// Decodes one record. A record that is an array, or an object around one as CloudTrail's files are, holds as many: each of its items is decoded by itself, and those that
     /// are good are not lost for one that is not.
     pub fn record(&mut self, format: Format, bytes: &[u8], context: &Context<'_>, sink: &mut impl Sink) {
-        let redactor = &*self.redactor;
-        if matches!(format, Format::Auto | Format::Cerbos)
-            && let Some(detail) = formats::cerbos::unsupported_encoding(context)
-        {
-            return sink.rejection(redactor.reject("encoding_unsupported", detail, bytes), Format::Cerbos);
+        if context.trusted {
+            return self.text(format, bytes, context, sink);
         }
+        if matches!(format, Format::Auto | Format::Cloudevents)
+            && let Some(opened) = formats::cloudevents::binary(bytes, context, &self.redactor)
+        {
+            // Its headers are gone inside, so that this happens once.
+            return match opened {
+                Ok(opened) => opened.hand_on(context, |bytes, context, envelope| {
+                    self.record(Format::Auto, bytes, context, &mut Enveloped { envelope, sink })
+                }),
+                Err((reason, detail)) => {
+                    sink.rejection(self.redactor.reject(reason, detail, bytes), Format::Cloudevents)
+                }
+            };
+        }
+        match encoding::written(format, bytes, context) {
+            Ok(None) => self.text(format, bytes, context, sink),
+            Ok(Some(encoding::Written { json, format })) if json.unknown == 0 => {
+                self.text(format, json.text.as_bytes(), context, sink)
+            }
+            Ok(Some(encoding::Written { json, format })) => {
+                let flag = Some(format!("protobuf_unknown_fields:{}", json.unknown));
+                let envelope = Envelope { flag, ..Envelope::default() };
+                self.text(format, json.text.as_bytes(), context, &mut Enveloped { envelope: &envelope, sink })
+            }
+            Err((reason, detail, format)) => sink.rejection(self.redactor.reject(reason, detail, bytes), format),
+        }
+    }
+
+    /// Decodes one record of JSON.
+    fn text(&mut self, format: Format, bytes: &[u8], context: &Context<'_>, sink: &mut impl Sink) {
+        let redactor = &*self.redactor;
         let root = match self.tape.parse(bytes) {
             Ok(root) => root,
             Err(e) => return sink.rejection(redactor.reject(e.reason, format!("at byte {}", e.at), bytes), format),
         };
-        let mut one = One { redactor, mappings: &self.mappings, buffers: &mut self.buffers, inner: &mut self.inner };
+        let mut one = One {
+            redactor: &self.redactor,
+            mappings: &self.mappings,
+            buffers: &mut self.buffers,
+            inner: &mut self.inner,
+            nested: &mut self.nested,
+            depth: self.depth,
+        };
         let batch = formats::declared::batch(root, format).unwrap_or(root);
         if batch.kind() != Kind::Array {
             return one.decode(format, root, bytes, context, (0, 1), sink);
@@ -233,10 +289,12 @@ impl Decoder {
 
 /// Decodes one object, its record parsed already.
 struct One<'d> {
-    redactor: &'d Redactor,
-    mappings: &'d Mappings,
+    redactor: &'d Arc<Redactor>,
+    mappings: &'d Arc<Mappings>,
     buffers: &'d mut Buffers,
     inner: &'d mut Tape,
+    nested: &'d mut Option<Box<Decoder>>,
+    depth: u8,
 }
 
 impl One<'_> {
@@ -249,7 +307,7 @@ impl One<'_> {
         place: (u32, u32),
         sink: &mut impl Sink,
     ) {
-        let redactor = self.redactor;
+        let redactor = &**self.redactor;
         let format = match format {
             Format::Auto => match self.recognise(root, context) {
                 Some(format) => format,
@@ -267,11 +325,21 @@ impl One<'_> {
             },
             format => format,
         };
-        // Logs that tell of both: what grants something is a record of authority, whatever it was announced as.
-        let grants = matches!(format, Format::Openfga | Format::Cloudtrail | Format::Contextforge)
-            && authority::is_of_a_granter(root, self.mappings);
-        let format = if grants { Format::Authority } else { format };
+        match format {
+            Format::Otlp => return self.export(root, bytes, context, sink),
+            Format::Cloudevents => return self.envelope(root, bytes, context, sink),
+            _ => {}
+        }
         let Buffers { native, taken, scratch } = &mut *self.buffers;
+        // Logs that tell of both: what grants something is a record of authority, whatever it was announced as.
+        if matches!(format, Format::Openfga | Format::Cloudtrail | Format::Contextforge)
+            && authority::is_of_a_granter(root, self.mappings)
+        {
+            return match authority::entries(root, self.mappings, redactor, taken, context) {
+                Ok(entries) => entries.iter().for_each(|e| sink.authority(e, Format::Authority)),
+                Err(decoded) => hand_on(decoded, Format::Authority, (root, bytes), place, redactor, sink),
+            };
+        }
         let decoded = match format {
             Format::Auto | Format::Catena => match authority::native::kind(root) {
                 None => match native.decode(root, redactor, context) {
@@ -297,16 +365,20 @@ impl One<'_> {
                 Ok(()) => return,
                 Err((reason, detail)) => Decoded::Rejection(reason, detail),
             },
-            Format::Envoy => {
+            Format::Envoy | Format::Agentgateway => {
+                let decode = match format {
+                    Format::Envoy => formats::envoy::decode,
+                    _ => formats::agentgateway::decode,
+                };
                 if let Some(expanded) = formats::envoy::expand(root, scratch) {
                     // What parsed as parts can fail as a whole only by its depth.
                     let decoded = match self.inner.parse(expanded.as_bytes()) {
-                        Ok(root) => formats::envoy::decode(root, self.mappings, redactor, taken, context),
+                        Ok(root) => decode(root, self.mappings, redactor, taken, context),
                         Err(e) => Decoded::Rejection(e.reason, "with the objects that stand as text".into()),
                     };
                     return hand_on(decoded, format, (root, bytes), place, redactor, sink);
                 }
-                formats::envoy::decode(root, self.mappings, redactor, taken, context)
+                decode(root, self.mappings, redactor, taken, context)
             }
             Format::Pomerium => formats::pomerium::decode(root, self.mappings, redactor, taken, context),
             Format::Mcp => match formats::mcp::normal(root, scratch) {
@@ -343,6 +415,100 @@ impl One<'_> {
         hand_on(decoded, format, (root, bytes), place, redactor, sink);
     }
 
+    /// An OTLP request: its records one by one.
+    fn export(&mut self, root: Value<'_>, bytes: &[u8], context: &Context<'_>, sink: &mut impl Sink) {
+        // Handed back at the end, with what it has grown to.
+        let mut scratch = std::mem::take(&mut self.buffers.scratch);
+        let all = formats::otlp::records(root, &mut scratch, &mut |record, place| {
+            let fallback_id = format!("{}/{}", context.fallback_id, place.0);
+            let context = Context { fallback_id: &fallback_id, ..*context };
+            self.exported(record, &context, place, sink);
+        });
+        self.buffers.scratch = scratch;
+        if let Err(none) = all {
+            hand_on(none, Format::Otlp, (root, bytes), (0, 1), self.redactor, sink);
+        }
+    }
+
+    fn exported(
+        &mut self,
+        record: formats::otlp::Record,
+        context: &Context<'_>,
+        place: (u32, u32),
+        sink: &mut impl Sink,
+    ) {
+        let bytes = record.text.as_bytes();
+        let mut tape = std::mem::take(self.inner);
+        match tape.parse(bytes) {
+            Err(e) => {
+                let rejection = self.redactor.reject(e.reason, "of an exported record, flattened".into(), bytes);
+                sink.rejection(rejection, Format::Otlp);
+            }
+            Ok(root) if formats::otlp::is_agentgateway(root) => {
+                let taken = &mut self.buffers.taken;
+                let decoded = formats::agentgateway::decode(root, self.mappings, self.redactor, taken, context);
+                hand_on(decoded, Format::Agentgateway, (root, bytes), place, self.redactor, sink);
+            }
+            Ok(root) => {
+                let unmapped = self.mappings.choose(Format::Otlp, &Roots::record(root)).is_none();
+                let carried = formats::otlp::carried(root).filter(|v| unmapped && self.is_record(*v, context));
+                if let Some(carried) = carried {
+                    let envelope = formats::otlp::envelope(root, self.redactor);
+                    // The headers are the request's: the line is JSON whatever they say.
+                    let context = Context { headers: &[], ..*context };
+                    self.within(&envelope, carried.to_json().as_bytes(), &context, sink);
+                } else {
+                    let taken = &mut self.buffers.taken;
+                    let all = formats::otlp::decode(&record, root, self.mappings, self.redactor, taken, context);
+                    let several = all.len() > 1;
+                    for decoded in all {
+                        // Of several, each knows its own place.
+                        let place = match &decoded {
+                            Decoded::Event(e) if several => (e.source.decision_index, e.source.decision_count),
+                            _ => place,
+                        };
+                        hand_on(decoded, Format::Otlp, (root, bytes), place, self.redactor, sink);
+                    }
+                }
+            }
+        }
+        *self.inner = tape;
+    }
+
+    /// Whether an object is surely the record of a producer, and not merely has members like one.
+    fn is_record(&self, root: Value<'_>, context: &Context<'_>) -> bool {
+        match self.recognise(root, context) {
+            None | Some(Format::Auto | Format::Otlp) => false,
+            Some(Format::Catena) => root.get("decision").is_some_and(|v| v.kind() == Kind::Object),
+            Some(_) => true,
+        }
+    }
+
+    /// A CloudEvent in structured mode.
+    fn envelope(&mut self, root: Value<'_>, bytes: &[u8], context: &Context<'_>, sink: &mut impl Sink) {
+        match formats::cloudevents::structured(root, self.redactor) {
+            Ok(opened) => {
+                opened.hand_on(context, |bytes, context, envelope| self.within(envelope, bytes, context, sink))
+            }
+            Err((reason, detail)) => {
+                sink.rejection(self.redactor.reject_value(reason, detail, root, bytes), Format::Cloudevents)
+            }
+        }
+    }
+
+    /// Decodes what an envelope holds.
+    fn within(&mut self, envelope: &Envelope, bytes: &[u8], context: &Context<'_>, sink: &mut dyn Sink) {
+        if self.depth >= envelope::DEPTH_MAX {
+            let detail = format!("more than {} envelopes within one another", envelope::DEPTH_MAX);
+            return sink.rejection(self.redactor.reject("envelope_depth", detail, bytes), Format::Auto);
+        }
+        let decoder = self.nested.get_or_insert_with(|| {
+            let decoder = Decoder::with_mappings(self.redactor.clone(), self.mappings.clone());
+            Box::new(Decoder { depth: self.depth + 1, ..decoder })
+        });
+        decoder.record(Format::Auto, bytes, context, &mut Enveloped { envelope, sink });
+    }
+
     /// The dialect of a record, by its shape.
     fn recognise(&self, root: Value<'_>, context: &Context<'_>) -> Option<Format> {
         if formats::cerbos::is_announced(context) {
@@ -360,6 +526,15 @@ impl One<'_> {
         if root.get("decision").is_some_and(|v| v.kind() == Kind::Object) {
             return Some(Format::Catena);
         }
+        if formats::cloudevents::is_envelope(root) {
+            return Some(Format::Cloudevents);
+        }
+        if formats::otlp::is_request(root) {
+            return Some(Format::Otlp);
+        }
+        if formats::agentgateway::is_line(root) {
+            return Some(Format::Agentgateway);
+        }
         if formats::opa::is_decision(root) {
             return Some(Format::Opa);
         }
@@ -372,11 +547,11 @@ impl One<'_> {
         if formats::pomerium::is_line(root) {
             return Some(Format::Pomerium);
         }
-        if authority::is_of_a_granter(root, self.mappings) {
-            return Some(Format::Authority);
-        }
         if let Some(format) = self.mappings.recognise(root, false) {
             return Some(format);
+        }
+        if authority::is_of_a_granter(root, self.mappings) {
+            return Some(Format::Authority);
         }
         if formats::opa::is_console(root) {
             return Some(Format::Opa);

@@ -21,9 +21,19 @@ const REASONS: &[(&str, &str, &str)] = &[
         "Required are specversion, id, source and type (CloudEvents 1.0, section 3.1).",
     ),
     (
+        "decision_id_missing",
+        "The record is neither an OPA decision, which has an id, nor a line of OPA's console.",
+        "Look at the record; for something that stands between OPA and here, write a mapping.",
+    ),
+    (
         "decisions_missing",
         "The entry holds no decision where its producer puts them.",
         "See whether the producer is set to log them; its page under docs/producers says how.",
+    ),
+    (
+        "decisions_too_large",
+        "One record multiplies into more bytes than are taken from one.",
+        "Ask fewer questions at a time, or log fewer attributes with each.",
     ),
     (
         "decisions_too_many",

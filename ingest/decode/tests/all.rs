@@ -4,6 +4,7 @@ mod authority;
 mod corpus;
 mod declared;
 mod explain;
+mod exports;
 mod hostile;
 mod ladder;
 mod mapping;

@@ -196,10 +196,10 @@ fn cerbos_server_log() {
     assert_eq!(tally(seen.rejections.iter().map(|r| r.reason)), counts(&[("json_duplicate_key", 49)]));
 }
 
-#[test]
-fn cerbos_kafka_json() {
+/// Decodes Kafka messages as they were dumped.
+fn messages(format: Format, path: &str) -> Collected {
     let (mut decoder, mut seen) = (decoder(), Collected::default());
-    for message in jsonl("cerbos/kafka-json/messages.jsonl.gz") {
+    for message in jsonl(path) {
         let value = base64::engine::general_purpose::STANDARD.decode(text(&message, "value_b64")).expect("base64");
         let headers: Vec<(&str, &[u8])> = message["headers"]
             .as_array()
@@ -207,10 +207,27 @@ fn cerbos_kafka_json() {
             .flatten()
             .map(|h| (h[0].as_str().unwrap_or_default(), h[1].as_str().unwrap_or_default().as_bytes()))
             .collect();
-        decoder.record(Format::Cerbos, &value, &Context { headers: &headers, ..context() }, &mut seen);
+        decoder.record(format, &value, &Context { headers: &headers, ..context() }, &mut seen);
     }
+    seen
+}
+
+#[test]
+fn cerbos_kafka_json() {
+    let seen = messages(Format::Cerbos, "cerbos/kafka-json/messages.jsonl.gz");
     check_cerbos(&seen, "kafka-json", 260, 227, 26);
     assert_eq!(tally(seen.asides.iter().map(|a| a.reason)), counts(&[("access_entry", 150)]));
+}
+
+#[test]
+fn cerbos_kafka_protobuf() {
+    for format in [Format::Auto, Format::Cerbos] {
+        let seen = messages(format, "cerbos/kafka-proto/messages.jsonl.gz");
+        check_cerbos(&seen, "kafka-proto", 278, 213, 27);
+        assert_eq!(tally(seen.asides.iter().map(|a| a.reason)), counts(&[("access_entry", 150)]));
+        // Every field of every message has a name: none was passed over.
+        assert!(!seen.events.iter().flat_map(|e| &e.flags).any(|f| f.starts_with("protobuf_")));
+    }
 }
 
 #[test]
@@ -304,5 +321,91 @@ fn opa_behind_envoy_and_behind_a_gateway() {
         assert_eq!(e.version, "r1");
         let args: Value = serde_json::from_str(&e.params).expect("JSON");
         assert_eq!(args, truth["args"]);
+    }
+}
+
+/// Requests of one run, as JSON and as another's library wrote them in protobuf.
+#[test]
+fn otlp() {
+    let mut decoded = Vec::new();
+    for (name, outcomes, asides) in [
+        (
+            "logs",
+            counts(&[("allow", 3), ("deny", 3), ("step_up", 1), ("unknown", 1)]),
+            ["llm_request", "not_a_call", "otlp_unrelated"].as_slice(),
+        ),
+        ("spans", counts(&[("allow", 2), ("deny", 2), ("unknown", 4)]), &["otlp_unrelated", "otlp_unrelated"]),
+    ] {
+        let protobuf: [(&str, &[u8]); 1] = [("content-type", b"application/x-protobuf")];
+        let (mut json, mut binary) = (Collected::default(), Collected::default());
+        decoder().record(Format::Auto, &corpus(&format!("otlp/{name}.json")), &context(), &mut json);
+        let context = Context { headers: &protobuf, ..context() };
+        decoder().record(Format::Auto, &corpus(&format!("otlp/{name}.pb")), &context, &mut binary);
+        assert_eq!((&json.rejections, &binary.rejections), (&vec![], &vec![]));
+        assert_eq!(tally(json.events.iter().map(|e| e.outcome.as_str())), outcomes);
+        let mut reasons: Vec<_> = json.asides.iter().map(|a| a.reason).collect();
+        reasons.sort_unstable();
+        assert_eq!(reasons, asides);
+        assert_eq!(json.events.len(), binary.events.len());
+        for (json, binary) in json.events.iter().zip(&binary.events) {
+            assert_eq!(json, binary);
+        }
+        assert_eq!(json.asides, binary.asides);
+        decoded.extend(json.events);
+    }
+    // What the spans of a run hang together by: the tool call under the sub-agent under the agent that the human asked.
+    let span = |id: &str| decoded.iter().find(|e| e.id.ends_with(id)).expect("it is there");
+    assert_eq!(
+        (span("/00f067aa0ba90300").requester.as_str(), span("/00f067aa0ba90302").agent.as_str()),
+        ("dana@corp.example", "agent:coder")
+    );
+    for (child, parent) in [
+        ("/00f067aa0ba90304", "00f067aa0ba90303"),
+        ("/00f067aa0ba90303", "00f067aa0ba90302"),
+        ("/00f067aa0ba90302", "00f067aa0ba90300"),
+    ] {
+        assert!(span(child).debug.contains(&format!("parent_span: Some(\"{parent}\")")));
+    }
+}
+
+#[test]
+fn agentgateway() {
+    for format in [Format::Auto, Format::Agentgateway] {
+        let seen = decode_body(format, &corpus("agentgateway/access.jsonl"));
+        assert_eq!(seen.rejections, []);
+        assert_eq!(
+            tally(seen.events.iter().map(|e| e.outcome.as_str())),
+            counts(&[("allow", 3), ("deny", 5), ("error", 2)])
+        );
+        assert_eq!(
+            tally(seen.asides.iter().map(|a| a.reason)),
+            counts(&[("llm_request", 1), ("not_a_call", 2), ("not_mcp", 1)])
+        );
+        let disguised =
+            seen.events.iter().find(|e| e.reasons.iter().any(|r| r == "unknown_tool_disguise")).expect("it is there");
+        assert_eq!(disguised.actors, ["agent:root-0", "agent:claude-code"]);
+    }
+}
+
+#[test]
+fn cloudevents() {
+    let structured = decode_body(Format::Auto, &corpus("cloudevents/structured.jsonl"));
+    assert_eq!(tally(structured.events.iter().map(|e| e.outcome.as_str())), counts(&[("allow", 3), ("deny", 2)]));
+    assert_eq!(
+        tally(structured.rejections.iter().map(|r| r.reason)),
+        counts(&[("tombstone", 1), ("verdict_missing", 1)])
+    );
+    // In a batch a record counts its place; nothing else differs, however the envelope stands around the data.
+    let (mut batch, binary) = (Collected::default(), messages(Format::Auto, "cloudevents/binary.jsonl"));
+    decoder().record(Format::Cloudevents, &corpus("cloudevents/batch.json"), &context(), &mut batch);
+    for other in [&batch, &binary] {
+        let plain = |c: &Collected| {
+            c.events.iter().map(|e| (e.id.clone(), e.time, e.extra.clone(), e.requester.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(plain(other), plain(&structured));
+        assert_eq!(
+            tally(other.rejections.iter().map(|r| r.reason)),
+            counts(&[("tombstone", 1), ("verdict_missing", 1)])
+        );
     }
 }

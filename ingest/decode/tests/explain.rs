@@ -94,7 +94,7 @@ fn real_records_are_traced() {
     let lines: Vec<&[u8]> = log.split(|b| *b == b'\n').filter(|l| !l.is_empty()).collect();
     let report = report(Format::Auto, &lines);
     assert_eq!(report.outcomes, Counts { allow: 11 + 8, deny: 29 + 8, other: 2 });
-    assert_eq!((report.asides, report.rejections), (18, 0));
+    assert_eq!((report.asides, report.rejections), (17, 0));
     for told in report.records.iter().filter(|t| t.kind == "event") {
         for filled in &told.fields {
             let own = ["source.", "actors_source", "actors.assurance", "requester.assurance", "time"];

@@ -37,6 +37,20 @@ static SAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     samples
 });
 
+const HEADERS: &[(&str, &[u8])] = &[
+    ("content-type", b"application/x-protobuf"),
+    ("Content-Type", b"application/cloudevents+json"),
+    ("cerbos.audit.encoding", b"protobuf"),
+    ("cerbos.audit.encoding", b"\xff"),
+    ("cerbos.audit.kind", b"decision"),
+    ("cerbos.audit.kind", b"access"),
+    ("ce_specversion", b"1.0"),
+    ("ce_id", b"1"),
+    ("ce-source", b"s"),
+    ("ce_type", b"t"),
+    ("ce_time", b"never"),
+    ("ce_traceparent", b"\xff"),
+];
 const KINDS: &[&[u8]] = &[b"access", b"decision", b"\xff"];
 
 fn heard(format: Format, bytes: &[u8], headers: &[(&str, &[u8])]) -> usize {
@@ -58,6 +72,19 @@ proptest! {
     #[test]
     fn any_bytes_are_heard_of(format in formats(), bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(heard(format, &bytes, &[]) >= 1);
+    }
+
+    /// Bytes and headers that contradict one another: what is called protobuf, an envelope, another encoding.
+    #[test]
+    fn any_headers_are_heard_of(
+        format in formats(),
+        which in any::<prop::sample::Index>(),
+        noise in prop::collection::vec(any::<u8>(), 0..60),
+        real: bool,
+        headers in prop::sample::subsequence(HEADERS, 0..HEADERS.len()),
+    ) {
+        let bytes = if real { which.get(&SAMPLES).clone() } else { noise };
+        prop_assert!(heard(format, &bytes, &headers) >= 1);
     }
 
     /// JSON of every shape under the names that decoders look for.
@@ -140,6 +167,25 @@ fn members(depth: u32) -> impl Strategy<Value = String> {
         "grpc_method",
         "realmId",
         "type",
+        "resourceLogs",
+        "resourceSpans",
+        "scopeLogs",
+        "scopeSpans",
+        "logRecords",
+        "spans",
+        "attributes",
+        "body",
+        "stringValue",
+        "kvlistValue",
+        "values",
+        "value",
+        "mcp.method.name",
+        "specversion",
+        "source",
+        "data",
+        "data_base64",
+        "reason",
+        "scope",
         "decision_id",
         "labels",
         "path",

@@ -19,7 +19,7 @@ fn a_mapping_says_what_is_wrong_with_it() {
     check_mapping("name = 'x'", "mapping `mine`, line 1, column 1: `format` is required");
     check_mapping(
         "format = 'oppa'",
-        "mapping `mine`, line 1, column 10: `format` is one of `opa`, `cerbos`, `envoy`, `pomerium`, `authzen`, `openfga`, `teleport`, `cloudtrail`, `contextforge`, `kong`, `toolhive`, `docker-mcp`, `obot`, `mapped`, not `oppa`",
+        "mapping `mine`, line 1, column 10: `format` is one of `opa`, `cerbos`, `envoy`, `pomerium`, `authzen`, `openfga`, `teleport`, `cloudtrail`, `contextforge`, `kong`, `toolhive`, `docker-mcp`, `obot`, `mapped`, `agentgateway`, `otlp`, not `oppa`",
     );
     check_mapping("\nformat = 7", "mapping `mine`, line 2, column 10: `format` is text, not integer");
     check_mapping("format = 'opa'", "fine");
@@ -322,7 +322,12 @@ fn cerbos_shapes() {
     let mut decoder = crate::seen::decoder();
     decoder.record(Format::Auto, b"{\"callId\":\"c\"}", &Context { headers: &[kind, json], ..context() }, &mut seen);
     decoder.record(Format::Auto, b"\x0a\x01c", &Context { headers: &[kind, proto], ..context() }, &mut seen);
-    assert_eq!(told(&seen), "reject encoding_unsupported\naside access_entry");
+    decoder.record(Format::Auto, b"\x0a\x02c", &Context { headers: &[kind, proto], ..context() }, &mut seen);
+    decoder.record(Format::Auto, b"\x0a\x01c", &Context { headers: &[proto], ..context() }, &mut seen);
+    assert_eq!(
+        told(&seen),
+        "reject protobuf_malformed\nreject encoding_unsupported\naside access_entry\naside access_entry"
+    );
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn check(seen: &Collected) {
     assert_eq!(
         tally(seen.asides.iter().map(|a| a.reason)),
         BTreeMap::from([
-            ("authority_write", 3),
+            ("authority_write", 2),
             ("not_a_check", number(&expected["list_objects"])),
             ("server_log", 12)
         ])

@@ -34,7 +34,10 @@ pub(crate) fn entries<'t>(
         return Err(Decoded::Aside("grants_nothing", "a write that failed".into()));
     }
     let Some(request) = root.get("raw_request") else {
-        return Err(Decoded::Rejection("field_missing", "`raw_request` is not in the log".into()));
+        return Err(Decoded::Aside(
+            "authority_write",
+            "without `raw_request`: what was written is not in the log".into(),
+        ));
     };
     let mut line = Line { root, redactor, dirty: redactor.suspects_record(root), store: "", time: None };
     line.store = request.get("store_id").or_else(|| root.get("store_id")).and_then(|s| s.as_str()).unwrap_or_default();

@@ -8,6 +8,7 @@
 //! which these are left out under a flag.
 
 use super::mapped::{Extra, Filling};
+use crate::encoding::{CERBOS_KIND, header};
 use crate::json::{Kind, Value};
 use crate::mapping::{Mappings, Roots, Slot};
 use crate::redact::{Redactor, Taken};
@@ -23,24 +24,9 @@ pub(crate) const COPIED_BYTES_MAX: usize = 16 << 20;
 /// What an entry says of all its decisions is repeated with each up to this size; beyond it stands with the first.
 pub(crate) const SHARED_BYTES_MAX: usize = 4096;
 
-/// Kafka header that names the kind of entry, and the one that names its encoding.
-const KIND_HEADER: &str = "cerbos.audit.kind";
-const ENCODING_HEADER: &str = "cerbos.audit.encoding";
-
-fn header<'a>(context: &Context<'a>, name: &str) -> Option<&'a [u8]> {
-    context.headers.iter().find(|h| h.0 == name).map(|h| h.1)
-}
-
 /// Whether the headers of a record say that Cerbos wrote it.
 pub(crate) fn is_announced(context: &Context<'_>) -> bool {
-    header(context, KIND_HEADER).is_some()
-}
-
-/// The encoding of a record, when it is one that is not read yet.
-pub(crate) fn unsupported_encoding(context: &Context<'_>) -> Option<String> {
-    let encoding = header(context, ENCODING_HEADER)?;
-    (encoding != b"json")
-        .then(|| format!("the encoding is `{}`", String::from_utf8_lossy(&encoding[..encoding.len().min(64)])))
+    header(context, CERBOS_KIND).is_some()
 }
 
 /// Whether an object is an audit entry or a line of the server's log.
@@ -74,7 +60,7 @@ pub(crate) fn decode<'t>(
         return Err(("not_an_object", format!("the record is {}", root.kind().as_str())));
     }
     let text = |v: Value<'t>, key: &str| v.get(key).and_then(|v| v.as_str());
-    let kind = match header(context, KIND_HEADER) {
+    let kind = match header(context, CERBOS_KIND) {
         Some(kind) => std::str::from_utf8(kind).unwrap_or_default(),
         None => text(root, "log.kind").unwrap_or_default(),
     };

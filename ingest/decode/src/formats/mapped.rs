@@ -396,9 +396,7 @@ impl<'t> Filling<'t, '_> {
                     .or_else(|| zoneless().then(|| Micros::parse_rfc3339(&format!("{}Z", v.as_str()?)))?);
                 e.time = read.ok_or_else(|| ("time_invalid", format!("the time is {}", v.to_json())))?;
                 self.taken.insert(v);
-                if context.received.0 != 0 && e.time.0 - context.received.0 > SKEW_US_MAX {
-                    self.flag("skew");
-                }
+                self.skew(e.time, context);
             }
             None => {
                 e.time = context.received;
@@ -406,6 +404,13 @@ impl<'t> Filling<'t, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Flags a time that lies ahead of its receipt.
+    pub(crate) fn skew(&mut self, time: Micros, context: &Context<'_>) {
+        if context.received.0 != 0 && time.0 - context.received.0 > SKEW_US_MAX {
+            self.flag("skew");
+        }
     }
 
     /// Gives the event an id and its flags.

@@ -1,10 +1,13 @@
 //! One file per producer's dialect.
 
+pub(crate) mod agentgateway;
 pub mod catena;
 pub(crate) mod cerbos;
+pub(crate) mod cloudevents;
 pub(crate) mod declared;
 pub(crate) mod envoy;
 pub(crate) mod mapped;
 pub(crate) mod mcp;
 pub(crate) mod opa;
+pub(crate) mod otlp;
 pub(crate) mod pomerium;

@@ -66,9 +66,9 @@ pub(super) fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping
         Some(v) => {
             let word = reader.string(v, "format")?;
             let formats = || {
-                Format::ALL
-                    .iter()
-                    .filter(|f| !matches!(f, Format::Auto | Format::Catena | Format::Mcp | Format::Authority))
+                Format::ALL.iter().filter(|f| {
+                    !matches!(f, Format::Auto | Format::Catena | Format::Mcp | Format::Authority | Format::Cloudevents)
+                })
             };
             let Some(format) = formats().find(|f| f.as_str() == word) else {
                 let names: Vec<_> = formats().map(|f| format!("`{}`", f.as_str())).collect();

@@ -184,11 +184,20 @@ impl OutcomeRule {
         if let Some((at, rule)) = rule {
             return Some(Decided::Rule(&rule.said, at + 1));
         }
-        let mut values = self.from.iter().filter_map(|p| p.follow(roots));
-        match values.find_map(|v| Some((self.word(v.as_scalar()?)?, v))) {
+        match self.read(roots) {
             Some((outcome, v)) => Some(Decided::Table(outcome, v)),
             None => self.otherwise.as_ref().map(|said| Decided::Rule(said, 0)),
         }
+    }
+
+    /// What the table says, by the first value that it knows.
+    pub(crate) fn read<'t>(&self, roots: &Roots<'t>) -> Option<(Outcome, Value<'t>)> {
+        self.from.iter().filter_map(|p| p.follow(roots)).find_map(|v| Some((self.word(v.as_scalar()?)?, v)))
+    }
+
+    /// Whether there is a word at all, known to the table or not.
+    pub(crate) fn named(&self, roots: &Roots<'_>) -> bool {
+        self.from.iter().filter_map(|p| p.follow(roots)).any(|v| v.as_scalar().is_some_and(|s| !s.is_empty()))
     }
 
     /// What a word means.

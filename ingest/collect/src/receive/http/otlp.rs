@@ -35,7 +35,7 @@ pub(super) async fn export(State(receiver): State<Arc<Receiver>>, headers: Heade
         Ok(packing) => packing,
         Err(problem) => return problem.into_response(),
     };
-    let incoming = Incoming { format: Format::Auto, packing, shape: Shape::Whole };
+    let incoming = Incoming { format: Format::Otlp, packing, shape: Shape::Whole };
     match receive(&receiver, incoming, &headers, body, "otlp").await {
         Ok(answer) if protobuf => ([(header::CONTENT_TYPE, PROTOBUF)], partial_success(&answer)).into_response(),
         Ok(answer) => {
@@ -66,7 +66,7 @@ pub(super) async fn export_grpc(State(receiver): State<Arc<Receiver>>, request: 
         Some("zstd") => Packing::Zstd,
         Some(_) => return trailers_only(Code::Unimplemented, "the encoding is none of gzip, zstd, identity"),
     };
-    let incoming = Incoming { format: Format::Auto, packing, shape: Shape::Framed };
+    let incoming = Incoming { format: Format::Otlp, packing, shape: Shape::Framed };
     match receive(&receiver, incoming, &head.headers, body, "otlp").await {
         Ok(answer) => {
             let message = partial_success(&answer);

@@ -1,0 +1,154 @@
+//! CloudEvents 1.0: takes the record out of its envelope, structured or binary.
+//!
+//! Guarantees: `data` is decoded as whatever it is, by the same rules as a record that came alone, and what the envelope says
+//! (`id`, `source`, `time`, `traceparent`, `authid`) fills only what the record leaves empty; see [`crate::envelope`]. An envelope
+//! without data stands for something deleted and is the rejection `tombstone`; one without an attribute that the specification
+//! requires is `cloudevent_invalid`. Batches are arrays of envelopes. `authclaims` is text that may hold anything, so it is redacted
+//! like anything else and read by nobody.
+
+use crate::Context;
+use crate::encoding::media_type;
+use crate::envelope::Envelope;
+use crate::json::{Kind, Tape, Value, write_string};
+use crate::redact::Redactor;
+use base64::Engine;
+use catena_schemas::Micros;
+
+/// Attributes that have a place of their own or are said by the data.
+const TOLD: &[&str] = &["id", "time", "traceparent", "authid", "data", "data_base64", "specversion", "datacontenttype"];
+
+/// What became of an envelope: what it knows, what is in it, and the media type of that.
+pub(crate) struct Opened {
+    pub(crate) envelope: Envelope,
+    pub(crate) data: Vec<u8>,
+    pub(crate) media_type: Option<String>,
+}
+
+impl Opened {
+    /// Gives the data to `decode` with the context that it has inside: the media type is that of the data, and ids are made from
+    /// the envelope's.
+    pub(crate) fn hand_on(&self, context: &Context<'_>, decode: impl FnOnce(&[u8], &Context<'_>, &Envelope)) {
+        let outside = |name: &str| attribute(name).is_some() || name.eq_ignore_ascii_case("content-type");
+        let mut headers: Vec<(&str, &[u8])> = context.headers.iter().filter(|h| !outside(h.0)).copied().collect();
+        headers.extend(self.media_type.iter().map(|m| ("content-type", m.as_bytes())));
+        let fallback_id = self.envelope.id.as_deref().unwrap_or(context.fallback_id);
+        decode(&self.data, &Context { fallback_id, headers: &headers, ..*context }, &self.envelope);
+    }
+}
+
+/// Whether an object is an envelope in structured mode.
+pub(crate) fn is_envelope(root: Value<'_>) -> bool {
+    ["specversion", "id", "source", "type"].iter().all(|key| root.get(key).is_some_and(|v| v.as_str().is_some()))
+}
+
+/// Opens an envelope in structured mode.
+pub(crate) fn structured(root: Value<'_>, redactor: &Redactor) -> Result<Opened, (&'static str, String)> {
+    if root.kind() != Kind::Object {
+        return Err(("not_an_object", format!("the record is {}", root.kind().as_str())));
+    }
+    let attributes: Vec<(&str, &str)> = root
+        .entries()
+        .filter(|(key, _)| !key.starts_with("data") || *key == "dataschema")
+        .filter_map(|(k, v)| Some((k, v.as_scalar()?)))
+        .collect();
+    let envelope = envelope(&attributes, redactor)?;
+    let media_type = root.get("datacontenttype").and_then(|v| v.as_str()).map(bare);
+    let data = match (root.get("data").filter(|v| !v.is_null()), root.get("data_base64").filter(|v| !v.is_null())) {
+        (Some(_), Some(_)) => return Err(("cloudevent_invalid", "`data` and `data_base64` are both there".into())),
+        // Text is what it says: JSON that a producer wrote as a string is still JSON.
+        (Some(data), None) => data.as_str().map_or_else(|| data.to_json(), str::to_owned).into_bytes(),
+        (None, Some(data)) => {
+            let read = data.as_str().map(|s| base64::engine::general_purpose::STANDARD.decode(s));
+            let Some(Ok(bytes)) = read else {
+                return Err(("cloudevent_invalid", "`data_base64` is not base64".into()));
+            };
+            bytes
+        }
+        (None, None) => Vec::new(),
+    };
+    filled(Opened { envelope, data, media_type })
+}
+
+/// Opens an envelope in binary mode: its attributes stand in the headers, `ce_` on Kafka and `ce-` over HTTP. `None` when there is
+/// no envelope.
+pub(crate) fn binary(
+    bytes: &[u8],
+    context: &Context<'_>,
+    redactor: &Redactor,
+) -> Option<Result<Opened, (&'static str, String)>> {
+    let attributes: Vec<(&str, &str)> =
+        context.headers.iter().filter_map(|h| Some((attribute(h.0)?, std::str::from_utf8(h.1).ok()?))).collect();
+    if !attributes.iter().any(|a| a.0.eq_ignore_ascii_case("specversion")) {
+        return None;
+    }
+    let named: Vec<(String, &str)> = attributes.iter().map(|a| (a.0.to_ascii_lowercase(), a.1)).collect();
+    let named: Vec<(&str, &str)> = named.iter().map(|a| (a.0.as_str(), a.1)).collect();
+    let opened = envelope(&named, redactor)
+        .and_then(|envelope| filled(Opened { envelope, data: bytes.to_vec(), media_type: media_type(context) }));
+    Some(opened)
+}
+
+/// The attribute that a header holds.
+pub(crate) fn attribute(header: &str) -> Option<&str> {
+    let (prefix, name) = header.split_at_checked(3)?;
+    (prefix.eq_ignore_ascii_case("ce_") || prefix.eq_ignore_ascii_case("ce-")).then_some(name)
+}
+
+fn filled(opened: Opened) -> Result<Opened, (&'static str, String)> {
+    let nothing = opened.data.iter().all(u8::is_ascii_whitespace) || opened.data == b"null";
+    if nothing { Err(("tombstone", "the envelope holds no data".into())) } else { Ok(opened) }
+}
+
+fn bare(media_type: &str) -> String {
+    media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn envelope(attributes: &[(&str, &str)], redactor: &Redactor) -> Result<Envelope, (&'static str, String)> {
+    let get = |name: &str| attributes.iter().find(|a| a.0 == name).map(|a| a.1).filter(|s| !s.is_empty());
+    for required in ["specversion", "id", "source", "type"] {
+        if get(required).is_none() {
+            return Err(("cloudevent_invalid", format!("`{required}` is required")));
+        }
+    }
+    let clean = |text: &str| redactor.text(text).into_owned();
+    let traced = get("traceparent").and_then(super::mapped::traceparent);
+    Ok(Envelope {
+        id: get("id").map(clean),
+        instance: get("source").map(clean),
+        time: get("time").and_then(Micros::parse_rfc3339),
+        trace: traced.map(|t| t.0.to_owned()),
+        parent_span: traced.map(|t| t.1.to_owned()),
+        requester: get("authid").map(clean),
+        requester_kind: match get("authtype") {
+            Some("app_user" | "user") => Some("human"),
+            Some("service_account" | "api_key" | "system") => Some("service"),
+            _ => None,
+        },
+        kept: kept(attributes, redactor),
+        ..Envelope::default()
+    })
+}
+
+/// The other attributes as an object, sorted.
+fn kept(attributes: &[(&str, &str)], redactor: &Redactor) -> Option<(&'static str, String)> {
+    let mut others: Vec<_> = attributes.iter().filter(|a| !TOLD.contains(&a.0)).collect();
+    others.sort_unstable();
+    others.dedup_by_key(|a| a.0);
+    let mut text = String::new();
+    for (key, value) in others {
+        text.push(if text.is_empty() { '{' } else { ',' });
+        write_string(key, &mut text);
+        text.push(':');
+        write_string(value, &mut text);
+    }
+    if text.is_empty() {
+        return None;
+    }
+    text.push('}');
+    // Through the writer, for the values of telling names.
+    let mut tape = Tape::default();
+    let root = tape.parse(text.as_bytes()).ok()?;
+    let mut out = String::new();
+    redactor.json(root, true, &mut out);
+    Some(("cloudevents", out))
+}

@@ -1,0 +1,620 @@
+//! What comes in envelopes and exports: OTLP, agentgateway, CloudEvents. Records in, one line of text for each thing that came out.
+
+use crate::seen::{context, decoder};
+use catena_decode::{Context, Format, Sink};
+use catena_schemas::authority::Entry;
+use catena_schemas::rows::Rejection;
+use catena_schemas::{Event, EventKind};
+
+/// Writes what it is given as lines: verdict, who, what, and whatever else is there.
+#[derive(Default)]
+struct Lines(Vec<String>);
+
+impl Sink for Lines {
+    fn event(&mut self, e: &Event<'_>, format: Format) {
+        let d = &e.decision;
+        let verdict = match e.kind {
+            EventKind::Decision => d.outcome.as_str(),
+            EventKind::Execution => "execution",
+        };
+        let mut line = format!("{} {verdict}", format.as_str());
+        let mut add = |name: &str, value: &str| {
+            if !value.is_empty() {
+                line += &format!(" {name}={value}");
+            }
+        };
+        let list = |l: &[std::borrow::Cow<'_, str>]| l.join(",");
+        add("", d.basis.filter(|b| b.as_str() == "inferred").map_or("", |_| "inferred"));
+        add("enforced", d.enforced.map_or("", |x| x.as_str()));
+        add("phase", d.phase.map_or("", |x| x.as_str()));
+        add("engine", d.policy_engine.as_deref().unwrap_or_default());
+        add("policy", d.policy_id.as_deref().unwrap_or_default());
+        add("rules", &list(&d.rules));
+        add("reasons", &list(&d.reasons));
+        add("who", e.requester.id.as_deref().unwrap_or_default());
+        add("by", &e.actors.iter().map(|a| a.id.as_ref()).collect::<Vec<_>>().join(">"));
+        add("server", e.server.name.as_deref().unwrap_or_default());
+        add("tool", e.tool.name.as_deref().unwrap_or_default());
+        add("resources", &list(&e.call.resources));
+        add("to", e.call.destination.as_deref().unwrap_or_default());
+        add("params", e.call.params.as_deref().unwrap_or_default());
+        add("error", &e.call.jsonrpc_error.map(|n| n.to_string()).unwrap_or_default());
+        add("flags", &list(&e.flags));
+        self.0.push(line.replace(" =", " "));
+    }
+
+    fn authority(&mut self, entry: &Entry<'_>, format: Format) {
+        self.0.push(format!("{} {}", format.as_str(), entry.kind.as_str()));
+    }
+
+    fn rejection(&mut self, rejection: Rejection, _: Format) {
+        self.0.push(format!("reject {}", rejection.reason));
+    }
+
+    fn aside(&mut self, aside: Rejection, _: Format) {
+        self.0.push(format!("aside {} {}", aside.reason, aside.detail).trim_end().to_owned());
+    }
+}
+
+fn lines(format: Format, record: &[u8], headers: &[(&str, &[u8])]) -> String {
+    let mut lines = Lines::default();
+    decoder().record(format, record, &Context { headers, ..context() }, &mut lines);
+    lines.0.join("\n")
+}
+
+fn check(record: &str, expected: &str) {
+    assert_eq!(lines(Format::Auto, record.as_bytes(), &[]), expected, "{record}");
+}
+
+/// One field of every event that comes out.
+fn each(record: &str, headers: &[(&str, &[u8])], of: impl Fn(&Event<'_>) -> String) -> Vec<String> {
+    struct Each<F>(Vec<String>, F);
+    impl<F: Fn(&Event<'_>) -> String> Sink for Each<F> {
+        fn event(&mut self, e: &Event<'_>, _: Format) {
+            self.0.push((self.1)(e));
+        }
+        fn authority(&mut self, entry: &Entry<'_>, _: Format) {
+            self.0.push(entry.kind.as_str().to_owned());
+        }
+        fn rejection(&mut self, r: Rejection, _: Format) {
+            self.0.push(format!("reject {} {}", r.reason, r.detail));
+        }
+        fn aside(&mut self, a: Rejection, _: Format) {
+            self.0.push(format!("aside {}", a.reason));
+        }
+    }
+    let mut sink = Each(Vec::new(), of);
+    decoder().record(Format::Auto, record.as_bytes(), &Context { headers, ..context() }, &mut sink);
+    sink.0
+}
+
+fn at(e: &Event<'_>) -> String {
+    e.time.to_rfc3339()
+}
+
+/// `key=value` lines as attributes; digits become integers.
+fn attributes(list: &str) -> String {
+    let one = |pair: &str| {
+        let (key, value) = pair.split_once('=').expect("the test writes pairs");
+        let value = serde_json::Value::from(value);
+        let kind = if value.as_str().is_some_and(|v| v.parse::<i64>().is_ok()) { "intValue" } else { "stringValue" };
+        format!(r#"{{"key":"{key}","value":{{"{kind}":{value}}}}}"#)
+    };
+    format!("[{}]", list.split_whitespace().map(one).collect::<Vec<_>>().join(","))
+}
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+fn log_of(scope: &str, members: &str, list: &str) -> String {
+    let attributes = attributes(list);
+    format!(
+        r#"{{"resourceLogs":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"gw"}}}}]}},"scopeLogs":[{{"scope":{{"name":"{scope}"}},"logRecords":[{{"timeUnixNano":"1787234591482913377","traceId":"{}","spanId":"00F067AA0BA902B7",{members}"attributes":{attributes}}}]}}]}}]}}"#,
+        TRACE.to_uppercase()
+    )
+}
+
+fn log(list: &str, expected: &str) {
+    check(&log_of("any", "", list), expected);
+}
+
+fn span_of(name: &str, kind: u8, list: &str) -> String {
+    let attributes = attributes(list);
+    format!(
+        r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"{TRACE}","spanId":"00f067aa0ba902b7","parentSpanId":"00f067aa0ba902b8","name":"{name}","kind":{kind},"startTimeUnixNano":1787234591482913377,"attributes":{attributes}}}]}}]}}]}}"#
+    )
+}
+
+fn span(name: &str, kind: u8, list: &str, expected: &str) {
+    check(&span_of(name, kind, list), expected);
+}
+
+#[test]
+fn a_log_says_its_verdict_or_none() {
+    let call = "mcp.method.name=tools/call gen_ai.tool.name=delete gen_ai.agent.id=agent:a user.id=dana";
+    let told = "who=dana by=agent:a tool=delete";
+    let with = |more: &str, expected: &str| log(&format!("{call} {more}"), expected);
+    with("", &format!("otlp execution inferred phase=invoke {told} flags=id_missing"));
+    // Neither an error code nor a status is a verdict.
+    with(
+        "rpc.response.status_code=-32602 http.response.status_code=403 error.type=tool_error",
+        &format!("otlp execution inferred phase=invoke {told} error=-32602 flags=id_missing"),
+    );
+    let said = |attribute: &str, outcome: &str| {
+        with(attribute, &format!("otlp {outcome} {told} flags=id_missing"));
+    };
+    said("gen_ai.security.decision.type=allow", "allow phase=invoke");
+    said("gen_ai.security.decision.type=deny", "deny phase=invoke");
+    said("gen_ai.security.decision.type=warn", "allow enforced=none phase=invoke");
+    said("gen_ai.security.decision.type=audit", "allow enforced=none phase=invoke");
+    said("gen_ai.security.decision.type=modify", "allow enforced=modified phase=invoke");
+    said("gen_ai.security.decision.type=defer", "unknown inferred phase=invoke reasons=verdict_unmapped");
+    said("gen_ai.agent.tool.disposition=deny", "deny phase=invoke");
+    said("gen_ai.agent.tool.disposition=simulate", "unknown inferred phase=invoke reasons=verdict_unmapped");
+    said("agent.threat.detection.action=ask", "step_up phase=invoke");
+    said(
+        "agent.threat.detection.action=block agent.threat.detection.rule_id=r1 agent.threat.detection.ruleset=base@3",
+        "deny enforced=blocked phase=invoke policy=base@3 rules=r1",
+    );
+    said(
+        "gen_ai.security.decision.type=deny gen_ai.security.decision.code=pii gen_ai.security.policy.id=p1",
+        "deny phase=invoke policy=p1 reasons=pii",
+    );
+    with(
+        "gen_ai.tool.name=other",
+        &format!("otlp execution inferred phase=invoke {told} flags=attribute_duplicated,id_missing"),
+    );
+    with(
+        r#"gen_ai.tool.call.arguments={"ticket":"T-1","password":"hunter2"}"#,
+        &format!(
+            r#"otlp execution inferred phase=invoke {told} params={{"password":"[redacted:key:326eb4f6]","ticket":"T-1"}} flags=id_missing"#
+        ),
+    );
+}
+
+#[test]
+fn what_a_log_is_about() {
+    log(
+        "mcp.method.name=resources/read mcp.resource.uri=file:///a",
+        "otlp execution inferred phase=invoke resources=file:///a flags=id_missing",
+    );
+    log(
+        "mcp.method.name=prompts/get gen_ai.prompt.name=p",
+        "otlp execution inferred phase=invoke resources=prompt:p flags=id_missing",
+    );
+    log("mcp.method.name=tools/list", "aside not_a_call tools/list");
+    log("mcp.method.name=tools/list gen_ai.security.decision.type=deny", "otlp deny phase=list flags=id_missing");
+    log("gen_ai.operation.name=chat gen_ai.request.model=m", "aside otlp_unrelated any");
+    log("http.route=/x", "aside otlp_unrelated any");
+    check(
+        &log_of("any", r#""eventName":"authz.decision","body":{"stringValue":"denied"},"#, "gen_ai.tool.name=t"),
+        "otlp deny tool=t flags=id_missing",
+    );
+    // Only an event that is called a decision has its verdict as its body.
+    check(
+        &log_of("any", r#""body":{"stringValue":"denied"},"#, "gen_ai.tool.name=t"),
+        "otlp execution inferred tool=t flags=id_missing",
+    );
+    check("{\"resourceLogs\":[]}", "aside otlp_empty");
+    assert_eq!(lines(Format::Otlp, br#"{"resourceMetrics":[]}"#, &[]), "aside otlp_metrics");
+    assert_eq!(lines(Format::Otlp, br#"{"a":1}"#, &[]), "reject otlp_unknown");
+    assert_eq!(lines(Format::Otlp, b"7", &[]), "reject not_an_object");
+}
+
+#[test]
+fn ids_and_times_of_a_log() {
+    let links = |e: &Event<'_>| {
+        format!(
+            "{} {} {:?} {:?} {:?} {:?} {}/{}",
+            e.id,
+            at(e),
+            e.links.trace.as_deref(),
+            e.links.span.as_deref(),
+            e.links.parent_span.as_deref(),
+            e.source.instance.as_deref(),
+            e.source.decision_index,
+            e.source.decision_count
+        )
+    };
+    let record = log_of("any", "", "gen_ai.tool.name=t");
+    assert_eq!(
+        each(&record, &[], links),
+        [
+            r#"place/0/0/0 2026-08-20T14:03:11.482913Z Some("4bf92f3577b34da6a3ce929d0e0e4736") Some("00f067aa0ba902b7") None Some("gw") 0/1"#
+        ]
+    );
+    let named = record.replace(
+        "gen_ai.tool.name\"",
+        "log.record.uid\",\"value\":{\"stringValue\":\"u1\"}},{\"key\":\"gen_ai.tool.name\"",
+    );
+    assert!(each(&named, &[], links)[0].starts_with("u1 "), "{:?}", each(&named, &[], links));
+    // Ids of another length are kept and flagged; a time of zero is none.
+    let odd = record.replace(&TRACE.to_uppercase(), "S/kvNXezTaajzpKdDg5HNg==").replace("1787234591482913377", "0");
+    let flags = |e: &Event<'_>| {
+        format!("{} {}", e.flags.join(","), e.extra.as_deref().unwrap_or_default().contains("s/kvnxez"))
+    };
+    assert_eq!(each(&odd, &[], flags), ["time_missing,invalid:otlp.trace_id,id_missing true"]);
+    let observed = record.replace("timeUnixNano", "observedTimeUnixNano");
+    assert_eq!(each(&observed, &[], at), ["2026-08-20T14:03:11.482913Z"]);
+}
+
+#[test]
+fn spans_link_and_name_nobody_else() {
+    span(
+        "execute_tool delete",
+        1,
+        "gen_ai.operation.name=execute_tool gen_ai.tool.name=delete gen_ai.agent.id=a1 gen_ai.agent.name=Helper",
+        "otlp execution inferred phase=invoke by=a1 tool=delete flags=from_span",
+    );
+    // The span of the one that runs describes itself, that of a client the agent that it calls.
+    span(
+        "invoke_agent x",
+        1,
+        "gen_ai.operation.name=invoke_agent gen_ai.agent.id=a2",
+        "otlp execution inferred by=a2 to=a2 flags=from_span",
+    );
+    span(
+        "invoke_agent x",
+        3,
+        "gen_ai.operation.name=invoke_agent gen_ai.agent.id=a2",
+        "otlp execution inferred to=a2 flags=from_span",
+    );
+    span("chat m", 3, "gen_ai.operation.name=chat", "aside otlp_unrelated chat m");
+    let links = |e: &Event<'_>| {
+        format!(
+            "{} {:?} {:?} {:?}",
+            e.id,
+            e.links.span.as_deref(),
+            e.links.parent_span.as_deref(),
+            e.actors.first().and_then(|a| a.name.as_deref())
+        )
+    };
+    assert_eq!(
+        each(
+            &span_of(
+                "execute_tool d",
+                1,
+                "gen_ai.operation.name=execute_tool gen_ai.agent.id=a1 gen_ai.agent.name=Helper"
+            ),
+            &[],
+            links
+        ),
+        [format!(r#"{TRACE}/00f067aa0ba902b7 Some("00f067aa0ba902b7") Some("00f067aa0ba902b8") Some("Helper")"#)]
+    );
+}
+
+#[test]
+fn agentcore_policy_spans() {
+    let p = "aws.agentcore.policy";
+    let one = |list: &str, expected: &str| span("AgentCore.Policy.AuthorizeAction", 1, list, expected);
+    one(
+        &format!(
+            "{p}.authorization_decision=DENY {p}.authorization_reason=no_policy {p}.mode=ENFORCE tool.name=refund aws.agentcore.gateway.policy.arn=arn:p"
+        ),
+        "otlp deny enforced=blocked policy=arn:p reasons=no_policy tool=refund flags=from_span",
+    );
+    one(&format!("{p}.authorization_decision=DENY {p}.mode=LOG_ONLY"), "otlp deny enforced=none flags=from_span");
+    one(&format!("{p}.authorization_decision=ALLOW"), "otlp allow flags=from_span");
+    // Filtering a list is a decision on each tool of it, and blocks no call.
+    let list = format!(r#"{p}.allowed_tools=["a","b"] {p}.denied_tools=c"#);
+    span(
+        "AgentCore.Policy.PartiallyAuthorizeActions",
+        1,
+        &list,
+        "otlp allow phase=list tool=a flags=from_span\notlp allow phase=list tool=b flags=from_span\notlp deny phase=list tool=c flags=from_span",
+    );
+    let places = each(&span_of("AgentCore.Policy.PartiallyAuthorizeActions", 1, &list), &[], |e| {
+        format!("{} {}/{}", e.id, e.source.decision_index, e.source.decision_count)
+    });
+    assert_eq!(places[2], format!("{TRACE}/00f067aa0ba902b7/2 2/3"));
+}
+
+#[test]
+fn a_line_that_a_collector_forwards_is_its_producers() {
+    let opa = r#"{"decision_id":"d1","path":"p","labels":{"id":"i"},"result":{"effect":"deny"}}"#;
+    let body = |json: &str| format!(r#""body":{{"stringValue":{}}},"#, serde_json::Value::from(json));
+    check(&log_of("filelog", &body(opa), "log.file.name=x"), "opa deny phase=invoke engine=opa policy=p");
+    let envelope = |e: &Event<'_>| {
+        format!("{} {} {:?}", at(e), e.links.trace.as_deref().unwrap_or_default(), e.source.instance.as_deref())
+    };
+    assert_eq!(
+        each(&log_of("filelog", &body(opa), "log.file.name=x"), &[], envelope),
+        [format!(r#"2026-08-20T14:03:11.482913Z {TRACE} Some("i")"#)]
+    );
+    // What merely has a member of that name is no record.
+    check(&log_of("filelog", &body(r#"{"tool":"x"}"#), "log.file.name=x"), "aside otlp_unrelated filelog");
+    // A record that says something itself is not passed over for its body.
+    check(&log_of("any", &body(opa), "gen_ai.tool.name=t"), "otlp execution inferred tool=t flags=id_missing");
+}
+
+#[test]
+fn resources_are_not_multiplied_without_bound() {
+    let resource =
+        format!(r#"{{"attributes":[{{"key":"blob","value":{{"stringValue":"{}"}}}}]}}"#, "x".repeat(1 << 20));
+    let record = r#"{"timeUnixNano":"1787234591482913377","attributes":[{"key":"gen_ai.tool.name","value":{"stringValue":"t"}}]}"#;
+    let request = format!(
+        r#"{{"resourceLogs":[{{"resource":{resource},"scopeLogs":[{{"logRecords":[{}]}}]}}]}}"#,
+        vec![record; 40].join(",")
+    );
+    let sizes =
+        each(&request, &[], |e| format!("{} {}", e.extra.as_deref().map_or(0, str::len) >> 20, e.flags.join(",")));
+    assert_eq!(sizes.len(), 40);
+    assert_eq!(sizes.iter().filter(|s| s.as_str() == "1 id_missing").count(), 17);
+    assert_eq!(sizes[39], "0 cut:resource,id_missing");
+}
+
+fn gateway(rest: &str) -> String {
+    format!(
+        r#"{{"level":"info","time":"2026-08-20T14:03:11.42Z","scope":"request","gateway":"default/agw","route":"r","src.addr":"10.20.0.14:51022","http.method":"POST","http.path":"/mcp","trace.id":"{TRACE}","span.id":"00f067aa0ba902b7","jwt.sub":"dana",{rest}"duration":"2ms"}}"#
+    )
+}
+
+#[test]
+fn agentgateway_lines() {
+    let call = r#""protocol":"mcp","mcp.method.name":"tools/call","mcp.target":"tickets","gen_ai.tool.name":"delete","#;
+    let told = "who=dana server=tickets tool=delete";
+    let with = |more: &str, expected: &str| check(&gateway(&format!("{call}{more}")), expected);
+    with(r#""http.status":200,"#, &format!("agentgateway allow inferred enforced=forwarded phase=invoke {told}"));
+    // What the server behind answered is its own affair.
+    with(
+        r#""http.status":200,"mcp.error.code":-32602,"#,
+        &format!("agentgateway allow inferred enforced=forwarded phase=invoke {told} error=-32602"),
+    );
+    let refused = |status: u16, reason: &str, outcome: &str| {
+        with(
+            &format!(r#""http.status":{status},"reason":"{reason}","#),
+            &format!("agentgateway {outcome} reasons={reason} {told}"),
+        );
+    };
+    let engine = |name: &str| format!("deny enforced=blocked phase=invoke engine=agentgateway.{name}");
+    refused(403, "Authorization", &engine("authorization"));
+    refused(403, "ExtAuth", &engine("ext_auth"));
+    refused(502, "ExtAuth", "error inferred enforced=blocked phase=invoke engine=agentgateway.ext_auth");
+    refused(401, "JwtAuth", &engine("jwt_auth"));
+    refused(401, "Oidc", &engine("oidc"));
+    refused(302, "Oidc", "unknown inferred enforced=blocked phase=invoke engine=agentgateway.oidc");
+    refused(401, "BasicAuth", &engine("basic_auth"));
+    refused(401, "APIKeyAuth", &engine("api_key_auth"));
+    refused(403, "Guardrail", &engine("guardrail"));
+    refused(429, "RateLimit", "deny inferred enforced=blocked phase=invoke engine=agentgateway.rate_limit");
+    refused(504, "Timeout", "allow inferred enforced=forwarded phase=invoke");
+    refused(502, "UpstreamFailure", "allow inferred enforced=forwarded phase=invoke");
+    for reason in ["ExtProc", "InvalidRequest", "NotFound", "NoHealthyBackend", "Internal", "MCP"] {
+        refused(500, reason, "error inferred enforced=blocked phase=invoke");
+    }
+    refused(200, "DirectResponse", "unknown inferred enforced=unknown phase=invoke");
+    refused(500, "SomethingNew", "unknown inferred enforced=unknown phase=invoke");
+    // A verdict that the operator had written outweighs all this.
+    with(
+        r#""http.status":200,"authz.decision":"deny","#,
+        &format!("agentgateway deny enforced=forwarded phase=invoke {told} flags=verdict_not_enforced"),
+    );
+}
+
+#[test]
+fn agentgateway_disguises_denials() {
+    let unknown = r#""http.status":400,"error":"mcp: Unknown tool: delete","reason":"MCP","protocol":"mcp","mcp.method.name":"tools/call","#;
+    check(
+        &gateway(&format!(
+            r#"{unknown}"mcp.target":"tickets","gen_ai.tool.name":"delete","agent.client_id":"cc","jwt.act":"agent:cc","#
+        )),
+        "agentgateway deny inferred enforced=blocked phase=invoke engine=agentgateway.mcp_authorization reasons=unknown_tool_disguise,MCP who=dana by=agent:cc server=tickets tool=delete",
+    );
+    // A name that was never resolved is one that does not exist.
+    check(
+        &gateway(&format!(r#"{unknown}"gen_ai.tool.name":"delete","#)),
+        "agentgateway error inferred enforced=blocked phase=invoke reasons=MCP who=dana tool=delete",
+    );
+    check(
+        &gateway(&format!(r#"{unknown}"mcp.target":"tickets","#)),
+        "agentgateway error inferred enforced=blocked phase=invoke reasons=MCP who=dana server=tickets",
+    );
+}
+
+#[test]
+fn agentgateway_lines_that_are_no_calls() {
+    check(
+        &gateway(r#""protocol":"mcp","mcp.method.name":"tools/list","http.status":200,"#),
+        "aside not_a_call tools/list",
+    );
+    check(
+        &gateway(r#""protocol":"mcp","mcp.method.name":"tools/list","http.status":403,"reason":"Authorization","#),
+        "agentgateway deny enforced=blocked phase=list engine=agentgateway.authorization reasons=Authorization who=dana",
+    );
+    check(&gateway(r#""protocol":"http","http.status":200,"#), "aside not_mcp /mcp");
+    check(&gateway(r#""protocol":"http","http.status":404,"reason":"NotFound","#), "aside not_mcp NotFound");
+    check(
+        &gateway(r#""protocol":"http","http.status":401,"reason":"JwtAuth","#),
+        "agentgateway deny enforced=blocked engine=agentgateway.jwt_auth reasons=JwtAuth who=dana",
+    );
+    check(&gateway(r#""protocol":"llm","gen_ai.operation.name":"chat","http.status":200,"#), "aside llm_request");
+    check(
+        &gateway(r#""protocol":"a2a","a2a.method":"message/send","a2a.context.id":"c","http.status":200,"#),
+        "agentgateway allow inferred enforced=forwarded phase=invoke who=dana",
+    );
+    assert_eq!(
+        lines(Format::Agentgateway, br#"{"level":"info","time":"t","scope":"proxy","message":"up"}"#, &[]),
+        "aside server_log proxy"
+    );
+    assert_eq!(lines(Format::Agentgateway, br#"{"a":1}"#, &[]), "reject entry_unknown");
+    check(
+        &gateway(r#""http.status":200,"#)
+            .replace("2026-08-20T14:03:11.42Z", "soon")
+            .replace("\"http.path\"", "\"mcp.method.name\":\"tools/call\",\"http.path\""),
+        "reject time_invalid",
+    );
+}
+
+#[test]
+fn agentgateway_ids_times_and_its_two_forms() {
+    let place = |e: &Event<'_>| {
+        assert_eq!(e.requester.assurance.as_deref(), Some("verified"));
+        format!("{} {} {:?}", e.id, at(e), e.network.ip.as_deref())
+    };
+    let call = r#""protocol":"mcp","mcp.method.name":"tools/call","mcp.target":"tickets","gen_ai.tool.name":"delete","http.status":200,"#;
+    assert_eq!(
+        each(&gateway(call), &[], place),
+        [format!(r#"{TRACE}/00f067aa0ba902b7/1787234591000042 2026-08-20T14:03:11.000042Z Some("10.20.0.14")"#)]
+    );
+    // The same by OTLP, where the time is right and integers may be text.
+    let exported = log_of(
+        "agentgateway.access",
+        "",
+        "gateway=default/agw src.addr=10.20.0.14:51022 jwt.sub=dana protocol=mcp mcp.method.name=tools/call mcp.target=tickets gen_ai.tool.name=delete http.status=403 reason=Authorization",
+    );
+    check(
+        &exported,
+        "agentgateway deny enforced=blocked phase=invoke engine=agentgateway.authorization reasons=Authorization who=dana server=tickets tool=delete",
+    );
+    assert_eq!(
+        each(&exported, &[], place),
+        [format!(r#"{TRACE}/00f067aa0ba902b7/1787234591482913 2026-08-20T14:03:11.482913Z Some("10.20.0.14")"#)]
+    );
+    // A nested `act`, as an object or as the text of one.
+    let act = r#"{"sub":"agent:b","act":{"sub":"agent:a"}}"#;
+    let by = |e: &Event<'_>| e.actors.iter().map(|a| a.id.as_ref()).collect::<Vec<_>>().join(">");
+    for act in [act.to_owned(), serde_json::Value::from(act).to_string()] {
+        assert_eq!(each(&gateway(&format!(r#"{call}"jwt.act":{act},"#)), &[], by), ["agent:a>agent:b"]);
+    }
+}
+
+const NATIVE: &str = r#"{"decision":{"verdict":"deny"},"tool":{"name":"t"}}"#;
+
+fn cloudevent(rest: &str) -> String {
+    format!(
+        r#"{{"specversion":"1.0","id":"ce-1","source":"//pdp-1","type":"authz.v1","subject":"x","time":"2026-08-20T14:03:11.482913Z","datacontenttype":"application/json","authtype":"app_user","authid":"idp|8c","traceparent":"00-{TRACE}-00f067aa0ba902b7-01"{rest}}}"#
+    )
+}
+
+fn whole(e: &Event<'_>) -> String {
+    let text = |t: &Option<std::borrow::Cow<'_, str>>| t.as_deref().unwrap_or("-").to_owned();
+    format!(
+        "{} {} {} {} {}:{} {} {} {} {}",
+        e.id,
+        at(e),
+        e.decision.outcome.as_str(),
+        text(&e.source.instance),
+        text(&e.requester.kind),
+        text(&e.requester.id),
+        text(&e.links.trace),
+        text(&e.links.parent_span),
+        text(&e.extra),
+        e.flags.join(",")
+    )
+}
+
+#[test]
+fn cloudevents_in_their_three_modes() {
+    let expected = format!(
+        r#"ce-1 2026-08-20T14:03:11.482913Z deny //pdp-1 human:idp|8c {TRACE} 00f067aa0ba902b7 {{"cloudevents":{{"authtype":"app_user","source":"//pdp-1","subject":"x","type":"authz.v1"}}}} "#
+    );
+    let structured = cloudevent(&format!(r#","data":{NATIVE}"#));
+    assert_eq!(each(&structured, &[], whole), [expected.as_str()]);
+    assert_eq!(
+        each(&structured, &[("content-type", b"application/cloudevents+json; charset=UTF-8")], whole),
+        [expected.as_str()]
+    );
+    assert_eq!(
+        each(
+            &format!("[{structured},{structured}]"),
+            &[("Content-Type", b"application/cloudevents-batch+json")],
+            whole
+        ),
+        [expected.as_str(); 2]
+    );
+    // Data as text, and in base64.
+    let text = serde_json::Value::from(NATIVE);
+    assert_eq!(each(&cloudevent(&format!(r#","data":{text}"#)), &[], whole), [expected.as_str()]);
+    let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, NATIVE);
+    assert_eq!(each(&cloudevent(&format!(r#","data_base64":"{base64}""#)), &[], whole), [expected.as_str()]);
+    for prefix in ["ce_", "ce-", "Ce-"] {
+        let names: Vec<(String, String)> = serde_json::from_str::<serde_json::Map<_, _>>(&cloudevent(""))
+            .expect("the test writes JSON")
+            .into_iter()
+            .filter(|(k, _)| k != "datacontenttype")
+            .map(|(k, v)| (format!("{prefix}{k}"), v.as_str().expect("text").to_owned()))
+            .collect();
+        let mut headers: Vec<(&str, &[u8])> = names.iter().map(|(k, v)| (k.as_str(), v.as_bytes())).collect();
+        headers.push(("content-type", b"application/json"));
+        assert_eq!(each(NATIVE, &headers, whole), [expected.as_str()]);
+        assert_eq!(each("", &headers, whole), ["reject tombstone the envelope holds no data"]);
+    }
+}
+
+#[test]
+fn what_the_data_says_wins_over_the_envelope() {
+    let own = r#"{"id":"own","time":"2026-01-01T00:00:00Z","decision":{"verdict":"allow"},"source":{"instance":"i"},"requester":{"id":"zoe"},"links":{"span":"1111111111111111"},"cloudevents":1}"#;
+    assert_eq!(
+        each(&cloudevent(&format!(r#","data":{own}"#)), &[], whole),
+        [
+            r#"own 2026-01-01T00:00:00.000000Z allow i -:zoe - - {"cloudevents":1,"cloudevents~2":{"authtype":"app_user","source":"//pdp-1","subject":"x","type":"authz.v1"}} "#
+        ]
+    );
+    // Several records in one envelope have its id and their number.
+    let ids = each(&cloudevent(&format!(r#","data":[{NATIVE},{NATIVE}]"#)), &[], |e| {
+        format!("{} {}", e.id, e.flags.join(","))
+    });
+    assert_eq!(ids, ["ce-1/0 ", "ce-1/1 "]);
+}
+
+#[test]
+fn cloudevents_hold_any_format() {
+    check(
+        &cloudevent(r#","data":{"decision_id":"d1","path":"p","labels":{"id":"i"},"result":{"effect":"allow"}}"#),
+        "opa allow phase=invoke engine=opa policy=p who=idp|8c",
+    );
+    check(
+        &cloudevent(&format!(r#","data":{}"#, log_of("any", "", "gen_ai.tool.name=t"))),
+        "otlp execution inferred who=idp|8c tool=t",
+    );
+    // What the data is comes with the data.
+    check(&cloudevent(r#","data":{"outcome":"deny"}"#), "reject shape_unknown");
+    let protobuf = cloudevent(r#","data_base64":"CgA=""#).replace("application/json", "application/x-protobuf");
+    check(&protobuf, "aside otlp_empty");
+}
+
+#[test]
+fn cloudevents_that_are_none() {
+    check(&cloudevent(""), "reject tombstone");
+    check(&cloudevent(r#","data":null"#), "reject tombstone");
+    check(&cloudevent(r#","data":"""#), "reject tombstone");
+    check(&cloudevent(r#","data":{},"data_base64":"AA==""#), "reject cloudevent_invalid");
+    check(&cloudevent(r#","data_base64":"%""#), "reject cloudevent_invalid");
+    for required in ["\"id\":\"ce-1\"", "\"source\":\"//pdp-1\"", "\"type\":\"authz.v1\""] {
+        let without = cloudevent(r#","data":{}"#).replace(required, "\"other\":\"\"");
+        assert_eq!(lines(Format::Cloudevents, without.as_bytes(), &[]), "reject cloudevent_invalid", "{without}");
+    }
+    assert_eq!(lines(Format::Cloudevents, b"7", &[]), "reject not_an_object");
+    assert_eq!(lines(Format::Auto, b"{}", &[("ce_specversion", b"1.0")]), "reject cloudevent_invalid");
+    // Envelopes in envelopes, as deep as may be and one deeper.
+    let nest = |depth| (0..depth).fold(NATIVE.to_owned(), |data, _| cloudevent(&format!(r#","data":{data}"#)));
+    assert!(lines(Format::Auto, nest(3).as_bytes(), &[]).starts_with("catena deny"));
+    check(&nest(4), "reject envelope_depth");
+}
+
+#[test]
+fn secrets_in_envelopes_are_redacted() {
+    let secret = format!("gh{}_9tGk2LmQx7VbZp4RwYc8NdJh3SfTu6Ae", "p");
+    let debug = |e: &Event<'_>| format!("{e:?}");
+    let event = cloudevent(&format!(
+        r#","authclaims":"{{\"token\":\"{secret}\"}}","clientsecret":"hunter2-very-long","data":{NATIVE}"#
+    ))
+    .replace("ce-1", &format!("ce-{secret}"))
+    .replace("//pdp-1", &format!("//{secret}"))
+    .replace("idp|8c", &secret);
+    let exported = log_of(
+        "any",
+        &format!(r#""body":{{"stringValue":"{secret}"}},"#),
+        &format!(
+            "gen_ai.tool.name=t {secret}=x client.secret=hunter2-very-long gen_ai.agent.id={secret} gen_ai.agent.name={secret}x"
+        ),
+    );
+    let line = gateway(&format!(r#""mcp.method.name":"tools/call","error":"{secret}","reason":"{secret}","jwt.jti":"{secret}","http.status":200,"#)).replace(TRACE, &secret);
+    for record in [event, exported, line] {
+        let told = each(&record, &[], debug);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("Event"), "{told:?}");
+        for hidden in ["9tGk2LmQx7VbZp4RwYc8NdJh3SfTu6Ae", "hunter2-very-long"] {
+            assert!(!told[0].contains(hidden), "{told:?}");
+        }
+    }
+}
