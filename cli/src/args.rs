@@ -42,6 +42,9 @@ pub(crate) enum Command {
     /// Delegation chains
     #[command(subcommand)]
     Chain(Chain),
+    /// What a mapping makes of records
+    #[command(subcommand)]
+    Mapping(MappingCommand),
     /// Records that could not be read: what and why, and reading them again
     #[command(subcommand)]
     Rejects(Rejects),
@@ -160,6 +163,33 @@ pub(crate) struct ChainList {
 pub(crate) struct ChainShow {
     /// Id of a chain, a decision, a session or a trace
     pub(crate) id: String,
+    /// Print as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MappingCommand {
+    /// Mappings in the order in which they are tried
+    Ls,
+    /// For each sample record: what became what, what stayed unmapped, and which fields are empty
+    Try(MappingTry),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MappingTry {
+    /// Files of sample records, - is standard input; a mapping file (.toml) may stand among them
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Mapping to try: a TOML file, or a shipped one by name; without it, those that fit
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) mapping: Option<String>,
+    /// Format of the records
+    #[arg(long, default_value = "auto")]
+    pub(crate) format: String,
+    /// Records at most
+    #[arg(long, default_value_t = 100)]
+    pub(crate) records: usize,
     /// Print as JSON
     #[arg(long)]
     pub(crate) json: bool,

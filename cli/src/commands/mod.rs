@@ -4,6 +4,7 @@ mod chain;
 mod demo;
 mod ingest;
 mod maintain;
+mod mapping;
 mod rejects;
 mod serve;
 mod sources;
@@ -97,6 +98,7 @@ fn dispatch(command: Command, global: &Global, config: Config) -> Result<ExitCod
         Command::Ingest(args) => ingest::run(&runtime, &config, &args),
         Command::Sql(args) => runtime.block_on(sql::run(&config, global.tenant.as_deref(), &args)),
         Command::Chain(args) => runtime.block_on(chain::run(&config, global.tenant.as_deref(), &args)),
+        Command::Mapping(args) => mapping::run(&config, &args),
         Command::Rejects(args) => runtime.block_on(rejects::run(&config, global.tenant.as_deref(), &args)),
         Command::Sources(args) => runtime.block_on(sources::run(&config, global.tenant.as_deref(), &args)),
         Command::Maintain(args) => runtime.block_on(maintain::run(&config, &args)),

@@ -274,7 +274,13 @@ fn decode(
     headers: &[(String, Vec<u8>)],
     bytes: &[u8],
 ) -> Result<(Batch, Answer), Problem> {
-    let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+    let mut headers: Vec<(&str, &[u8])> =
+        headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+    if incoming.shape == Shape::Framed {
+        // The frame is gone by then, and what was in it is said as over plain HTTP.
+        headers.retain(|(name, _)| *name != "content-type");
+        headers.push(("content-type", otlp::PROTOBUF.as_bytes()));
+    }
     let (packing, bytes) = match incoming.shape {
         Shape::Framed => match otlp::unframe(bytes)? {
             (true, message) => (incoming.packing, message),

@@ -132,8 +132,15 @@ async fn the_catalog_says_what_there_is() {
         ──────────
         asides
         decisions
+        exchanges
+        executions
+        grants
+        lifecycle
+        principals
+        reauths
         records
         rejects
+        tools
     "#]],
     )
     .await;

@@ -18,7 +18,7 @@ use catena_decode::frame::Packing;
 use http_body_util::{BodyExt, Full};
 use std::sync::Arc;
 
-const PROTOBUF: &str = "application/x-protobuf";
+pub(super) const PROTOBUF: &str = "application/x-protobuf";
 const GRPC: &str = "application/grpc";
 
 /// An export over HTTP: `/v1/logs`, `/v1/traces`.
