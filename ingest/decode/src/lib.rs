@@ -18,6 +18,7 @@ use json::{Kind, Tape, Value};
 use mapping::{Mappings, Roots};
 pub use redact::Redactor;
 use redact::Taken;
+use redact::tools::{Ruled, Tools};
 use std::sync::Arc;
 
 /// A producer's dialect.
@@ -127,7 +128,28 @@ impl Decoder {
     /// Decodes one record. A record that is an array holds as many: each of its items is decoded by itself, and those that
     /// are good are not lost for one that is not.
     pub fn record(&mut self, format: Format, bytes: &[u8], context: &Context<'_>, sink: &mut impl Sink) {
-        let redactor = &*self.redactor;
+        let rules = self.redactor.rules();
+        if context.trusted || !rules.has_rules() {
+            return self.record_with(None, format, bytes, context, sink);
+        }
+        // Which rules hold depends on the tool, which is known when the record has been read.
+        let mut tools = Tools::default();
+        if rules.asks_for_tool() {
+            self.record_with(None, format, bytes, context, &mut tools);
+        }
+        let redactor = self.redactor.for_tools(tools);
+        self.record_with(Some(&redactor), format, bytes, context, &mut Ruled { redactor: &redactor, sink });
+    }
+
+    fn record_with(
+        &mut self,
+        redactor: Option<&Redactor>,
+        format: Format,
+        bytes: &[u8],
+        context: &Context<'_>,
+        sink: &mut impl Sink,
+    ) {
+        let redactor = redactor.unwrap_or(&self.redactor);
         if matches!(format, Format::Auto | Format::Cerbos)
             && let Some(detail) = formats::cerbos::unsupported_encoding(context)
         {

@@ -3,6 +3,8 @@
 mod corpus;
 mod hostile;
 mod ladder;
+mod planted;
 mod roundtrip;
 mod secrets;
 mod seen;
+mod speed;
