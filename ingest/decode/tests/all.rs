@@ -5,6 +5,7 @@ mod hostile;
 mod ladder;
 mod planted;
 mod roundtrip;
+mod rules;
 mod secrets;
 mod seen;
 mod speed;

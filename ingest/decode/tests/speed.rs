@@ -20,6 +20,7 @@ impl Sink for Counted {
 }
 
 /// Runs it for a second, and says how many megabytes that were. The best round counts: others had to share the core.
+#[expect(clippy::print_stdout, reason = "figures are what it is for")]
 fn measure(name: &str, bytes: usize, mut once: impl FnMut()) {
     let batch = 1 + 100_000 / bytes;
     let (began, mut best) = (Instant::now(), Duration::MAX);
@@ -32,7 +33,7 @@ fn measure(name: &str, bytes: usize, mut once: impl FnMut()) {
     println!("{name}: {:.0} MB/s, {:.2} us each", bytes as f64 / each / 1e6, each * 1e6);
 }
 
-const CLEAN: &str = r#"{"id":"01K36G5QCE6D3M2XJ0Z9B4T7VA","time":"2026-08-20T14:03:11.482913Z","kind":"decision","source":{"kind":"catena","instance":"gw-eu-1","seq":1842,"epoch":"b7"},"decision":{"verdict":"allow","basis":"explicit","enforced":"forwarded","phase":"invoke","policy":{"engine":"opa","id":"mcp/authz","version":"git-9f3c1d2","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","rules":["tool_update"]},"reasons":[]},"requester":{"id":"user0042@corp.example","issuer":"https://idp.corp.example","kind":"human","assurance":"verified","roles":["support"]},"actors":[{"id":"client:claude-code","kind":"client","assurance":"verified"},{"id":"agent:billing-agent","kind":"agent","issuer":"https://idp.corp.example"}],"actors_source":"act_claim","actors_complete":true,"session":{"id":"s-9f86d081884c"},"server":{"id":"https://crm-mcp.corp.example","name":"crm"},"tool":{"name":"contact.search","action":"query","data_class":"pii"},"call":{"protocol":"mcp","method":"tools/call","http":{"method":"POST","host":"gw.corp.example","path":"/mcp","status":200},"params":{"query":"password reset onboarding of the customer","ticket":"T-1182","limit":20}},"token":{"ref":"hmac:00112233445566778899aabbccddeeff","proof":"verified","issuer":"https://idp.corp.example","audience":["https://crm-mcp.corp.example"],"scope":["crm:read","crm:write"],"issued_at":"2026-08-20T14:00:00Z","expires_at":"2026-08-20T14:15:00Z"},"links":{"parent_decision":"01K36G5QCE6D3M2XJ0Z9B4T7V0","trace":"4bf92f3577b34da6a3ce929d0e0e4736","span":"00f067aa0ba902b7","parent_span":"00f067aa0ba902b8","request":"6b1f7d0e-8c1f-4a57-9c39-0d6d9f7f2f10"},"network":{"ip":"10.0.0.1","user_agent":"claude-code/2.1"}}"#;
+const CLEAN: &str = include_str!("clean.json").trim_ascii();
 
 #[test]
 #[ignore = "a figure for people, not a judgement"]

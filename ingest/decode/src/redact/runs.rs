@@ -2,7 +2,7 @@
 //!
 //! Guarantee: [`long`] reports every maximal run of at least [`RUN_MIN`] letters, digits and `+ / _ -`, once, in order, and
 //! nothing else. Tokens are such runs, or have one; ordinary text has few. So a clean text is read once, 64 bytes at a time,
-//! in arithmetic that compilers turn into vector instructions, and only its long words are looked at.
+//! with vector instructions, and only its long words are looked at.
 
 /// The shortest run: an access key of AWS has 20, the head of the shortest JWT 19.
 pub(crate) const RUN_MIN: usize = 16;
@@ -10,18 +10,28 @@ pub(crate) const RUN_MIN: usize = 16;
 /// Whether a byte is one of a run.
 #[inline]
 pub(crate) fn of_run(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'_' | b'-')
+    OF_RUN[usize::from(b)]
 }
 
-/// One bit for each byte, set when it is one of a run.
+static OF_RUN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 128 {
+        table[b] = (b as u8).is_ascii_alphanumeric() || matches!(b as u8, b'+' | b'/' | b'_' | b'-');
+        b += 1;
+    }
+    table
+};
+
+/// One bit for each byte, set when it is one of a run. Written so that compilers make vector instructions of it.
 #[inline]
 fn bits(block: &[u8; 64]) -> u64 {
     let mut flags = [0u8; 64];
     for (flag, &b) in flags.iter_mut().zip(block) {
         let letter = (b | 0x20).wrapping_sub(b'a') < 26;
-        let digit = b.wrapping_sub(b'0') < 10;
-        let sign = (b == b'+') | (b == b'-') | (b == b'/') | (b == b'_');
-        *flag = u8::from(letter | digit | sign);
+        // `/` and the digits follow each other.
+        let digit = b.wrapping_sub(b'/') < 11;
+        *flag = u8::from(letter | digit | (b == b'+') | (b == b'-') | (b == b'_'));
     }
     let mut bits = 0;
     for (i, eight) in flags.as_chunks::<8>().0.iter().enumerate() {
@@ -35,6 +45,10 @@ fn bits(block: &[u8; 64]) -> u64 {
 #[inline]
 pub(crate) fn long(text: &[u8], mut found: impl FnMut(usize, usize) -> bool) -> bool {
     let (mut before, mut done, mut base) = (0u64, 0usize, 0usize);
+    // From the place where a block ends in a run, or begins in one.
+    let extend = |from: usize| text[from..].iter().position(|b| !of_run(*b)).map_or(text.len(), |n| from + n);
+    let begin =
+        |to: usize, done: usize| text[done..to].iter().rposition(|b| !of_run(*b)).map_or(done, |n| done + n + 1);
     while base < text.len() {
         let rest = &text[base..];
         let now = match rest.first_chunk::<64>() {
@@ -45,26 +59,34 @@ pub(crate) fn long(text: &[u8], mut found: impl FnMut(usize, usize) -> bool) -> 
                 bits(&last)
             }
         };
-        // The last 16 of the block before, then this block; a bit stays when the 15 after it are set too.
-        let window = u128::from(now) << RUN_MIN | u128::from(before >> (64 - RUN_MIN));
-        let mut full = window & (window >> 1);
+        // One that began in the block before, and is long only together with this one.
+        let (open, close) = (before.leading_ones() as usize, now.trailing_ones() as usize);
+        if close > 0 && open + close >= RUN_MIN && base >= done {
+            let start = if open < 64 { base - open } else { begin(base, done) };
+            done = if close < 64 { base + close } else { extend(base) };
+            if found(start, done) {
+                return true;
+            }
+        }
+        // A bit stays when the 15 after it are set too.
+        let mut full = now & (now >> 1);
         full &= full >> 2;
         full &= full >> 4;
         full &= full >> 8;
         while full != 0 {
-            let within = base + full.trailing_zeros() as usize - RUN_MIN;
-            if within >= done {
-                let start = text[done..within].iter().rposition(|b| !of_run(*b)).map_or(done, |at| done + at + 1);
-                let end = text[within..].iter().position(|b| !of_run(*b)).map_or(text.len(), |n| within + n);
-                done = end;
-                if found(start, end) {
+            let at = full.trailing_zeros() as usize;
+            if base + at >= done {
+                // It begins here: had it begun before, it would have been found above.
+                let length = (now >> at).trailing_ones() as usize;
+                done = if at + length < 64 { base + at + length } else { extend(base + at) };
+                if found(base + at, done) {
                     return true;
                 }
             }
-            full &= full - 1;
             if done >= base + 64 {
                 break;
             }
+            full &= u64::MAX << (done - base);
         }
         before = now;
         base += 64;

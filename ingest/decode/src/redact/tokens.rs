@@ -199,6 +199,36 @@ static BY_FIRST: LazyLock<[Vec<&'static Shape>; 128]> = LazyLock::new(|| {
     by_first
 });
 
+/// For each first byte the second ones with which something may begin, as bits: most words are turned away by these.
+static PAIRS: [u128; 128] = {
+    let mut pairs = [0u128; 128];
+    let mut n = 0;
+    while n < SHAPES.len() {
+        let start = SHAPES[n].start.as_bytes();
+        pairs[start[0] as usize] |= 1 << start[1];
+        n += 1;
+    }
+    pairs[b'e' as usize] |= 1 << b'y';
+    // `services/` of Slack.
+    pairs[b's' as usize] |= 1 << b'e';
+    // Discord begins with any number in base64.
+    let mut second = 0;
+    while second < 128 {
+        if (second as u8).is_ascii_alphanumeric() {
+            pairs[b'M' as usize] |= 1 << second;
+            pairs[b'N' as usize] |= 1 << second;
+            pairs[b'O' as usize] |= 1 << second;
+        }
+        second += 1;
+    }
+    pairs
+};
+
+#[inline]
+fn may_begin(rest: &[u8]) -> bool {
+    matches!(rest, [a, b, ..] if PAIRS[usize::from(a & 0x7f)] >> (b & 0x7f) & 1 == 1)
+}
+
 /// The first token that begins within a long run, or just before it where a dot ended the run. `starts_known` is false when
 /// words may have been put together, so that a beginning cannot be told.
 #[inline]
@@ -211,16 +241,58 @@ pub(crate) fn within(text: &[u8], run: (usize, usize), starts_known: bool) -> Op
     {
         return Some(hit);
     }
-    let mut at = from;
-    while at < run.1 {
-        let begins = !starts_known || at == from || begins_word(text, at);
-        if begins && let Some(hit) = at_word(text, at) {
-            return Some(hit);
-        }
-        at += 1;
+    // Its number is a word by itself, so it begins before the run at any rate.
+    if run.0 > 0
+        && text[run.0 - 1] == b':'
+        && let Some(hit) = telegram(text, run.0)
+    {
+        return Some(hit);
     }
-    None
+    let begins = |at: usize| may_begin(&text[at..]).then(|| at_word(text, at)).flatten();
+    if let Some(hit) = begins(from) {
+        return Some(hit);
+    }
+    let inner = &text[from..run.1];
+    let starts = |pair: &[u8]| !starts_known || !pair[0].is_ascii_alphanumeric();
+    // `\n` and its like in text that was not unescaped.
+    let escape = from > 0 && text[from - 1] == b'\\' && matches!(inner.first(), Some(b'n' | b'r' | b't'));
+    if escape && let Some(hit) = begins(from + 1) {
+        return Some(hit);
+    }
+    inner.windows(2).enumerate().filter(|(_, pair)| starts(pair)).find_map(|(n, _)| begins(from + n + 1))
 }
+
+/// Whether a token begins in a long run or before it, and else whether one of its parts without signs says true to `part`:
+/// what [`within`] finds, in one pass over a run in which there mostly is nothing.
+#[inline]
+pub(crate) fn any(text: &[u8], run: (usize, usize), mut part: impl FnMut(usize, usize) -> bool) -> bool {
+    let joined = run.0 > 0 && matches!(text[run.0 - 1], b'.' | b':' | b'~' | b'\\');
+    if joined && within(text, run, true).is_some() {
+        return true;
+    }
+    let mut from = run.0;
+    while from < run.1 {
+        if may_begin(&text[from..]) && at_word(text, from).is_some() {
+            return true;
+        }
+        let end = text[from..run.1].iter().position(|b| !ALNUM[usize::from(*b)]).map_or(run.1, |n| from + n);
+        if part(from, end) {
+            return true;
+        }
+        from = end + 1;
+    }
+    false
+}
+
+static ALNUM: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 128 {
+        table[b] = (b as u8).is_ascii_alphanumeric();
+        b += 1;
+    }
+    table
+};
 
 /// All of them.
 pub(crate) fn all_within(text: &[u8], run: (usize, usize), hits: &mut Vec<Hit>) {
@@ -228,16 +300,6 @@ pub(crate) fn all_within(text: &[u8], run: (usize, usize), hits: &mut Vec<Hit>) 
     while let Some(hit) = (at < run.1).then(|| within(text, (at, run.1), true)).flatten() {
         at = hit.end.max(at + 1);
         hits.push(hit);
-    }
-}
-
-#[inline]
-fn begins_word(text: &[u8], at: usize) -> bool {
-    match at.checked_sub(1).map(|b| text[b]) {
-        None => true,
-        // `\n` and its like in text that was not unescaped.
-        Some(b'n' | b'r' | b't') => at >= 2 && text[at - 2] == b'\\',
-        Some(b) => !b.is_ascii_alphanumeric(),
     }
 }
 
@@ -268,7 +330,6 @@ fn at_word(text: &[u8], at: usize) -> Option<Hit> {
     let found = |kind, length: usize, why| Some(Hit { start: at, end: at + length, kind, why });
     match first {
         b'e' if rest.starts_with(b"eyJ") => found("jwt", jwt(rest)?, Why::Proven),
-        b'0'..=b'9' => found("telegram_token", telegram(rest)?, Why::Shape),
         b'M' | b'N' | b'O' => found("discord_token", discord(rest)?, Why::Shape),
         b's' if rest.starts_with(b"services/") => {
             let before = text[..at].ends_with(b"hooks.slack.com/");
@@ -341,15 +402,13 @@ fn jose_header(part: &[u8]) -> bool {
     header.starts_with(b"{\"") && (has(b"\"alg\"") || has(b"\"typ\"") || has(b"\"enc\"") || has(b"\"kid\""))
 }
 
-/// `<8 to 10 digits>:<35>`
-fn telegram(rest: &[u8]) -> Option<usize> {
-    let digits = span(rest, |b| b.is_ascii_digit());
-    if !(8..=10).contains(&digits) || rest.get(digits) != Some(&b':') {
-        return None;
-    }
-    let body = &rest[digits + 1..];
+/// `<8 to 10 digits>:<35>`, given where the second part begins.
+fn telegram(text: &[u8], at: usize) -> Option<Hit> {
+    let digits = text[..at - 1].iter().rev().take(11).take_while(|b| b.is_ascii_digit()).count();
+    let body = &text[at..text.len().min(at + 36)];
     let length = span(body, |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-    (length == 35 && body.starts_with(b"AA")).then_some(digits + 1 + length)
+    let shaped = (8..=10).contains(&digits) && length == 35 && body.starts_with(b"AA");
+    shaped.then(|| Hit { start: at - 1 - digits, end: at + length, kind: "telegram_token", why: Why::Shape })
 }
 
 /// `<base64url of a number>.<6>.<27 to 38>`
