@@ -27,6 +27,7 @@ use json::{Kind, Tape, Value};
 use mapping::{Mappings, Roots};
 pub use redact::Redactor;
 use redact::Taken;
+use redact::tools::{Ruled, Tools};
 use std::sync::Arc;
 
 /// A producer's dialect.
@@ -218,6 +219,26 @@ impl Decoder {
     /// Decodes one record. A record that is an array, or an object around one as CloudTrail's files are, holds as many: each of its items is decoded by itself, and those that
     /// are good are not lost for one that is not.
     pub fn record(&mut self, format: Format, bytes: &[u8], context: &Context<'_>, sink: &mut impl Sink) {
+        let rules = self.redactor.rules();
+        if context.trusted || !rules.has_rules() {
+            return self.encoded(format, bytes, context, sink);
+        }
+        // Which rules hold depends on the tool, which is known when the record has been read.
+        let mut tools = Tools::default();
+        if rules.asks_for_tool() {
+            self.encoded(format, bytes, context, &mut tools);
+        }
+        let ruled = Arc::new(self.redactor.for_tools(tools));
+        let plain = std::mem::replace(&mut self.redactor, ruled.clone());
+        // What was made for records inside records redacts as its maker did.
+        self.nested = None;
+        self.encoded(format, bytes, context, &mut Ruled { redactor: &ruled, sink });
+        self.nested = None;
+        self.redactor = plain;
+    }
+
+    /// Decodes one record of whatever encoding.
+    fn encoded(&mut self, format: Format, bytes: &[u8], context: &Context<'_>, sink: &mut impl Sink) {
         if context.trusted {
             return self.text(format, bytes, context, sink);
         }
@@ -227,7 +248,7 @@ impl Decoder {
             // Its headers are gone inside, so that this happens once.
             return match opened {
                 Ok(opened) => opened.hand_on(context, |bytes, context, envelope| {
-                    self.record(Format::Auto, bytes, context, &mut Enveloped { envelope, sink })
+                    self.encoded(Format::Auto, bytes, context, &mut Enveloped { envelope, sink })
                 }),
                 Err((reason, detail)) => {
                     sink.rejection(self.redactor.reject(reason, detail, bytes), Format::Cloudevents)

@@ -368,7 +368,7 @@ impl<'r> Reader<'r> {
             Kind::Null => None,
             Kind::Array if v.items().next().is_none() => None,
             Kind::Object if v.entries().next().is_none() => None,
-            _ => Some(self.redactor.json_text(v, self.dirty)),
+            _ => Some(self.redactor.json_column(path, v, self.dirty)),
         }
     }
 

@@ -171,7 +171,7 @@ impl<'t> Filling<'t, '_> {
             return None;
         }
         let mut out = String::with_capacity(64);
-        self.redactor.write(v, self.manner(), false, &mut out);
+        self.redactor.write_column(slot.name(), v, self.manner(), &mut out);
         Some(Cow::Owned(out))
     }
 

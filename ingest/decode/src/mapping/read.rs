@@ -541,7 +541,7 @@ fn code(word: &str) -> Option<&'static str> {
 }
 
 /// `, the nearest known one is ...`, or nothing when none is near.
-pub(super) fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> String {
+pub(crate) fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> String {
     let best = known.map(|k| (distance(word, k), k)).min();
     match best {
         Some((d, k)) if d <= 1 + word.len().max(k.len()) / 3 => format!(", the nearest known one is `{k}`"),

@@ -1,0 +1,271 @@
+//! Names that give their values away, and what a value under a less telling name must look like.
+//!
+//! Guarantee: under a telling name any value is a secret, but for placeholders (`***`, `null`, `${VAR}`) in running text; under a
+//! weak one (`token`, `sig`) only what looks random. Names are compared by their end, without case and separators, so
+//! `DB_PASSWORD`, `db-password` and `dbPassword` are one.
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use std::sync::LazyLock;
+
+/// Ends of telling names.
+pub(crate) const TELLING: &[&str] = &[
+    "password",
+    "passwd",
+    "passphrase",
+    "passcode",
+    "pwd",
+    "secret",
+    "apikey",
+    "accesskey",
+    "accesskeyid",
+    "secretkey",
+    "privatekey",
+    "signingkey",
+    "encryptionkey",
+    "accountkey",
+    "masterkey",
+    "sharedkey",
+    "subscriptionkey",
+    "functionskey",
+    "accesstoken",
+    "refreshtoken",
+    "idtoken",
+    "authtoken",
+    "sessiontoken",
+    "bearertoken",
+    "apitoken",
+    "securitytoken",
+    "privatetoken",
+    "bottoken",
+    "deploytoken",
+    "authorization",
+    "authorizationcode",
+    "codeverifier",
+    "clientassertion",
+    "cookie",
+    "credential",
+    "credentials",
+    "connectionstring",
+    "xamzsignature",
+    "xgoogsignature",
+];
+/// Whole names that are telling when a scalar stands under them; as objects they are structure.
+const TELLING_SCALARS: &[&str] = &["token", "auth", "pass", "pin", "otp", "cvv", "cvc"];
+/// Ends of names that are telling when the value looks random.
+const WEAK: &[&str] = &["token", "sig", "signature", "jwt", "bearer", "hmackey", "authkey", "sastoken"];
+/// Ends of names that are not, though they end in one of these.
+const PLAIN: &[&str] = &[
+    "pagetoken",
+    "nexttoken",
+    "cursortoken",
+    "continuationtoken",
+    "continuetoken",
+    "synctoken",
+    "progresstoken",
+    "csrftoken",
+    "xsrftoken",
+    "publickey",
+];
+
+/// How much a name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Says {
+    /// Its value is a secret.
+    Secret,
+    /// Its value is one if it looks random.
+    Perhaps,
+    Nothing,
+}
+
+/// A name without case and separators; of a long one only the end matters.
+pub(crate) struct Folded {
+    bytes: [u8; 40],
+    from: usize,
+}
+
+impl Folded {
+    pub(crate) fn new(name: &[u8]) -> Folded {
+        let mut folded = Folded { bytes: [0; 40], from: 40 };
+        for b in name.iter().rev().filter(|b| !matches!(b, b'_' | b'-' | b'.' | b' ')) {
+            if folded.from == 0 {
+                break;
+            }
+            folded.from -= 1;
+            folded.bytes[folded.from] = b.to_ascii_lowercase();
+        }
+        folded
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[self.from..]
+    }
+
+    pub(crate) fn ends_with(&self, end: &str) -> bool {
+        self.as_bytes().ends_with(end.as_bytes())
+    }
+}
+
+/// What a name says of its value.
+pub(crate) fn says(name: &[u8], scalar: bool) -> Says {
+    let folded = Folded::new(name);
+    let any = |ends: &[&str]| ends.iter().any(|end| folded.ends_with(end));
+    // Nearly every name ends otherwise than every telling one.
+    if !matches!(
+        folded.as_bytes().last(),
+        Some(b'd' | b'e' | b'l' | b't' | b'y' | b'n' | b'g' | b's' | b'r' | b'h' | b'p' | b'v' | b'c')
+    ) {
+        return Says::Nothing;
+    }
+    if any(TELLING) || (scalar && TELLING_SCALARS.iter().any(|t| folded.as_bytes() == t.as_bytes())) {
+        Says::Secret
+    } else if scalar && any(WEAK) && !any(PLAIN) {
+        Says::Perhaps
+    } else {
+        Says::Nothing
+    }
+}
+
+/// Whether a value looks random and is no id: long enough, of mixed make, without pattern.
+pub(crate) fn random(value: &[u8]) -> bool {
+    const LENGTH_MIN: usize = 16;
+    /// Bits per character: words of English have about 2.9 at this length, base64 of 16 random characters 3.6 and more.
+    const ENTROPY_MIN: f64 = 3.2;
+    let token =
+        |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'_' | b'-' | b'=' | b'.' | b'~' | b'%');
+    if value.len() < LENGTH_MIN || value.len() > 4096 || !value.iter().all(token) || is_id(value) {
+        return false;
+    }
+    let classes = [u8::is_ascii_digit, u8::is_ascii_lowercase, u8::is_ascii_uppercase];
+    let mixed =
+        classes.iter().filter(|class| value.iter().any(class)).count() >= 2 && value.iter().any(u8::is_ascii_digit);
+    mixed && entropy(value) >= ENTROPY_MIN
+}
+
+/// Hexadecimal digits in groups, or decimal ones: UUIDs, digests, trace ids, times; a ULID; a digest of our own.
+fn is_id(value: &[u8]) -> bool {
+    let ulid = value.len() == 26 && value.iter().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase());
+    ulid || value.iter().all(|b| b.is_ascii_hexdigit() || *b == b'-') || is_digest(value)
+}
+
+fn entropy(value: &[u8]) -> f64 {
+    let mut counts = [0u32; 256];
+    value.iter().for_each(|b| counts[usize::from(*b)] += 1);
+    let length = value.len() as f64;
+    counts.iter().filter(|n| **n > 0).map(|n| f64::from(*n) / length).map(|p| -p * p.log2()).sum()
+}
+
+/// Whether a value is a keyed digest already.
+pub(crate) fn is_digest(value: &[u8]) -> bool {
+    value
+        .strip_prefix(b"hmac:")
+        .is_some_and(|d| d.len() == 32 && d.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+/// What stands for a value that somebody has taken away already.
+pub(crate) fn is_placeholder(value: &[u8]) -> bool {
+    const WORDS: &[&[u8]] =
+        &[b"null", b"none", b"nil", b"true", b"false", b"undefined", b"redacted", b"hidden", b"masked"];
+    let lower = value.to_ascii_lowercase();
+    value.iter().all(|b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'?' | b'-'))
+        || WORDS.contains(&lower.as_slice())
+        || starts_as_placeholder(value)
+        || is_digest(value)
+}
+
+/// The same, told by how it begins: a variable, a template, a marker.
+pub(crate) fn starts_as_placeholder(value: &[u8]) -> bool {
+    [&b"${"[..], b"{{", b"<", b"%(", b"[redacted:", b"$("].iter().any(|start| value.starts_with(start))
+}
+
+/// What the names are, for the policy's version.
+pub(crate) fn describe() -> String {
+    [TELLING, TELLING_SCALARS, WEAK, PLAIN].map(|names| names.join(" ")).join("\n")
+}
+
+/// Pieces of which at least one stands in every telling name, as it may be written in clean JSON.
+static PIECES: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let pieces = [
+        "pass",
+        "pwd",
+        "secret",
+        "key",
+        "token",
+        "auth",
+        "cookie",
+        "credential",
+        "string",
+        "assertion",
+        "verifier",
+        "sig",
+        "jwt",
+        "bearer",
+        "pin\"",
+        "otp\"",
+        "cvv\"",
+        "cvc\"",
+    ];
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .kind(Some(AhoCorasickKind::DFA))
+        .build(pieces)
+        .expect("the pieces are few and short")
+});
+
+/// Whether compact JSON may have a telling name; false is certain.
+#[inline]
+pub(crate) fn may_tell(json: &[u8]) -> bool {
+    PIECES.find_iter(json).any(|hit| {
+        // A hit counts when the name it stands in ends in `":`; in a value it ends in `",` or `"}`.
+        let rest = &json[hit.start()..];
+        match memchr::memchr(b'"', rest) {
+            Some(quote) => matches!(rest.get(quote + 1), Some(b':' | b' ' | b'\n')),
+            None => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name that the quick look misses would not be looked at.
+    #[test]
+    fn every_telling_name_has_a_piece() {
+        for name in TELLING.iter().chain(TELLING_SCALARS).chain(WEAK) {
+            assert!(may_tell(format!("{{\"{name}\":1}}").as_bytes()), "{name}");
+            assert_ne!(says(name.as_bytes(), true), Says::Nothing, "{name}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        for (name, expected) in [
+            ("DB_PASSWORD", Says::Secret),
+            ("dbPassword", Says::Secret),
+            ("Set-Cookie", Says::Secret),
+            ("token", Says::Secret),
+            ("csrf_token", Says::Nothing),
+            ("nextPageToken", Says::Nothing),
+            ("deviceToken", Says::Perhaps),
+            ("primary_key", Says::Nothing),
+            ("tokens", Says::Nothing),
+            ("", Says::Nothing),
+        ] {
+            assert_eq!(says(name.as_bytes(), true), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_looks_random() {
+        for (value, expected) in [
+            ("9tGk2LmQx7VbZp4RwYc8", true),
+            ("4bf92f3577b34da6a3ce929d0e0e4736", false),
+            ("6b1f7d0e-8c1f-4a57-9c39-0d6d9f7f2f10", false),
+            ("01K36G5QCE6D3M2XJ0Z9B4T7VA", false),
+            ("customer-records-of-the-quarter", false),
+            ("short9A", false),
+        ] {
+            assert_eq!(random(value.as_bytes()), expected, "{value}");
+        }
+    }
+}

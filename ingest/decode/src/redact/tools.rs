@@ -1,0 +1,72 @@
+//! Rules for certain tools: the record is read once to learn its tools, and a second time under the rules for them.
+//!
+//! Guarantee: only records under rules are read twice, and what the first reading finds goes nowhere.
+
+use super::Redactor;
+use super::rules::Scope;
+use crate::{Format, Sink};
+use catena_schemas::Event;
+use catena_schemas::authority::Entry;
+use catena_schemas::rows::Rejection;
+
+/// Keeps the names of the tools, and nothing else.
+#[derive(Debug, Default)]
+pub(crate) struct Tools {
+    names: Vec<String>,
+    /// Whether a decision names no tool, or a part of the record could not be read.
+    nameless: bool,
+}
+
+impl Tools {
+    /// What is known; nothing, unless all is.
+    pub(crate) fn scope(self) -> Scope {
+        if self.nameless || self.names.is_empty() { Scope::Unknown } else { Scope::Tools(self.names) }
+    }
+}
+
+impl Sink for Tools {
+    fn event(&mut self, event: &Event<'_>, _: Format) {
+        match &event.tool.name {
+            Some(name) if self.names.iter().any(|n| n == name) => {}
+            Some(name) => self.names.push(name.to_string()),
+            None => self.nameless = true,
+        }
+    }
+
+    /// What grants something names tools that it is about, not one that was called.
+    fn authority(&mut self, _: &Entry<'_>, _: Format) {
+        self.nameless = true;
+    }
+
+    fn rejection(&mut self, _: Rejection, _: Format) {
+        self.nameless = true;
+    }
+
+    fn aside(&mut self, _: Rejection, _: Format) {}
+}
+
+/// Applies the rules to the fields of events that hold text.
+pub(crate) struct Ruled<'s, S> {
+    pub(crate) redactor: &'s Redactor,
+    pub(crate) sink: &'s mut S,
+}
+
+impl<S: Sink> Sink for Ruled<'_, S> {
+    fn event(&mut self, event: &Event<'_>, format: Format) {
+        let mut event = event.clone();
+        self.redactor.apply(&mut event);
+        self.sink.event(&event, format);
+    }
+
+    fn authority(&mut self, entry: &Entry<'_>, format: Format) {
+        self.sink.authority(entry, format);
+    }
+
+    fn rejection(&mut self, rejection: Rejection, format: Format) {
+        self.sink.rejection(rejection, format);
+    }
+
+    fn aside(&mut self, aside: Rejection, format: Format) {
+        self.sink.aside(aside, format);
+    }
+}

@@ -1,0 +1,219 @@
+//! Values as JSON, with what is secret in them replaced.
+//!
+//! Guarantee: every string and every name that is written has been looked at (in a suspected record), every value under a
+//! telling name is replaced, and rules of the rule file come first. Recursive: the parser has bounded the depth.
+
+use super::dry_run::Watch;
+use super::names::{self, Says};
+use super::{Action, Manner, Redactor, Why, left};
+use crate::json::{Kind, Value, write_string};
+use std::borrow::Cow;
+
+/// What becomes of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is looked at.
+    Look,
+    /// The same, and it is a secret if it looks random.
+    Perhaps,
+    /// The same, and nothing below it is telling by its name.
+    Keep,
+    /// It is a secret, all of it.
+    Secret(Why),
+    /// All of it becomes digests.
+    Digest,
+    /// It is not looked at.
+    Never,
+}
+
+pub(crate) struct Writer<'w> {
+    redactor: &'w Redactor,
+    manner: Manner<'w>,
+    depth: u8,
+    /// Names down to the value at hand; kept only for rules.
+    path: Option<Vec<String>>,
+    watch: Option<&'w mut Watch>,
+    found: bool,
+}
+
+impl<'w> Writer<'w> {
+    pub(crate) fn new(
+        redactor: &'w Redactor,
+        manner: Manner<'w>,
+        depth: u8,
+        watch: Option<&'w mut Watch>,
+    ) -> Writer<'w> {
+        let path = redactor.rules.has_rules().then(Vec::new);
+        Writer { redactor, manner, depth, path, watch, found: false }
+    }
+
+    /// Whether anything was replaced.
+    pub(crate) fn found(&self) -> bool {
+        self.found
+    }
+
+    /// Says where in the event the value stands.
+    pub(crate) fn enter(&mut self, name: &str) {
+        if let Some(path) = &mut self.path {
+            path.push(name.to_owned());
+        }
+    }
+
+    pub(crate) fn value(&mut self, value: Value<'_>, out: &mut String) {
+        self.write(value, Fate::Look, out);
+    }
+
+    /// The value of a whole column, which a rule may name.
+    pub(crate) fn root(&mut self, value: Value<'_>, out: &mut String) {
+        let fate = self.ruled().unwrap_or(Fate::Look);
+        self.write(value, fate, out);
+    }
+
+    pub(crate) fn secret(&mut self, value: Value<'_>, out: &mut String) {
+        self.write(value, Fate::Secret(Why::Name), out);
+    }
+
+    /// The value of a member of which the name is known.
+    pub(crate) fn named(&mut self, key: &str, value: Value<'_>, out: &mut String) {
+        self.member(key, value, Fate::Look, out);
+    }
+
+    fn member(&mut self, key: &str, value: Value<'_>, above: Fate, out: &mut String) {
+        self.enter(key);
+        if let Some(watch) = &mut self.watch {
+            watch.enter(key);
+        }
+        let fate = self.fate(key, value.kind(), above);
+        self.write(value, fate, out);
+        if let Some(path) = &mut self.path {
+            path.pop();
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.leave();
+        }
+    }
+
+    fn ruled(&self) -> Option<Fate> {
+        let path: Vec<&str> = self.path.as_ref()?.iter().map(String::as_str).collect();
+        Some(match self.redactor.rules.action(&path, &self.redactor.scope)? {
+            Action::Always => Fate::Secret(Why::Rule),
+            Action::Digest => Fate::Digest,
+            Action::Keep => Fate::Keep,
+            Action::Never => Fate::Never,
+        })
+    }
+
+    fn fate(&self, key: &str, kind: Kind, above: Fate) -> Fate {
+        if matches!(above, Fate::Secret(_) | Fate::Digest | Fate::Never) {
+            return above;
+        }
+        if let Some(fate) = self.ruled() {
+            return fate;
+        }
+        if above == Fate::Keep {
+            return above;
+        }
+        let scalar = !matches!(kind, Kind::Object | Kind::Array);
+        match self.redactor.rules.name(key.as_bytes()) {
+            Some(true) => Fate::Secret(Why::Rule),
+            Some(false) => Fate::Look,
+            None => match names::says(key.as_bytes(), scalar) {
+                Says::Secret => Fate::Secret(Why::Name),
+                Says::Perhaps => Fate::Perhaps,
+                Says::Nothing => Fate::Look,
+            },
+        }
+    }
+
+    fn write(&mut self, value: Value<'_>, fate: Fate, out: &mut String) {
+        match value.kind() {
+            Kind::Object => self.object(value, fate, out),
+            Kind::Array => {
+                out.push('[');
+                let taken = self.manner.taken;
+                let left = |v: &Value<'_>| !taken.is_some_and(|taken| taken.contains(*v));
+                for (i, item) in value.items().filter(left).enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    if let Some(watch) = &mut self.watch {
+                        watch.enter(&i.to_string());
+                    }
+                    self.write(item, fate, out);
+                    if let Some(watch) = &mut self.watch {
+                        watch.leave();
+                    }
+                }
+                out.push(']');
+            }
+            Kind::Null | Kind::Bool => out.push_str(value.source()),
+            Kind::Number => match fate {
+                Fate::Secret(_) | Fate::Digest => write_string(&self.whole(value.source(), fate), out),
+                _ => out.push_str(value.source()),
+            },
+            Kind::String => {
+                let s = value.as_str().unwrap_or_default();
+                write_string(&self.string(s, fate), out);
+            }
+        }
+    }
+
+    fn object(&mut self, value: Value<'_>, fate: Fate, out: &mut String) {
+        out.push('{');
+        let (taken, sorted) = (self.manner.taken, self.manner.sorted);
+        let left = |e: &(&str, Value<'_>)| taken.is_none_or(|taken| left(e.1, taken));
+        let mut first = true;
+        let mut member = |(key, value): (&str, Value<'_>)| {
+            if !std::mem::take(&mut first) {
+                out.push(',');
+            }
+            match self.manner.dirty && fate != Fate::Never {
+                true => write_string(&self.look(key), out),
+                false => write_string(key, out),
+            }
+            out.push(':');
+            self.member(key, value, fate, out);
+        };
+        if sorted {
+            let mut members: Vec<_> = value.entries().filter(left).collect();
+            members.sort_unstable_by_key(|e| e.0);
+            members.into_iter().for_each(&mut member);
+        } else {
+            value.entries().filter(left).for_each(&mut member);
+        }
+        out.push('}');
+    }
+
+    fn string<'s>(&mut self, s: &'s str, fate: Fate) -> Cow<'s, str> {
+        match fate {
+            Fate::Never => Cow::Borrowed(s),
+            Fate::Secret(_) if s.is_empty() || s.starts_with("[redacted:") || names::is_digest(s.as_bytes()) => {
+                Cow::Borrowed(s)
+            }
+            Fate::Secret(_) | Fate::Digest => Cow::Owned(self.whole(s, fate)),
+            Fate::Perhaps if names::random(s.as_bytes()) => Cow::Owned(self.whole(s, Fate::Secret(Why::Entropy))),
+            _ if self.manner.dirty => self.look(s),
+            _ => Cow::Borrowed(s),
+        }
+    }
+
+    fn look<'s>(&mut self, s: &'s str) -> Cow<'s, str> {
+        let looked = self.redactor.scrub(s, self.depth, self.watch.as_deref_mut());
+        self.found |= matches!(looked, Cow::Owned(_));
+        looked
+    }
+
+    /// What stands for a whole value.
+    fn whole(&mut self, s: &str, fate: Fate) -> String {
+        let why = if let Fate::Secret(why) = fate { why } else { Why::Rule };
+        let kind = if why == Why::Rule { "rule" } else { "key" };
+        self.found = true;
+        if let Some(watch) = &mut self.watch {
+            watch.whole(s, kind, why);
+        }
+        match fate {
+            Fate::Digest => self.redactor.digest(s),
+            _ => self.redactor.marker(kind, s.as_bytes()),
+        }
+    }
+}
