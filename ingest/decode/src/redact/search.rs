@@ -419,31 +419,46 @@ fn named(text: &[u8], at: usize, net: Net<'_>) -> Option<Hit> {
     }
     let folded = names::Folded::new(name);
     let start = spaces(text, at + 1);
-    const LINE_MAX: usize = 4096;
-    let near = &text[start..text.len().min(start + LINE_MAX)];
-    let line =
-        start + near.iter().position(|b| matches!(b, b'\r' | b'\n' | b'"' | b'\'' | b'\\')).unwrap_or(near.len());
-    if folded.ends_with("cookie") && text[start..line].contains(&b'=') {
-        return judge(text, start, line, Says::Secret, "header", VALUE_MIN);
+    let line = |most: usize| {
+        let near = &text[start..text.len().min(start + most)];
+        let ends = |b: &u8| matches!(b, b'\r' | b'\n' | b'"' | b'\'' | b'\\');
+        start + near.iter().position(ends).unwrap_or(near.len())
+    };
+    if folded.ends_with("cookie") {
+        let line = line(LINE_MAX);
+        if text[start..line].contains(&b'=') {
+            return judge(text, start, line, Says::Secret, "header", VALUE_MIN);
+        }
     }
     if folded.ends_with("authorization") {
         // One word may go before: the scheme.
-        let word = text[start..line].iter().position(|b| *b == b' ').map(|n| start + n);
+        let word = text[start..line(SCHEME_MAX)].iter().position(|b| *b == b' ').map(|n| start + n);
         let scheme = word.filter(|w| text[start..*w].iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-'));
         let start = scheme.map_or(start, |w| spaces(text, w));
         let (start, end) = bare_or_quoted(text, start, loose);
         return judge(text, start, end, Says::Secret, "header", VALUE_MIN);
     }
+    let text = if loose { text } else { &text[..text.len().min(start + WORD_MAX)] };
     let (start, end) = bare_or_quoted(text, start, loose);
-    let value = &text[start..end.min(line.max(start))];
-    // In prose a colon follows these words too: `the secret: patience`.
-    let odd = value.len() >= 6
+    (loose || odd(&text[start..end])).then(|| judge(text, start, end, says, "assignment", VALUE_MIN)).flatten()
+}
+
+/// Longest line of a cookie header.
+const LINE_MAX: usize = 4096;
+/// Longest name of a scheme of `Authorization`.
+const SCHEME_MAX: usize = 64;
+/// Longest value behind a colon in running text.
+const WORD_MAX: usize = 512;
+
+/// Whether a word is none of a language. In prose a colon follows telling names too: `the secret: patience`.
+fn odd(value: &[u8]) -> bool {
+    let [first, inner @ .., _] = value else { return false };
+    let sign = |b: &u8| matches!(b, b'!' | b'@' | b'#' | b'$' | b'%' | b'^' | b'*' | b'=' | b'+');
+    value.len() >= 6
         && (value.iter().any(u8::is_ascii_digit)
-            || value[..value.len() - 1]
-                .iter()
-                .any(|b| matches!(b, b'!' | b'@' | b'#' | b'$' | b'%' | b'^' | b'*' | b'=' | b'+'))
-            || (value[1..].iter().any(u8::is_ascii_uppercase) && value.iter().any(u8::is_ascii_lowercase)));
-    (loose || odd).then(|| judge(text, start, end, says, "assignment", VALUE_MIN)).flatten()
+            || sign(first)
+            || inner.iter().any(sign)
+            || (value[1..].iter().any(u8::is_ascii_uppercase) && value.iter().any(u8::is_ascii_lowercase)))
 }
 
 /// `"name": value` inside a text; `end` is behind the quote that closes the name.
