@@ -45,6 +45,8 @@ pub(crate) enum Command {
     /// What a mapping makes of records
     #[command(subcommand)]
     Mapping(MappingCommand),
+    /// What redaction would remove from samples; nothing is stored
+    Redact(Redact),
     /// Records that could not be read: what and why, and reading them again
     #[command(subcommand)]
     Rejects(Rejects),
@@ -166,6 +168,22 @@ pub(crate) struct ChainShow {
     /// Print as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Redact {
+    /// Files of sample records; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Rules to try instead of those of the settings
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rules: Option<PathBuf>,
+    /// Print as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Exit with 6 when something would be removed
+    #[arg(long)]
+    pub(crate) exit_code: bool,
 }
 
 #[derive(Debug, Subcommand)]

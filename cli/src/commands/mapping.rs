@@ -1,7 +1,7 @@
 //! `catena mapping`: what a mapping makes of sample records, and what the shipped ones are.
 
 use super::ingest::chosen;
-use super::{mappings, now};
+use super::{mappings, now, rules};
 use crate::args::{MappingCommand, MappingTry};
 use crate::config::{Config, parse_format};
 use anyhow::{Context, Result};
@@ -48,7 +48,7 @@ fn attempt(config: &Config, args: &MappingTry) -> Result<ExitCode> {
     let unpacked = frame::decompress(&body, &Limits::default())?;
     let records: Vec<&[u8]> = frame::records(&unpacked).into_iter().map(|r| r.1).take(args.records).collect();
     // Digests are of no lake: they only show that there would be one.
-    let redactor = Arc::new(Redactor::new([0; 32]));
+    let redactor = Arc::new(Redactor::with_rules([0; 32], Arc::new(rules(config)?)));
     let report = explain(&Arc::new(known), &redactor, parse_format(&args.format)?, records, now());
     if args.json {
         println!("{}", serde_json::to_string(&report)?);

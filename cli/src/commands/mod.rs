@@ -5,6 +5,7 @@ mod demo;
 mod ingest;
 mod maintain;
 mod mapping;
+mod redact;
 mod rejects;
 mod serve;
 mod sources;
@@ -12,10 +13,11 @@ mod sql;
 
 use crate::args::{Cli, Command, ConfigCommand, Global};
 use crate::config::{self, Config};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use catena_collect::lake::Lake;
 use catena_collect::store::StoreOptions;
 use catena_decode::mapping::Mappings;
+use catena_decode::redact::Rules;
 use catena_engine::{Engine, Options};
 use catena_schemas::Micros;
 use clap::Parser;
@@ -99,6 +101,7 @@ fn dispatch(command: Command, global: &Global, config: Config) -> Result<ExitCod
         Command::Sql(args) => runtime.block_on(sql::run(&config, global.tenant.as_deref(), &args)),
         Command::Chain(args) => runtime.block_on(chain::run(&config, global.tenant.as_deref(), &args)),
         Command::Mapping(args) => mapping::run(&config, &args),
+        Command::Redact(args) => redact::run(&config, &args),
         Command::Rejects(args) => runtime.block_on(rejects::run(&config, global.tenant.as_deref(), &args)),
         Command::Sources(args) => runtime.block_on(sources::run(&config, global.tenant.as_deref(), &args)),
         Command::Maintain(args) => runtime.block_on(maintain::run(&config, &args)),
@@ -132,12 +135,24 @@ pub(crate) async fn open_engine(config: &Config) -> Result<Engine> {
 pub(crate) fn flush_settings(config: &Config) -> Result<catena_collect::worker::Settings> {
     Ok(catena_collect::worker::Settings {
         mappings: Arc::new(mappings(config)?),
+        rules: Arc::new(rules(config)?),
         flush_rows: config.flush.rows,
         flush_bytes: config.flush.bytes,
         flush_age: std::time::Duration::from_millis(config.flush.age_ms),
         duplicates: Arc::new(catena_collect::duplicates::Duplicates::new(config.duplicates.window)),
         ..Default::default()
     })
+}
+
+/// What the site wants removed besides secrets of known shape.
+pub(crate) fn rules(config: &Config) -> Result<Rules> {
+    if config.redaction.as_os_str().is_empty() {
+        return Ok(Rules::default());
+    }
+    let path = config.redaction.display().to_string();
+    let text = std::fs::read_to_string(&config.redaction)
+        .with_context(|| format!("could not read the redaction rules `{path}`"))?;
+    Ok(Rules::parse(&text, &path)?)
 }
 
 /// The mappings that ship, and before them those of the settings, the first named first.

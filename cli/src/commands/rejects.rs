@@ -138,7 +138,8 @@ async fn retry(config: &Config, tenant: Option<&str>, args: &RejectsRetry) -> Re
         let format = forced.or_else(|| Format::parse(&r.format)).unwrap_or(Format::Auto);
         let decoder = decoders.entry(r.tenant.clone()).or_insert_with(|| {
             let key = canonical::tenant_key(&lake.secret(), &r.tenant);
-            Decoder::with_mappings(Arc::new(Redactor::new(key)), settings.mappings.clone())
+            let redactor = Redactor::with_rules(key, settings.rules.clone());
+            Decoder::with_mappings(Arc::new(redactor), settings.mappings.clone())
         });
         let topic = format!("retry:{}/{}/{}", r.topic, r.partition, r.offset);
         let mut trial = Trial::default();

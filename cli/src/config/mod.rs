@@ -20,6 +20,7 @@ pub(crate) struct Config {
     pub(crate) listen: std::net::SocketAddr,
     pub(crate) tenant: String,
     pub(crate) mappings: Vec<String>,
+    pub(crate) redaction: PathBuf,
     pub(crate) store: BTreeMap<String, String>,
     pub(crate) flush: Flush,
     pub(crate) duplicates: Duplicates,

@@ -11,6 +11,7 @@ use crate::duplicates::{Duplicates, Landing};
 use crate::lake::{Lake, LakeError};
 use crate::metrics::Standing;
 use catena_decode::mapping::Mappings;
+use catena_decode::redact::Rules;
 use catena_decode::{Context, Decoder, Format, Redactor, Sink};
 use catena_evidence::tree::Accumulator;
 use catena_schemas::authority::Entry;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub duplicates: Arc<Duplicates>,
     /// Mappings of free-form producers, in order of preference.
     pub mappings: Arc<Mappings>,
+    /// What a site wants removed besides secrets of known shape.
+    pub rules: Arc<Rules>,
     /// Hears of what landed.
     pub report: Report,
 }
@@ -52,6 +55,7 @@ impl Default for Settings {
             collector: String::new(),
             duplicates: Arc::default(),
             mappings: Mappings::shipped(),
+            rules: Arc::default(),
             report: Report::default(),
         }
     }
@@ -279,6 +283,8 @@ struct Tenant {
     /// The first is that of the settings; one more for each set of mappings that a source prefers.
     decoders: Vec<Decoder>,
     preferred: Vec<Arc<Mappings>>,
+    /// Version of the redaction policy, for every row.
+    redaction: Box<str>,
     leaf: LeafEncoder,
     decisions: Facts,
     executions: Facts,
@@ -315,9 +321,11 @@ impl Facts {
 }
 
 impl Tenant {
-    fn new(key: [u8; 32], mappings: Arc<Mappings>) -> Tenant {
+    fn new(key: [u8; 32], settings: &Settings) -> Tenant {
+        let redactor = Arc::new(Redactor::with_rules(key, settings.rules.clone()));
         Tenant {
-            decoders: vec![Decoder::with_mappings(Arc::new(Redactor::new(key)), mappings)],
+            redaction: redactor.policy_version().into(),
+            decoders: vec![Decoder::with_mappings(redactor, settings.mappings.clone())],
             preferred: Vec::new(),
             leaf: LeafEncoder::new(key),
             decisions: Facts::default(),
@@ -357,7 +365,7 @@ impl Tenant {
             partition: span.partition.number,
             offset,
             format: "",
-            redaction: Redactor::VERSION,
+            redaction: &self.redaction,
             ingest_time: received,
         };
         let appender = Appender {
@@ -490,7 +498,7 @@ impl Worker {
         self.records += 1;
         if !self.tenants.contains_key(tenant) {
             let key = canonical::tenant_key(&self.lake.secret(), tenant);
-            self.tenants.insert(tenant.to_owned(), Tenant::new(key, self.settings.mappings.clone()));
+            self.tenants.insert(tenant.to_owned(), Tenant::new(key, &self.settings));
         }
         let tenant = self.tenants.get_mut(tenant)?;
         tenant.arrived = tenant.arrived.max(received);

@@ -5,7 +5,9 @@
 //! other record has, so what is sent twice without ids is kept twice.
 
 use crate::intake::{Batch, Intake};
+use crate::worker;
 use catena_decode::mapping::Mappings;
+use catena_decode::redact::Rules;
 use catena_decode::{Context, Decoder, Format, Redactor, Sink};
 use catena_schemas::authority::Entry;
 use catena_schemas::rows::Rejection;
@@ -57,15 +59,17 @@ pub struct Keeper {
     /// The lake's secret, of which the tenants' keys are made.
     secret: [u8; 32],
     mappings: Arc<Mappings>,
+    rules: Arc<Rules>,
     /// The collector's clock.
     now: fn() -> Micros,
     decoders: Mutex<HashMap<String, Vec<Decoder>>>,
 }
 
 impl Keeper {
-    /// A keeper that decodes with these mappings.
-    pub fn new(intake: Intake, secret: [u8; 32], mappings: Arc<Mappings>, now: fn() -> Micros) -> Keeper {
-        Keeper { intake, secret, mappings, now, decoders: Mutex::default() }
+    /// A keeper that decodes as workers with these settings do.
+    pub fn new(intake: Intake, secret: [u8; 32], settings: &worker::Settings, now: fn() -> Micros) -> Keeper {
+        let (mappings, rules) = (settings.mappings.clone(), settings.rules.clone());
+        Keeper { intake, secret, mappings, rules, now, decoders: Mutex::default() }
     }
 
     /// The log.
@@ -101,7 +105,7 @@ impl Keeper {
         if let Some(decoder) = self.decoders.lock().get_mut(tenant).and_then(Vec::pop) {
             return decoder;
         }
-        let redactor = Redactor::new(canonical::tenant_key(&self.secret, tenant));
+        let redactor = Redactor::with_rules(canonical::tenant_key(&self.secret, tenant), self.rules.clone());
         Decoder::with_mappings(Arc::new(redactor), self.mappings.clone())
     }
 

@@ -295,7 +295,6 @@ fn after_structured_data(rest: &[u8]) -> Option<&[u8]> {
 mod tests {
     use super::*;
     use crate::intake::{self, Intake};
-    use catena_decode::mapping::Mappings;
     use catena_schemas::Micros;
     use std::time::Instant;
     use tokio::net::TcpStream;
@@ -322,7 +321,9 @@ mod tests {
             let intake =
                 Intake::open(&path("intake"), intake::Settings { partitions: 1, ..Default::default() }).unwrap();
             intake.align(0, 0).unwrap();
-            let keeper = Keeper::new(intake.clone(), [7; 32], Mappings::shipped(), || Micros(1_755_698_591_000_000));
+            let keeper = Keeper::new(intake.clone(), [7; 32], &crate::worker::Settings::default(), || {
+                Micros(1_755_698_591_000_000)
+            });
             let settings = Settings {
                 listen: ([127, 0, 0, 1], 0).into(),
                 certificate: path("chain.pem"),

@@ -24,7 +24,7 @@ fn now() -> Micros {
 }
 
 fn keeper(intake: Intake, secret: [u8; 32]) -> Arc<Keeper> {
-    Arc::new(Keeper::new(intake, secret, catena_decode::mapping::Mappings::shipped(), now))
+    Arc::new(Keeper::new(intake, secret, &crate::worker::Settings::default(), now))
 }
 
 struct Node {
