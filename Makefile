@@ -23,8 +23,9 @@ samples: ## totals of real decision logs against what their driver knows
 	cargo build --locked --package catena
 	python3 tests/samples.py
 
-bench: release peers ## speed, against DuckDB on the same events
+bench: release peers ## speed: ingest against DuckDB on the same events, and each decoder in MB/s per core
 	CATENA_BIN=$(TARGET)/release/catena CATENA_PEERS_PY=$(PEERS) python3 tests/bench/ingest.py
+	cargo test --locked --release --package catena-decode speed -- --ignored --nocapture --test-threads 1
 
 release: tools ## the fully optimised binary
 	cargo build --locked --release --package catena

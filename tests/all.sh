@@ -36,6 +36,7 @@ part lint "^ +Finished" make lint
 part rust "^test result|^ +Running|^ +Doc-tests" cargo test "${whole[@]}"
 part samples "agree|differ" python3 tests/samples.py
 part badinput "^file:|^http:|^kafka:|^mend:" python3 tests/badinput.py
+part secrets "^secrets:" python3 tests/secrets.py
 part exporters "^exporters:" python3 tests/exporters.py
 part hazards "^upkeep:|^bucket:|^CATENA_SEED" python3 tests/hazards.py
 

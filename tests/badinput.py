@@ -342,6 +342,9 @@ def by_kafka(all_cases, folder):
         ("kafka-tombstone", {"value": None, "key": "k"}, "D:tombstone"),
         ("kafka-empty", {"value": ""}, "D:json_empty"),
         ("kafka-headers", {"value": encode(json.dumps(event("kafka-headers")).encode()), "headers": hostile}, "A"),
+        # The header decides: as what it names the record has no mapping, or none of its shape.
+        ("kafka-format", {"value": encode(json.dumps(event("kafka-format")).encode()), "headers": [["catena-format", encode(b"opa")]]}, "D:decision_id_missing"),
+        ("kafka-format-unknown", {"value": encode(json.dumps(event("kafka-format-unknown")).encode()), "headers": [["catena-format", encode(b"nonsense")]]}, "A"),
         ("kafka-last", {"value": encode(json.dumps(event("kafka-last")).encode())}, "A"),
     ]
     subprocess.run(["sh", str(ROOT / "tests" / "kafka" / "install.sh")], check=True, stdout=subprocess.DEVNULL)

@@ -1,6 +1,8 @@
-//! How fast redaction is. Not a judgement but a figure: run it with `cargo test -p catena-decode speed -- --ignored --nocapture`.
+//! How fast decoding and redaction are. Not a judgement but figures, of one core: `make bench` prints them, and
+//! `cargo test --release -p catena-decode speed -- --ignored --nocapture` alone.
 
-use crate::seen::{KEY, context};
+use crate::seen::{KEY, context, corpus};
+use catena_decode::frame::{self, Limits};
 use catena_decode::json::Tape;
 use catena_decode::{Decoder, Format, Redactor, Sink};
 use catena_schemas::Event;
@@ -64,4 +66,39 @@ fn speed() {
     measure("raw bytes full of secrets", dense.len(), || {
         drop(redactor.reject("json_syntax", String::new(), dense.as_bytes()))
     });
+}
+
+/// Every decoder over the logs that are here for it, record by record, as a worker calls it.
+#[test]
+#[ignore = "figures for people, not a judgement"]
+fn decoders_speed() {
+    let mut decoder = Decoder::new(Arc::new(Redactor::new(KEY)));
+    for (format, path, whole) in [
+        (Format::Catena, "catena/fleet.ndjson", false),
+        (Format::Opa, "opa/main/console.stderr.gz", false),
+        (Format::Opa, "opa/main/uploads/upload-0001.json.gz", false),
+        (Format::Cerbos, "cerbos/file/audit.log.gz", false),
+        (Format::Envoy, "envoy/access.jsonl", false),
+        (Format::Openfga, "openfga/openfga.log", false),
+        (Format::Mcp, "mcp/python-sdk/exchanges.jsonl.gz", false),
+        (Format::Agentgateway, "agentgateway/access.jsonl", false),
+        (Format::Cloudevents, "cloudevents/structured.jsonl", false),
+        (Format::Otlp, "otlp/logs.json", true),
+        (Format::Otlp, "otlp/logs.pb", true),
+        (Format::Otlp, "otlp/spans.pb", true),
+    ] {
+        let packed = corpus(path);
+        let body = frame::decompress(&packed, &Limits::default()).expect("sound").into_owned();
+        let records: Vec<&[u8]> =
+            if whole { vec![&body] } else { frame::records(&body).into_iter().map(|r| r.1).collect() };
+        for (name, asked) in [("", format), (", recognised", Format::Auto)] {
+            let protobuf = [("content-type", &b"application/x-protobuf"[..])];
+            let headers = if path.ends_with(".pb") { &protobuf[..] } else { &[] };
+            let context = catena_decode::Context { headers, ..context() };
+            let mut counted = Counted::default();
+            measure(&format!("{} ({path}{name})", format.as_str()), body.len(), || {
+                records.iter().for_each(|r| decoder.record(asked, r, &context, &mut counted));
+            });
+        }
+    }
 }

@@ -6,6 +6,7 @@
 use super::reader::Link;
 use super::{SOURCE, Shared};
 use crate::worker::{FlushError, Landed, Partition, Record, Worker};
+use catena_decode::Format;
 use catena_schemas::Micros;
 use catena_schemas::rows::Rejection;
 use rdkafka::TopicPartitionList;
@@ -56,6 +57,9 @@ pub(super) enum Task<'c> {
     /// Flush now and say when done: whether it landed.
     Flush(SyncSender<bool>),
 }
+
+/// Header that names the format of a record, as `--format` does.
+const FORMAT_HEADER: &str = "catena-format";
 
 /// What a record costs in the queue besides its payload: headers of librdkafka and ours.
 pub(super) const RECORD_OVERHEAD: usize = 256;
@@ -126,9 +130,11 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
                 self.worker.push_rejection(&place.partition, offsets, tenant, format, rejection, received, false);
                 continue;
             };
+            // A topic that carries several dialects says so record by record; what it says of itself is tried first.
+            let named = headers.iter().find(|h| h.0 == FORMAT_HEADER).and_then(|h| std::str::from_utf8(h.1).ok());
             let record = Record {
                 tenant: &settings.tenant,
-                format: settings.format,
+                format: named.and_then(Format::parse).unwrap_or(settings.format),
                 offset: message.offset(),
                 next: message.offset() + 1,
                 // An empty value is a record too: the decoder says what is wrong with it.

@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+"""Secrets go in by every way, and none of them comes to rest anywhere.
+
+Usage: secrets.py     CATENA_BIN names the binary, CATENA_PEERS_PY a Python with pyarrow
+
+Plants secrets of 20 kinds, in six placements, in records of several formats and in records that cannot be read; sends them
+by file and over HTTP; then reads everything that was written: every column of every data file, every other file below the
+lake byte by byte, the log of the service, its metrics, and its answers. The secrets are made here, from parts, at random.
+Exit code 0 when none is found and all records are accounted for.
+"""
+
+import base64
+import json
+import os
+import random
+import string
+import subprocess
+import sys
+import tempfile
+import urllib.parse
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from badinput import PEERS, Served, catena  # noqa: E402
+
+SEED = int(os.environ.pop("CATENA_SEED", "20260820"))
+PER_KIND = 12
+
+
+def kinds(dice):
+    def word(n, alphabet=string.ascii_letters + string.digits):
+        return "".join(dice.choice(alphabet) for _ in range(n))
+
+    hexa, upper = string.hexdigits.lower()[:16], string.ascii_uppercase + "234567"
+    part = lambda data: base64.urlsafe_b64encode(json.dumps(data).encode()).rstrip(b"=").decode()
+    return {
+        "aws": lambda: "AK" + "IA" + word(16, upper),
+        "github": lambda: "gh" + "p_" + word(36),
+        "github-fine": lambda: "github" + "_pat_" + word(22) + "_" + word(59),
+        "gitlab": lambda: "gl" + "pat-" + word(20),
+        "slack": lambda: "xo" + "xb-" + word(12, string.digits) + "-" + word(12, string.digits) + "-" + word(24),
+        "stripe": lambda: "sk" + "_live_" + word(24),
+        "openai": lambda: "sk" + "-proj-" + word(48),
+        "anthropic": lambda: "sk" + "-ant-api03-" + word(93) + "AA",
+        "google": lambda: "AI" + "za" + word(35),
+        "npm": lambda: "np" + "m_" + word(36),
+        "pypi": lambda: "py" + "pi-AgEIcHlwaS5vcmc" + word(60),
+        "sendgrid": lambda: "S" + "G." + word(22) + "." + word(43),
+        "huggingface": lambda: "h" + "f_" + word(34, string.ascii_letters),
+        "digitalocean": lambda: "do" + "p_v1_" + word(64, hexa),
+        "jwt": lambda: f'{part({"alg": "RS256", "typ": "JWT"})}.{part({"sub": word(8), "iat": 1787234591})}.{word(86)}',
+        "pem": lambda: "-----BEGIN " + "PRIVATE KEY-----\n" + "\n".join(word(64) for _ in range(4)) + "\n-----END PRIVATE KEY-----",
+        "url": lambda: word(18),
+        "connection": lambda: word(20),
+        "bearer": lambda: word(40),
+        "named": lambda: word(16),
+    }
+
+
+def written(kind, secret):
+    """How a secret of a kind is found in the wild."""
+    return {
+        "url": f"https://deploy:{secret}@git.corp.example/x.git",
+        "connection": f"postgres://app:{secret}@db.corp.example:5432/main",
+        "bearer": f"Authorization: Bearer {secret}",
+        "named": f"password={secret}",
+    }.get(kind, secret)
+
+
+def placements(text):
+    yield "value", {"note": text}
+    yield "prose", {"note": f"please use {text} for the job"}
+    yield "nested", {"body": json.dumps({"headers": {"x": text}})}
+    yield "base64", {"data": base64.b64encode(text.encode()).decode()}
+    yield "url", {"query": "a=1&t=" + urllib.parse.quote(text, safe="")}
+    yield "list", {"items": [["x", {"y": [text]}]]}
+
+
+def records(dice):
+    """Lines of a log, and the secrets in them."""
+    lines, secrets, n = [], [], 0
+    for kind, make in kinds(dice).items():
+        for _ in range(PER_KIND // 6):
+            for where, params in placements("%s"):
+                secret = make()
+                secrets.append((kind, where, secret))
+                # The placement is made again around the secret itself, since encodings differ.
+                params = dict(placements(written(kind, secret)))[where]
+                n += 1
+                lines.append(shape(n, params, written(kind, secret), dice))
+    return lines, secrets
+
+
+def shape(n, params, text, dice):
+    """One record in one of several formats, some of which cannot be read."""
+    native = {"id": f"s{n}", "time": "2026-08-20T14:03:11Z", "decision": {"verdict": "allow", "reasons": [f"seen {n}"]}, "call": {"params": params}}
+    pick = n % 6
+    if pick == 0:
+        return json.dumps(native)
+    if pick == 1:
+        return json.dumps({"decision_id": f"d{n}", "labels": {"id": "pdp"}, "path": "a/b", "timestamp": "2026-08-20T14:03:11Z", "input": {"params": params, "who": "dana"}, "result": True})
+    if pick == 2:
+        return json.dumps({**native, "novelty": params, "session": {"id": f"run {text}"}})
+    if pick == 3:  # a rejection: kept, without what it hid
+        return json.dumps({**native, "decision": {"verdict": f"maybe {text}"}})
+    if pick == 4:
+        return json.dumps({"shape": "of nobody", "members": params})
+    return json.dumps(native)[:-1].replace("\n", " ")  # cut short
+
+
+DUMP = """
+import sys, pathlib
+import pyarrow.parquet as pq
+out = sys.stdout.buffer
+for path in pathlib.Path(sys.argv[1]).rglob("*.parquet"):
+    table = pq.read_table(path, partitioning=None)
+    for name in table.column_names:
+        for value in table.column(name).to_pylist():
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, bytes):
+                    out.write(item + b"\\n")
+                elif isinstance(item, str):
+                    out.write(item.encode() + b"\\n")
+"""
+
+
+def found_in(secrets, name, data):
+    return [f"{kind} ({where}) in {name}" for kind, where, secret in secrets if any(form in data for form in forms(secret))]
+
+
+def forms(secret):
+    """A secret as it stands, in pieces long enough to be of use, and encoded."""
+    plain = secret.encode()
+    yield plain if len(plain) < 200 else plain[40:120]
+    yield base64.b64encode(plain).rstrip(b"=")[4:-4]
+    yield json.dumps(secret)[1:-1].encode()
+    yield urllib.parse.quote(secret, safe="").encode()
+
+
+def main():
+    dice = random.Random(SEED)
+    lines, secrets = records(dice)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        said = []
+        log = folder / "mixed.log"
+        half = len(lines) // 2
+        log.write_text("\n".join(lines[:half]) + "\n")
+        lake = folder / "lake"
+        report = json.loads(catena("ingest", "--lake", lake, "--json", log))
+        if report["records"] != half:
+            sys.exit(f"secrets: {report}")
+        with Served(folder, "[flush]\nage_ms = 100\n") as served:
+            for line in lines[half:]:
+                status, answer = served.post("/ingest/v1/events?format=auto", line.encode())
+                said.append(answer)
+                if status != 200:
+                    sys.exit(f"secrets: answered {status}: {answer[:300]}")
+            said.append(served.get("/metrics")[1])
+            served.wait(lambda: json.loads(served.get("/api/v1/status")[1] or b"{}").get("received", 0) >= len(lines), "all records")
+            for path in ("/api/v1/status", "/api/v1/sources", "/api/v1/chains", "/api/v1/sql?q=" + urllib.parse.quote("SELECT * FROM records")):
+                said.append(served.get(path)[1])
+            served.stop()
+        dumped = subprocess.run([PEERS, "-c", DUMP, str(lake)], capture_output=True, timeout=120)
+        if dumped.returncode:
+            sys.exit(f"secrets: {dumped.stderr.decode()[-800:]}")
+        if b"seen 1" not in dumped.stdout or len(dumped.stdout) < 10_000:
+            sys.exit("secrets: the data files could not be read, so nothing was looked at")
+        leaks = found_in(secrets, "the data files", dumped.stdout)
+        looked = 0
+        for path in folder.rglob("*"):
+            if path.is_file() and path != log:
+                looked += 1
+                leaks += found_in(secrets, path.relative_to(folder), path.read_bytes())
+        for n, text in enumerate(said):
+            leaks += found_in(secrets, f"answer {n}", text)
+        counts = json.loads(catena("sql", "--lake", lake, "-o", "json", "SELECT class, count(*) AS n FROM records GROUP BY class ORDER BY class"))
+        if sum(row["n"] for row in counts) != len(lines):
+            sys.exit(f"secrets: {counts} of {len(lines)} records")
+        share = 1 - len({leak.split(" in ")[0] for leak in leaks}) / len(secrets)
+        if leaks:
+            sys.exit(f"secrets: {len(leaks)} came through:\n  " + "\n  ".join(leaks[:40]))
+        print(f"secrets: {len(secrets)} of {len(kinds(dice))} kinds in {len(lines)} records by file and HTTP; none in {looked} files, the log, {len(said)} answers ({share:.3f} kept out)")
+
+
+if __name__ == "__main__":
+    main()
