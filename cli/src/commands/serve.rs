@@ -14,6 +14,7 @@ use catena_collect::receive::Keeper;
 use catena_collect::receive::file::{self, Job};
 use catena_collect::receive::http::{self, Auth, Bodies, Receiver};
 use catena_collect::receive::intake::Drain;
+use catena_collect::receive::kafka::registry::Registry;
 use catena_collect::receive::kafka::{self, Kafka};
 use catena_collect::receive::syslog::{self, Syslog};
 use catena_collect::worker;
@@ -237,6 +238,11 @@ fn auth(config: &Config) -> Result<Auth> {
     Ok(Auth::new(&keys, &config.tenant)?)
 }
 
+fn registry(url: &str) -> Result<Arc<Registry>> {
+    let parsed = url.parse().with_context(|| format!("`{url}` is no address of a schema registry"))?;
+    Ok(Arc::new(Registry::new(parsed)?))
+}
+
 fn kafka_settings(config: &Config) -> Result<kafka::Settings> {
     let mappings = mappings(config)?;
     let topics = config.kafka.topics.iter().map(|t| {
@@ -245,6 +251,7 @@ fn kafka_settings(config: &Config) -> Result<kafka::Settings> {
             format: parse_format(&t.format)?,
             tenant: t.tenant.clone(),
             epoch: config.kafka.epoch,
+            registry: t.registry.as_deref().map(registry).transpose()?,
             mappings: t.mapping.as_deref().map(|m| chosen(&mappings, m).map(Arc::new)).transpose()?,
         })
     });

@@ -78,6 +78,8 @@ pub(crate) struct Topic {
     pub(crate) tenant: String,
     #[serde(default)]
     pub(crate) mapping: Option<String>,
+    #[serde(default)]
+    pub(crate) registry: Option<String>,
 }
 
 fn auto() -> String {

@@ -133,6 +133,11 @@ const REASONS: &[(&str, &str, &str)] = &[
         "Look at the topic's format and at the headers that name the encoding.",
     ),
     (
+        "schema_unknown",
+        "The schema registry has no schema of the number that the record names, or it cannot be understood.",
+        "Look whether the topic's `registry` is the one that its producer uses; then `catena rejects retry`.",
+    ),
+    (
         "shape_unknown",
         "The record is an object of none of the known shapes.",
         "Name the format with --format, or write a mapping (docs/ingest.md).",

@@ -62,6 +62,7 @@ async fn run(given: &Value, began: Instant) -> Result<(), Box<dyn std::error::Er
         tenant: t["tenant"].as_str().unwrap_or("main").to_owned(),
         epoch: t["epoch"].as_u64().unwrap_or(0) as u32,
         mappings: None,
+        registry: None,
     });
     let kafka = Settings {
         brokers: text("brokers"),

@@ -21,6 +21,7 @@
 mod decoder;
 mod metrics;
 mod reader;
+pub mod registry;
 mod settings;
 mod watcher;
 

@@ -4,11 +4,13 @@
 //! begun is dead before anything else is pushed, so nothing can follow the records that were lost from memory.
 
 use super::reader::Link;
+use super::registry::{Registry, Unreachable};
 use super::{SOURCE, Shared};
 use crate::worker::{FlushError, Landed, Partition, Record, Worker};
-use catena_decode::Format;
-use catena_schemas::Micros;
+use catena_decode::framing::{self, Framed};
+use catena_decode::{Format, Redactor};
 use catena_schemas::rows::Rejection;
+use catena_schemas::{Micros, canonical};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -60,6 +62,9 @@ pub(super) enum Task<'c> {
 
 /// Header that names the format of a record, as `--format` does.
 const FORMAT_HEADER: &str = "catena-format";
+
+/// Reason code and detail.
+type Refusal = (&'static str, String);
 
 /// What a record costs in the queue besides its payload: headers of librdkafka and ours.
 pub(super) const RECORD_OVERHEAD: usize = 256;
@@ -130,6 +135,41 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
                 self.worker.push_rejection(&place.partition, offsets, tenant, format, rejection, received, false);
                 continue;
             };
+            let opened;
+            let bytes = match (&settings.registry, framing::framed(bytes)) {
+                (Some(registry), Some(framed)) => match self.open(registry, framed) {
+                    Ok(Ok(json)) => {
+                        opened = json;
+                        opened.as_bytes()
+                    }
+                    Ok(Err((reason, detail))) => {
+                        let key = canonical::tenant_key(&self.shared.lake.secret(), &settings.tenant);
+                        let redactor = Redactor::with_rules(key, self.shared.worker.rules.clone());
+                        let rejection = redactor.reject(reason, detail, bytes);
+                        let offsets = (message.offset(), message.offset() + 1);
+                        let (tenant, format) = (&settings.tenant, settings.format);
+                        self.worker.push_rejection(
+                            &place.partition,
+                            offsets,
+                            tenant,
+                            format,
+                            rejection,
+                            received,
+                            false,
+                        );
+                        continue;
+                    }
+                    Err(error) => {
+                        // Nothing is known of the record: its place is read again from what the lake holds, after a while.
+                        warn!(error = &error as &dyn std::error::Error, "a schema could not be had, reading again");
+                        place.live.store(false, Relaxed);
+                        self.link.failures.fetch_add(1, Relaxed);
+                        self.link.lost.store(true, Relaxed);
+                        continue;
+                    }
+                },
+                _ => bytes,
+            };
             // A topic that carries several dialects says so record by record; what it says of itself is tried first.
             let named = headers.iter().find(|h| h.0 == FORMAT_HEADER).and_then(|h| std::str::from_utf8(h.1).ok());
             let record = Record {
@@ -150,6 +190,15 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
                 self.flush();
             }
         }
+    }
+
+    /// What a frame holds, as JSON; the inner error is why it cannot be read.
+    fn open(&self, registry: &Registry, framed: Framed<'_>) -> Result<Result<String, Refusal>, Unreachable> {
+        let schema = match self.shared.runtime.block_on(registry.schema(framed.schema_id))? {
+            Ok(schema) => schema,
+            Err(detail) => return Ok(Err(("schema_unknown", detail))),
+        };
+        Ok(schema.json(framed.payload).map(|json| json.text))
     }
 
     /// The lake's clock.

@@ -4,6 +4,7 @@
 //! own, and one that it does not know is refused at start, with its message.
 
 use super::KafkaError;
+use super::registry::Registry;
 use catena_decode::Format;
 use catena_decode::mapping::Mappings;
 use rdkafka::config::ClientConfig;
@@ -24,6 +25,8 @@ pub struct Topic {
     pub epoch: u32,
     /// Mappings that its records are read with first; those of all sources if absent.
     pub mappings: Option<Arc<Mappings>>,
+    /// Where the schemas of framed records are; without it such records are decoded as they stand.
+    pub registry: Option<Arc<Registry>>,
 }
 
 /// Where to begin with a partition that the lake holds no position of.
@@ -188,7 +191,14 @@ mod tests {
     use rdkafka::consumer::BaseConsumer;
 
     fn settings(properties: &[(&str, &str)]) -> Settings {
-        let topic = Topic { name: "t".into(), format: Format::Catena, tenant: "main".into(), epoch: 0, mappings: None };
+        let topic = Topic {
+            name: "t".into(),
+            format: Format::Catena,
+            tenant: "main".into(),
+            epoch: 0,
+            mappings: None,
+            registry: None,
+        };
         Settings {
             brokers: "127.0.0.1:1".into(),
             topics: vec![topic],
