@@ -114,7 +114,9 @@ impl Registry {
         if answer.status() == reqwest::StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        answer.error_for_status().map_err(unreachable)?.json().await.map(Some).map_err(unreachable)
+        let body = answer.error_for_status().map_err(unreachable)?.bytes().await.map_err(unreachable)?;
+        // What is no answer of a registry says as little as none.
+        Ok(serde_json::from_slice(&body).ok())
     }
 
     /// The address without a password.
