@@ -5,9 +5,11 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`authority`] | what may be done, compared; effective bounds along a path |
 //! | [`chain`] | calls to chains: who asked whom to call what, drawn as trees |
 //! | [`text`] | names made harmless for a terminal |
 
+pub mod authority;
 pub mod chain;
 pub mod text;
 

@@ -1,0 +1,5 @@
+//! One binary, so that the whole links once.
+
+mod against_model;
+mod chains;
+mod told;
