@@ -2,4 +2,5 @@
 
 mod against_model;
 mod chains;
+mod properties;
 mod told;

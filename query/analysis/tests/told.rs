@@ -13,10 +13,10 @@ const MINUTE_US: i64 = 60_000_000;
 
 /// Random numbers from a seed (splitmix64).
 #[derive(Clone)]
-pub struct Dice(pub u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,15 +24,15 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.next() % n.max(1) as u64) as usize
     }
 
-    pub fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.next() % 100 < percent
     }
 
-    pub fn shuffle<T>(&mut self, all: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, all: &mut [T]) {
         for i in (1..all.len()).rev() {
             all.swap(i, self.below(i + 1));
         }
@@ -41,35 +41,35 @@ impl Dice {
 
 /// An event that owns its texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Told {
-    pub tenant: String,
-    pub src: String,
-    pub eid: String,
+pub(crate) struct Told {
+    pub(crate) tenant: String,
+    pub(crate) src: String,
+    pub(crate) eid: String,
     /// Minutes.
-    pub t: i64,
-    pub sub: Option<String>,
-    pub client: Option<String>,
-    pub tool: Option<String>,
-    pub did: Option<String>,
-    pub pdid: Option<String>,
-    pub trace: Option<String>,
-    pub span: Option<String>,
-    pub pspan: Option<String>,
-    pub rs_out: Option<String>,
-    pub rs_in: Option<String>,
-    pub txn: Option<String>,
-    pub sess: Option<String>,
-    pub task: Option<String>,
-    pub args: Option<String>,
-    pub request: Option<String>,
-    pub outcome: Option<Outcome>,
-    pub actors: Vec<String>,
-    pub act: bool,
+    pub(crate) t: i64,
+    pub(crate) sub: Option<String>,
+    pub(crate) client: Option<String>,
+    pub(crate) tool: Option<String>,
+    pub(crate) did: Option<String>,
+    pub(crate) pdid: Option<String>,
+    pub(crate) trace: Option<String>,
+    pub(crate) span: Option<String>,
+    pub(crate) pspan: Option<String>,
+    pub(crate) rs_out: Option<String>,
+    pub(crate) rs_in: Option<String>,
+    pub(crate) txn: Option<String>,
+    pub(crate) sess: Option<String>,
+    pub(crate) task: Option<String>,
+    pub(crate) args: Option<String>,
+    pub(crate) request: Option<String>,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) actors: Vec<String>,
+    pub(crate) act: bool,
 }
 
 impl Told {
     /// Fields that are there, as the model knows them.
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let mut all = Map::new();
         for (name, value) in [
             ("sub", &self.sub),
@@ -97,20 +97,28 @@ impl Told {
         all.into()
     }
 
-    pub fn content(&self) -> u128 {
+    pub(crate) fn content(&self) -> u128 {
         // The tenant is no part of what the record says.
         let text = format!("{:?}", Told { tenant: String::new(), ..self.clone() });
         let digest = Sha256::digest(text.as_bytes());
         u128::from_be_bytes(digest[..16].try_into().expect("sixteen bytes"))
     }
 
-    pub fn tell(&self, store: &mut Store) -> (u32, bool) {
+    pub(crate) fn tell(&self, store: &mut Store) -> (u32, bool) {
         self.with(|fact| store.tell(&fact))
     }
 
-    pub fn with<R>(&self, then: impl FnOnce(Fact<'_>) -> R) -> R {
-        let actors: Vec<Party<'_>> = self.actors.iter().map(|id| Party { id, ..Party::default() }).collect();
-        then(Fact {
+    pub(crate) fn with<R>(&self, then: impl FnOnce(Fact<'_>) -> R) -> R {
+        let actors = self.parties();
+        then(self.fact(&actors))
+    }
+
+    pub(crate) fn parties(&self) -> Vec<Party<'_>> {
+        self.actors.iter().map(|id| Party { id, ..Party::default() }).collect()
+    }
+
+    pub(crate) fn fact<'a>(&'a self, actors: &'a [Party<'a>]) -> Fact<'a> {
+        Fact {
             source: &self.src,
             event_id: &self.eid,
             content: self.content(),
@@ -131,16 +139,16 @@ impl Told {
             args: self.args.as_deref(),
             request: self.request.as_deref(),
             outcome: self.outcome,
-            actors: &actors,
+            actors,
             via: if self.act { Via::Act } else { Via::Unsaid },
             proof: if self.act { Proof::Verified } else { Proof::None },
             ..Fact::default()
-        })
+        }
     }
 }
 
 /// As many events as asked for, of the fields that the model knows.
-pub fn simple(dice: &mut Dice, n: usize) -> Vec<Told> {
+pub(crate) fn simple(dice: &mut Dice, n: usize) -> Vec<Told> {
     (0..n).map(|_| one(dice, n)).collect()
 }
 
@@ -174,7 +182,7 @@ fn one(dice: &mut Dice, n: usize) -> Told {
 }
 
 /// The same, and what the model does not know: unknown subjects, tasks, actors, repeated requests, verdicts.
-pub fn rich(dice: &mut Dice, n: usize) -> Vec<Told> {
+pub(crate) fn rich(dice: &mut Dice, n: usize) -> Vec<Told> {
     let mut all = simple(dice, n);
     for told in &mut all {
         let pool = |dice: &mut Dice, percent: u64, prefix: &str, n: usize| {
@@ -199,7 +207,7 @@ pub fn rich(dice: &mut Dice, n: usize) -> Vec<Told> {
 }
 
 /// The chains of all tenants, each as JSON, by tenant and id.
-pub fn chains(all: &[Told], settings: &Settings) -> BTreeMap<(String, String), Value> {
+pub(crate) fn chains(all: &[Told], settings: &Settings) -> BTreeMap<(String, String), Value> {
     let mut stores: BTreeMap<&str, Store> = BTreeMap::new();
     for told in all {
         told.tell(stores.entry(&told.tenant).or_default());
@@ -216,7 +224,7 @@ pub fn chains(all: &[Told], settings: &Settings) -> BTreeMap<(String, String), V
 }
 
 /// What the model says of a chain.
-pub fn as_model(tenant: &str, store: &Store, chain: &Chain) -> Value {
+pub(crate) fn as_model(tenant: &str, store: &Store, chain: &Chain) -> Value {
     use catena_analysis::chain::rules::{Mark, Standing};
     let json = chain.to_json(tenant, store);
     let events = json["events"].as_array().expect("events");

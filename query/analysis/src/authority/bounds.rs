@@ -11,6 +11,7 @@
 
 use super::book::{Book, Reauth, Use};
 use super::{Authority, Implied, Within};
+use crate::fault::{self, Fault};
 use catena_schemas::Micros;
 
 /// A principal of a path.
@@ -195,7 +196,10 @@ fn is_valid(r: &Reauth, call: &Call<'_>, authorities: &[String], belongs: &impl 
     let is_root = call.path.first().is_some_and(|p| p.id == Some(r.approver.as_str()));
     let approves = is_root || authorities.contains(&r.approver);
     let is_actor = call.path.iter().skip(1).any(|p| !p.is_human && p.id == Some(r.approver.as_str()));
-    let in_time = r.at <= call.time && r.valid_to.is_none_or(|to| call.time <= to);
+    let is_actor = is_actor && !fault::on(Fault::SelfApproval);
+    let approves = approves || fault::on(Fault::SelfApproval);
+    let given = r.at <= call.time || fault::on(Fault::ReauthBeforeItsTime);
+    let in_time = given && r.valid_to.is_none_or(|to| call.time <= to);
     let anchored = r.anchor.as_deref().and_then(belongs);
     let applies = match r.of {
         Use::Standing => true,

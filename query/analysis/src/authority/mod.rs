@@ -18,6 +18,7 @@ mod bounds;
 pub use book::{Book, Exchange, Grant, Reauth, Use};
 pub use bounds::{Bound, Bounds, Call, Party, Recorded, bounds};
 
+use crate::fault::{self, Fault};
 use catena_schemas::authority as wire;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,7 +130,8 @@ impl Authority {
         if let Some(mine) = &self.rar {
             and(each(mine, &other.rar, rar_within));
         }
-        all.unwrap_or(Within::Unknown)
+        let all = all.unwrap_or(Within::Unknown);
+        if all == Within::Unknown && fault::on(Fault::UnknownIsOut) { Within::Out } else { all }
     }
 
     /// What both allow; where one is unknown, what the other allows. It never lies outside of either.

@@ -3,6 +3,8 @@
 //! Guarantee: numbers only order and cap. More agreeing evidence never lowers a confidence; only evidence that
 //! contradicts does, and then the link says so.
 
+use crate::fault::{self, Fault};
+
 /// Evidence that one call led to another, or that two belong together. The best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Call {
@@ -160,7 +162,7 @@ pub(super) struct Witnesses {
 impl Witnesses {
     pub(super) fn agree(&mut self, family: Family, confidence: Confidence) {
         let best = &mut self.best[family as usize];
-        *best = (*best).max(confidence.0);
+        *best = if fault::on(Fault::WitnessesAdd) { 1000.min(*best + confidence.0) } else { (*best).max(confidence.0) };
     }
 
     pub(super) fn object(&mut self, family: Family) {

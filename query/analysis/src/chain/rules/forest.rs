@@ -7,6 +7,7 @@ use super::evidence::{Call, Witnesses};
 use super::keys::{self, Index, Key, Use};
 use super::store::{NOBODY, Store};
 use super::{Link, Mark, Scratch, Secondary, Standing};
+use crate::fault::{self, Fault};
 
 /// A parent that a reference resolved to, as a place in the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,9 @@ pub(super) fn plant(said: &Said, links: &mut [Link], is_known: impl Fn(u32) -> b
     }
     let mut parents: Vec<u32> = links.iter().map(|l| l.parent).collect();
     let cut = cut_rings(&mut parents, |ring| {
+        if fault::on(Fault::RingCutAnywhere) {
+            return ring[0];
+        }
         // The worst tier, then the earliest: places are in the order of events.
         *ring.iter().max_by_key(|at| (links[**at as usize].tier, std::cmp::Reverse(**at))).expect("a ring has members")
     });
@@ -87,6 +91,9 @@ pub(super) fn plant(said: &Said, links: &mut [Link], is_known: impl Fn(u32) -> b
         let link = &mut links[at as usize];
         (link.parent, link.tier) = (NOBODY, None);
         link.standing = Standing::Cut;
+        if let Some(next) = said.of(at).get(1).filter(|_| fault::on(Fault::SecondChoice)) {
+            (link.parent, link.tier) = (next.parent, Some(next.tier));
+        }
     }
     for (at, _) in &said.ghosts {
         links[*at as usize].marks.set(Mark::Missing);
@@ -278,7 +285,10 @@ pub(super) fn joins(said: &Said, links: &[Link], walk: &Walk) -> (Vec<Secondary>
                 }
             }
             let against = place[c.parent as usize] > place[at as usize];
-            if against && !reorder(&mut place, &mut order, &below, c.parent, at, &mut steps) {
+            if against
+                && !fault::on(Fault::JoinsUnchecked)
+                && !reorder(&mut place, &mut order, &below, c.parent, at, &mut steps)
+            {
                 skipped += 1;
                 continue;
             }

@@ -150,7 +150,7 @@ impl Judge<'_> {
         let mut windows: ahash::HashMap<Key, u32> = ahash::HashMap::default();
         let key_of = |row: u32| {
             let r = self.store.row_at(row);
-            window(r, self.store.actors_of(r), self.settings)
+            window(self.store, r, self.settings)
         };
         let is_loose = |l: &Link| l.parent == NOBODY;
         if links.iter().filter(|l| is_loose(l)).count() > 1 || links.iter().any(|l| l.standing == Standing::Cut) {

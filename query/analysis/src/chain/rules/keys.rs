@@ -8,6 +8,7 @@ use super::Settings;
 use super::evidence::Call;
 use super::fact::Protocol;
 use super::store::{NOBODY, Name, Row, Store};
+use crate::fault::{self, Fault};
 use ahash::HashMap;
 use std::collections::BTreeMap;
 
@@ -109,13 +110,15 @@ pub(super) fn keys(row: &Row, mut emit: impl FnMut(Key, Use)) {
         emit(key(Kind::Task, task, row.server.0, 0), Use::Shares(Call::C3));
     }
     if let Some(trace) = name(row.trace) {
+        let span_of = if fault::on(Fault::SpanWithoutSubject) { 0 } else { row.principal };
         if let Some(span) = name(row.span) {
-            emit(key(Kind::Span, row.principal, trace, span), Use::Own);
+            emit(key(Kind::Span, span_of, trace, span), Use::Own);
         }
         if let Some(span) = name(row.parent_span) {
-            emit(key(Kind::Span, row.principal, trace, span), Use::Refers(Call::C4));
+            emit(key(Kind::Span, span_of, trace, span), Use::Refers(Call::C4));
         }
-        emit(key(Kind::Trace, row.principal, trace, 0), Use::Groups(Call::C6));
+        let trace_of = if fault::on(Fault::TraceWithoutSubject) { 0 } else { row.principal };
+        emit(key(Kind::Trace, trace_of, trace, 0), Use::Groups(Call::C6));
     }
     if let Some(txn) = name(row.txn) {
         emit(key(Kind::Transaction, row.issuer.0, txn, 0), Use::Groups(Call::C5));
@@ -138,10 +141,19 @@ fn carries_a_key(row: &Row) -> bool {
     any
 }
 
+/// Whether a key of a row leads anywhere yet: what eligibility must not ask.
+fn resolves(store: &Store, row: &Row) -> bool {
+    let is_there = |name: Name| name.is_some() && store.rows.iter().any(|r| r.decision == name);
+    let mut groups = false;
+    keys(row, |_, of| groups |= matches!(of, Use::Groups(_)));
+    groups || is_there(row.parent)
+}
+
 /// The window key of a row: neighbours on it belong together when no more than the gap lies between them.
-pub(super) fn window(row: &Row, actors: &[super::store::Acting], settings: &Settings) -> Option<(Key, i64, Call)> {
+pub(super) fn window(store: &Store, row: &Row, settings: &Settings) -> Option<(Key, i64, Call)> {
     if row.session.is_some() {
-        return Some((key(Kind::Session, row.caller, row.session.0, 0), settings.session_gap_us, Call::C7));
+        let caller = if fault::on(Fault::SessionWithoutSubject) { 0 } else { row.caller };
+        return Some((key(Kind::Session, caller, row.session.0, 0), settings.session_gap_us, Call::C7));
     }
     if row.mcp_session.is_some() {
         let key = key(Kind::ServerSession, row.caller, row.mcp_session.0, row.server.0);
@@ -152,11 +164,14 @@ pub(super) fn window(row: &Row, actors: &[super::store::Acting], settings: &Sett
         return Some((key(Kind::PeerTask, row.caller, row.task.0, row.server.0), settings.session_gap_us, Call::C7));
     }
     // Nobody is not somebody: two calls of unknown subjects have nothing in common.
-    if row.subject.is_none() || carries_a_key(row) {
+    if row.subject.is_none() && !fault::on(Fault::NobodyIsSomebody) {
+        return None;
+    }
+    if carries_a_key(row) && !(fault::on(Fault::NearUntilResolved) && !resolves(store, row)) {
         return None;
     }
     // Without a client the caller itself tells apart what would otherwise be everything of one person.
-    let caller = row.client.or(actors.last().map_or(Name::NONE, |a| a.id));
+    let caller = row.client.or(store.actors_of(row).last().map_or(Name::NONE, |a| a.id));
     Some((key(Kind::Near, row.principal, caller.0, row.token.0), settings.near_gap_us, Call::C9))
 }
 
@@ -203,7 +218,7 @@ pub(super) struct Held {
 impl Held {
     /// The owner as a row sees it.
     pub(super) fn owner(&self, of: u32) -> Option<u32> {
-        let owner = if self.best == of { self.next } else { self.best };
+        let owner = if self.best == of && !fault::on(Fault::OwnParent) { self.next } else { self.best };
         (owner != NOBODY).then_some(owner)
     }
 }
@@ -246,7 +261,7 @@ impl Index {
 pub(super) fn near(store: &Store, settings: &Settings, mut tie: impl FnMut(u32, u32)) {
     let mut all: Vec<(Key, i64, u32)> = Vec::new();
     for (at, row) in store.rows.iter().enumerate() {
-        if let Some((key, ..)) = window(row, store.actors_of(row), settings) {
+        if let Some((key, ..)) = window(store, row, settings) {
             all.push((key, row.time, at as u32));
         }
     }
@@ -273,14 +288,15 @@ impl Windows {
     /// Enters a row; `tie` is told its neighbours within the gap.
     pub(super) fn enter(&mut self, store: &Store, row: u32, settings: &Settings, mut tie: impl FnMut(u32)) {
         let r = store.row_at(row);
-        let Some((key, gap, _)) = window(r, store.actors_of(r), settings) else { return };
+        let Some((key, gap, _)) = window(store, r, settings) else { return };
         let here = (key, r.time, row);
         if let Some(((k, t, other), ())) = self.rows.range(..here).next_back() {
             if *k == key && r.time.saturating_sub(*t) <= gap {
                 tie(*other);
             }
         }
-        if let Some(((k, t, other), ())) = self.rows.range((key, r.time, row + 1)..).next() {
+        let behind = self.rows.range((key, r.time, row + 1)..).next().filter(|_| !fault::on(Fault::OnlyTheEventBefore));
+        if let Some(((k, t, other), ())) = behind {
             if *k == key && t.saturating_sub(r.time) <= gap {
                 tie(*other);
             }

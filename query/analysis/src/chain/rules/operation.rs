@@ -9,6 +9,7 @@ use super::forest::{Said, cut_rings};
 use super::keys::Sets;
 use super::store::{NOBODY, Row, Store};
 use super::{Link, Operation, Settings};
+use crate::fault::{self, Fault};
 use ahash::HashMap;
 use catena_schemas::{Enforced, Outcome};
 
@@ -29,7 +30,7 @@ pub(super) fn fold(
     for at in 0..rows.len() as u32 {
         let r = row(at);
         for c in said.of(at).iter().filter(|c| c.tier == Call::C3) {
-            if row(c.parent).caller == r.caller {
+            if row(c.parent).caller == r.caller || fault::on(Fault::FoldAcrossCallers) {
                 sets.join(at, c.parent);
             }
         }

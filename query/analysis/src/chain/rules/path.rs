@@ -15,6 +15,7 @@ use super::exchange::Exchanges;
 use super::fact::Via;
 use super::store::{NOBODY, Name, Row, Store};
 use super::{Link, Mark};
+use crate::fault::{self, Fault};
 
 /// A principal of a path, and how its place there is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -205,7 +206,7 @@ fn inherit(own: &Path, parent: &Path, edge: Confidence) -> (Path, bool) {
     let (Some(root), Some(parent_root)) = (own.hops.first(), parent.hops.first()) else { return (own.clone(), false) };
     let differs = root.id.is_some() && parent_root.id.is_some() && !root.may_be(parent_root);
     // An event whose parent acts for somebody else has only its own word; an unknown parent has nothing to give.
-    if differs || parent_root.id.is_none() {
+    if differs && !fault::on(Fault::InheritAnyRoot) || parent_root.id.is_none() {
         return (own.clone(), differs);
     }
     let inherited = |hop: &Hop, mine: Option<&Hop>| {

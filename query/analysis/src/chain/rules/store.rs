@@ -7,6 +7,7 @@
 //! matter only where an order must not depend on arrival: instants first, then source, id and content.
 
 use super::fact::{Fact, Proof, Protocol, Via};
+use crate::fault::{self, Fault};
 use ahash::{HashMap, RandomState};
 use catena_schemas::{Enforced, Outcome};
 use hashbrown::HashTable;
@@ -198,12 +199,28 @@ impl Store {
     pub fn tell(&mut self, fact: &Fact<'_>) -> (u32, bool) {
         let (source, event) = (self.texts.intern(Some(fact.source)), self.texts.intern(Some(fact.event_id)));
         let row = u32::try_from(self.rows.len()).expect("a store holds fewer than four billion events");
+        if let Some(known) = self.broken_winner(source, event, fact) {
+            return (known, false);
+        }
         if let Some(known) = self.recognise(row, (source, event, fact.content)) {
             return (known, false);
         }
         let made = self.row(source, event, fact);
         self.rows.push(made);
         (row, true)
+    }
+
+    /// What two contents under one id would become, were identity the id alone.
+    fn broken_winner(&mut self, source: Name, event: Name, fact: &Fact<'_>) -> Option<u32> {
+        let (last, least) = (fault::on(Fault::LastWins), fault::on(Fault::OneWinnerPerId));
+        if !last && !least {
+            return None;
+        }
+        let held = self.rows.iter().position(|r| (r.source, r.event) == (source, event))?;
+        if last || fact.content < self.rows[held].content {
+            self.rows[held] = self.row(source, event, fact);
+        }
+        Some(held as u32)
     }
 
     /// The row of an identity, or none, and then it is the identity of `row`.
@@ -232,6 +249,7 @@ impl Store {
             self.again.get(&(identity.0, identity.1, u128::MAX)).copied()
         };
         match sibling {
+            Some(_) if fault::on(Fault::MutationUnmarked) => {}
             Some(other) => {
                 self.mutated.insert(row, ());
                 if self.mutated.insert(other, ()).is_none() {
@@ -382,6 +400,9 @@ impl Store {
 
     /// The order of events: time, then source, id and content. It never depends on arrival.
     pub(super) fn order(&self, a: u32, b: u32) -> Ordering {
+        if fault::on(Fault::OrderOfArrival) {
+            return a.cmp(&b);
+        }
         let (x, y) = (self.row_at(a), self.row_at(b));
         x.time.cmp(&y.time).then_with(|| {
             self.text_order(x.source, y.source)

@@ -25,6 +25,7 @@ use super::judge::Judge;
 use super::keys::{self, Index, Sets, Windows};
 use super::store::{NOBODY, Store};
 use super::{Chain, Fact, Scratch, Settings};
+use crate::fault::{self, Fault};
 use ahash::{HashMap, RandomState};
 use catena_schemas::Micros;
 use sha2::{Digest, Sha256};
@@ -92,7 +93,8 @@ pub struct Change {
 /// Keys of a chain that is not in memory. Digests of this process; they are not to be stored.
 #[derive(Debug, Default)]
 struct Asleep {
-    keys: HashMap<u64, String>,
+    /// An identity can stand in several chains, under different contents.
+    keys: HashMap<u64, BTreeSet<String>>,
     windows: HashMap<u64, Vec<(i64, i64, String)>>,
     tokens: HashMap<String, BTreeSet<String>>,
 }
@@ -265,6 +267,9 @@ impl Watcher {
         let mut aliases: Vec<String> = before.into_iter().map(|p| p.id).filter(|id| *id != chain.id).collect();
         aliases.sort_unstable();
         aliases.dedup();
+        if fault::on(Fault::AliasesForgotten) {
+            aliases.clear();
+        }
         self.published.insert(set, vec![published.clone()]);
         let oversized = chain.links.len() > self.settings.events_max as usize;
         (!unchanged).then_some(Change { chain, published, aliases, oversized })
@@ -325,7 +330,7 @@ impl Watcher {
     fn lay_down(&mut self, row: u32, id: &str) {
         let asleep = &mut self.asleep;
         for_keys(&self.store, row, &self.hasher, |digest| {
-            asleep.keys.insert(digest, id.to_owned());
+            asleep.keys.entry(digest).or_default().insert(id.to_owned());
         });
         if let Some((digest, gap)) = window_digest(&self.store, row, &self.settings, &self.hasher) {
             let time = self.store.row_at(row).time;
@@ -352,7 +357,10 @@ impl Watcher {
     /// A chain comes back: what was published of it, and all its facts.
     pub fn recall<'f>(&mut self, published: Published, facts: impl IntoIterator<Item = Fact<'f>>) {
         let id = published.id.clone();
-        self.asleep.keys.retain(|_, chain| *chain != id);
+        self.asleep.keys.retain(|_, all| {
+            all.remove(&id);
+            !all.is_empty()
+        });
         self.asleep.windows.retain(|_, all| {
             all.retain(|(.., chain)| *chain != id);
             !all.is_empty()
@@ -381,12 +389,12 @@ impl Watcher {
     /// Notes which evicted chains a new row touches.
     fn wake(&mut self, row: u32) {
         let asleep = &self.asleep;
-        if asleep.keys.is_empty() && asleep.windows.is_empty() {
+        if asleep.keys.is_empty() && asleep.windows.is_empty() || fault::on(Fault::SleepersForgotten) {
             return;
         }
         let mut ids = BTreeSet::new();
         for_keys(&self.store, row, &self.hasher, |digest| {
-            ids.extend(asleep.keys.get(&digest).cloned());
+            ids.extend(asleep.keys.get(&digest).into_iter().flatten().cloned());
         });
         if let Some((digest, _)) = window_digest(&self.store, row, &self.settings, &self.hasher) {
             let time = self.store.row_at(row).time;
@@ -414,6 +422,9 @@ impl Watcher {
         rows.sort_unstable();
         for row in rows {
             let (new, _) = self.store.adopt(&old, row);
+            if old.mutated.contains_key(&row) {
+                self.store.mutated.insert(new, ());
+            }
             self.enter(new);
             moved.insert(row, new);
         }
@@ -445,7 +456,7 @@ fn for_keys(store: &Store, row: u32, hasher: &RandomState, mut then: impl FnMut(
 
 fn window_digest(store: &Store, row: u32, settings: &Settings, hasher: &RandomState) -> Option<(u64, i64)> {
     let r = store.row_at(row);
-    let (key, gap, _) = keys::window(r, store.actors_of(r), settings)?;
+    let (key, gap, _) = keys::window(store, r, settings)?;
     let (kind, parts) = keys::texts(store, r, key);
     Some((hasher.hash_one((kind, parts)), gap))
 }
