@@ -7,6 +7,7 @@ use catena_analysis::chain::rules::{Fact, Party, Proof, Settings, Store, Via, re
 use catena_schemas::{Micros, Outcome};
 use std::time::Instant;
 
+#[expect(clippy::print_stdout, reason = "an example talks")]
 fn main() {
     let mut numbers = std::iter::empty::<String>().chain(arguments()).filter_map(|a| a.parse::<usize>().ok());
     let events = numbers.next().unwrap_or(1_000_000);

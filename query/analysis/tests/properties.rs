@@ -307,7 +307,7 @@ fn stronger_is_not_worse(seed: u64) -> Verdict {
     let edge = |found: &Found, told: &Told| -> Option<(Value, Value, f64)> {
         let place = format!("\"{}\"|\"{}\"|", told.src, told.eid);
         let event =
-            found.values().flat_map(|c| events(c)).find(|e| key(e).starts_with(&place) && e["tool"] == "marked")?;
+            found.values().flat_map(events).find(|e| key(e).starts_with(&place) && e["tool"] == "marked")?;
         Some((event["parent_event"].clone(), event["parent_tier"].clone(), event["confidence"].as_f64()?))
     };
     // The same event twice over: once with one reference, once with a further one to the same parent.
@@ -389,7 +389,7 @@ fn mutation_shows(seed: u64) -> Verdict {
     let want: usize = contents.values().filter(|c| c.len() > 1).map(BTreeSet::len).sum();
     let found = all(&set);
     let is_marked = |e: &&Value| e["marks"].as_array().is_some_and(|m| m.iter().any(|m| m == "record_mutated"));
-    let got = found.values().flat_map(|c| events(c)).filter(is_marked).count();
+    let got = found.values().flat_map(events).filter(is_marked).count();
     ensure(want == got, || format!("{got} marked, {want} changed"))
 }
 

@@ -182,7 +182,7 @@ impl Book {
         if !versions.contains(&grant) {
             versions.push(grant);
             let text = |g: &Grant| g.authority.to_json().to_string();
-            versions.sort_by(|a, b| (a.version, a.recorded, text(a)).cmp(&(b.version, b.recorded, text(b))));
+            versions.sort_by_key(|g| (g.version, g.recorded, text(g)));
         }
     }
 

@@ -58,11 +58,11 @@ pub enum Recorded {
 /// The bound at one hop.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bound {
-    /// What the hop recorded.
+    /// What the hop recorded: of each dimension the best record.
     pub recorded: Authority,
     /// Where that stands.
     pub by: Recorded,
-    /// Whether the record lies within the bound before.
+    /// Whether all its records lie within the bound before.
     pub within: Within,
     /// What it has beyond, where that is certain.
     pub beyond: Authority,
@@ -100,7 +100,7 @@ pub fn bounds(
     belongs: impl Fn(&str) -> Option<bool>,
 ) -> Bounds {
     let last = call.path.len().saturating_sub(1);
-    let (mut recorded, root) = (records(book, call), root_grant(book, call));
+    let (mut records, root) = (records(book, call), root_grant(book, call));
     let valid: Vec<(usize, &Reauth)> = book
         .reauths()
         .filter_map(|r| Some((call.path.iter().rposition(|p| p.id == Some(r.by.as_str()))?, r)))
@@ -109,7 +109,9 @@ pub fn bounds(
     let mut hops: Vec<Bound> = Vec::with_capacity(call.path.len());
     let mut domain: Option<&str> = None;
     for (i, party) in call.path.iter().enumerate() {
-        let (by, record) = std::mem::replace(&mut recorded[i], (Recorded::Nothing, Authority::default()));
+        let said = std::mem::take(&mut records[i]);
+        let by = said.first().map_or(Recorded::Nothing, |(by, _)| *by);
+        let recorded = said.iter().fold(Authority::default(), |all, (_, one)| all.or(one));
         let before = hops.last().map(|b| b.effective.clone());
         let reset = matches!((domain, party.domain), (Some(a), Some(b)) if a != b);
         domain = party.domain.or(domain);
@@ -120,7 +122,7 @@ pub fn bounds(
             effective: Authority::default(),
             reset,
             reauth: reauth.map(|r| r.id.clone()),
-            recorded: record,
+            recorded,
             by,
         };
         match (&before, reauth) {
@@ -130,9 +132,17 @@ pub fn bounds(
             (Some(_), None) if reset => bound.effective = bound.recorded.clone(),
             (Some(before), None) if by == Recorded::Nothing => bound.effective = before.clone(),
             (Some(before), None) => {
-                bound.within = bound.recorded.within(before, implied);
-                bound.beyond = bound.recorded.beyond(before, implied);
-                bound.effective = before.meet(&bound.recorded, implied);
+                // Every record of the hop is held against the bound: were only the best one, losing it would uncover
+                // another, and absence would make a widening.
+                let judged = said.iter().map(|(_, one)| one.within(before, implied));
+                bound.within = judged.clone().find(|w| *w == Within::Out).or(judged.min()).unwrap_or(Within::Unknown);
+                bound.effective = before.clone();
+                for (_, one) in &said {
+                    if one.within(before, implied) == Within::Out {
+                        bound.beyond = std::mem::take(&mut bound.beyond).or(&one.beyond(before, implied));
+                    }
+                    bound.effective = bound.effective.meet(one, implied);
+                }
             }
         }
         hops.push(bound);
@@ -150,17 +160,13 @@ fn root_grant(book: &Book, call: &Call<'_>) -> Option<Authority> {
     book.between(root, first, call.time)
 }
 
-/// What each hop recorded: exchanges before claims before grants, dimension by dimension.
-fn records(book: &Book, call: &Call<'_>) -> Vec<(Recorded, Authority)> {
+/// What each hop recorded: exchanges before claims before grants.
+fn records(book: &Book, call: &Call<'_>) -> Vec<Vec<(Recorded, Authority)>> {
     let n = call.path.len();
-    let mut all: Vec<(Recorded, Authority)> = vec![(Recorded::Nothing, Authority::default()); n];
+    let mut all: Vec<Vec<(Recorded, Authority)>> = vec![Vec::new(); n];
     let mut add = |at: usize, by: Recorded, authority: &Authority| {
         if !authority.is_unknown() {
-            let (held_by, held) = &mut all[at];
-            if *held_by == Recorded::Nothing {
-                *held_by = by;
-            }
-            *held = std::mem::take(held).or(authority);
+            all[at].push((by, authority.clone()));
         }
     };
     let (mut at, mut token) = (n.saturating_sub(1), call.token_ref);

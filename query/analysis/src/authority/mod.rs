@@ -134,7 +134,8 @@ impl Authority {
         if all == Within::Unknown && fault::on(Fault::UnknownIsOut) { Within::Out } else { all }
     }
 
-    /// What both allow; where one is unknown, what the other allows. It never lies outside of either.
+    /// What both allow; where one is unknown, what the other allows. What may lie within both is kept: it never lies outside
+    /// of either for certain, and nothing that is inside is lost.
     pub fn meet(&self, other: &Authority, implied: &Implied) -> Authority {
         Authority {
             scope: both(&self.scope, &other.scope, |a, b| scope_within(a, b, implied)),
@@ -143,7 +144,7 @@ impl Authority {
             rar: match (&self.rar, &other.rar) {
                 (Some(a), Some(b)) => {
                     let covered = |x: &Map<String, Value>, by: &[Map<String, Value>]| {
-                        by.iter().map(|y| rar_within(x, y)).min() == Some(Within::In)
+                        by.iter().any(|y| rar_within(x, y) != Within::Out)
                     };
                     let mut kept: Vec<_> = a.iter().filter(|x| covered(x, b)).cloned().collect();
                     kept.extend(b.iter().filter(|x| covered(x, a) && !a.contains(x)).cloned());
@@ -275,7 +276,7 @@ fn both<T: Ord + Clone>(
     covers: impl Fn(&T, &T) -> Within,
 ) -> Option<BTreeSet<T>> {
     let (Some(x), Some(y)) = (a, b) else { return a.clone().or_else(|| b.clone()) };
-    let covered = |one: &T, by: &BTreeSet<T>| by.iter().any(|other| covers(one, other) == Within::In);
+    let covered = |one: &T, by: &BTreeSet<T>| by.iter().any(|other| covers(one, other) != Within::Out);
     let mine = x.iter().filter(|one| covered(one, y));
     let theirs = y.iter().filter(|one| covered(one, x));
     Some(mine.chain(theirs).cloned().collect())

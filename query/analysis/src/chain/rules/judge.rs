@@ -29,7 +29,7 @@ pub fn rebuild(
         exchanges.enter(store, issued, subject, actor.as_deref());
     }
     exchanges.show(store, 0..store.len() as u32);
-    let (mut index, mut sets) = (Index::default(), Sets::default());
+    let (mut index, mut sets) = (Index::with_room_for(store.len()), Sets::default());
     sets.grow(store.len());
     for row in 0..store.len() as u32 {
         index.enter(store, row, |other| {

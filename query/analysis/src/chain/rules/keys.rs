@@ -167,7 +167,8 @@ pub(super) fn window(store: &Store, row: &Row, settings: &Settings) -> Option<(K
     if row.subject.is_none() && !fault::on(Fault::NobodyIsSomebody) {
         return None;
     }
-    if carries_a_key(row) && !(fault::on(Fault::NearUntilResolved) && !resolves(store, row)) {
+    let is_tied = if fault::on(Fault::NearUntilResolved) { resolves(store, row) } else { carries_a_key(row) };
+    if is_tied {
         return None;
     }
     // Without a client the caller itself tells apart what would otherwise be everything of one person.
@@ -230,6 +231,11 @@ pub(super) struct Index {
 }
 
 impl Index {
+    /// Room for the keys of so many rows: growing would move every key several times.
+    pub(super) fn with_room_for(rows: usize) -> Index {
+        Index { held: HashMap::with_capacity_and_hasher(rows * 5 / 2, Default::default()) }
+    }
+
     /// Enters a row; `tie` is told every row that it shares a key with.
     pub(super) fn enter(&mut self, store: &Store, row: u32, mut tie: impl FnMut(u32)) {
         keys(store.row_at(row), |key, of| {
@@ -290,16 +296,13 @@ impl Windows {
         let r = store.row_at(row);
         let Some((key, gap, _)) = window(store, r, settings) else { return };
         let here = (key, r.time, row);
-        if let Some(((k, t, other), ())) = self.rows.range(..here).next_back() {
-            if *k == key && r.time.saturating_sub(*t) <= gap {
-                tie(*other);
-            }
+        let near = |other: &(Key, i64, u32)| other.0 == key && other.1.abs_diff(r.time) <= gap.unsigned_abs();
+        if let Some((other, ())) = self.rows.range(..here).next_back().filter(|(other, ())| near(other)) {
+            tie(other.2);
         }
         let behind = self.rows.range((key, r.time, row + 1)..).next().filter(|_| !fault::on(Fault::OnlyTheEventBefore));
-        if let Some(((k, t, other), ())) = behind {
-            if *k == key && t.saturating_sub(r.time) <= gap {
-                tie(*other);
-            }
+        if let Some((other, ())) = behind.filter(|(other, ())| near(other)) {
+            tie(other.2);
         }
         self.rows.insert(here, ());
     }

@@ -25,6 +25,9 @@
 //! State that outlives a process is the lake's: [`watch::Watcher`] can be rebuilt from the events of the chains that are
 //! not sealed, and from what was published of them.
 
+mod bounded;
+mod dot;
+mod draw;
 pub mod evidence;
 mod exchange;
 pub mod fact;
@@ -38,6 +41,7 @@ mod store;
 mod tell;
 pub mod watch;
 
+pub use bounded::Terms;
 pub use evidence::Confidence;
 pub use fact::{Fact, Lists, Party, Proof, Protocol, Via};
 pub use judge::{Chains, rebuild};

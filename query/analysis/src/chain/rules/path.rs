@@ -232,9 +232,8 @@ fn inherit(own: &Path, parent: &Path, edge: Confidence) -> (Path, bool) {
             path.add(*hop);
         }
     } else if let Some(presenter) = own.hops.last().filter(|_| own.hops.len() > 1) {
-        if path.hops.last().is_none_or(|last| !last.may_be(presenter)) {
-            path.add(*presenter);
-        }
+        let is_new = path.hops.last().is_none_or(|last| !last.may_be(presenter));
+        path.hops.extend(is_new.then_some(*presenter));
     }
     (path, false)
 }

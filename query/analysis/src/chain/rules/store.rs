@@ -42,7 +42,8 @@ struct Texts {
     bytes: String,
     /// Where each text ends; the first is the absent one.
     ends: Vec<usize>,
-    table: HashTable<(u32, u32)>,
+    /// Hash and name. The hash is kept so that growing does not read every text again.
+    table: HashTable<(u64, u32)>,
     hasher: RandomState,
 }
 
@@ -61,27 +62,22 @@ impl Texts {
     fn intern(&mut self, text: Option<&str>) -> Name {
         let Some(text) = text.filter(|t| !t.is_empty()) else { return Name::NONE };
         let hash = self.hasher.hash_one(text);
-        let short = hash as u32;
         let (bytes, ends) = (&self.bytes, &self.ends);
         let same =
-            |entry: &(u32, u32)| entry.0 == short && bytes[ends[entry.1 as usize - 1]..ends[entry.1 as usize]] == *text;
+            |entry: &(u64, u32)| entry.0 == hash && bytes[ends[entry.1 as usize - 1]..ends[entry.1 as usize]] == *text;
         if let Some((_, name)) = self.table.find(hash, same) {
             return Name(*name);
         }
         let name = u32::try_from(self.ends.len()).expect("a store holds fewer than four billion texts");
         self.bytes.push_str(text);
         self.ends.push(self.bytes.len());
-        let hasher = &self.hasher;
-        let (bytes, ends) = (&self.bytes, &self.ends);
-        self.table.insert_unique(hash, (short, name), |entry| {
-            hasher.hash_one(&bytes[ends[entry.1 as usize - 1]..ends[entry.1 as usize]])
-        });
+        self.table.insert_unique(hash, (hash, name), |entry| entry.0);
         Name(name)
     }
 
     fn find(&self, text: &str) -> Option<Name> {
         let hash = self.hasher.hash_one(text);
-        self.table.find(hash, |entry| entry.0 == hash as u32 && self.get(entry.1) == text).map(|e| Name(e.1))
+        self.table.find(hash, |entry| entry.0 == hash && self.get(entry.1) == text).map(|e| Name(e.1))
     }
 }
 

@@ -345,13 +345,12 @@ impl Watcher {
 
     /// Lays a chain to sleep without its facts ever having been in memory here: after a restart.
     pub fn lay_asleep<'f>(&mut self, id: &str, facts: impl IntoIterator<Item = Fact<'f>>) {
-        let mut store = std::mem::take(&mut self.store);
-        std::mem::swap(&mut self.store, &mut Store::default());
+        let store = std::mem::take(&mut self.store);
         for fact in facts {
             let (row, _) = self.store.tell(&fact);
             self.lay_down(row, id);
         }
-        std::mem::swap(&mut self.store, &mut store);
+        self.store = store;
     }
 
     /// A chain comes back: what was published of it, and all its facts.
