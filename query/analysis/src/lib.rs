@@ -5,10 +5,14 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`authority`] | what may be done, compared; effective bounds along a path |
 //! | [`chain`] | calls to chains: who asked whom to call what, drawn as trees |
+//! | [`fault`] | protections that tests switch off |
 //! | [`text`] | names made harmless for a terminal |
 
+pub mod authority;
 pub mod chain;
+pub mod fault;
 pub mod text;
 
 pub use chain::{Call, Chain, build};

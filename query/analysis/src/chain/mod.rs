@@ -12,6 +12,7 @@
 
 mod build;
 mod render;
+pub mod rules;
 
 pub use build::build;
 pub use render::Limits;

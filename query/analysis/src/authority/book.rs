@@ -1,0 +1,275 @@
+//! Records of authority, as they held at an instant.
+//!
+//! Guarantee: the book is a set. A grant that arrives late gives the same answers as one that arrived early, a record told
+//! twice counts once, and of several versions the highest that had begun counts.
+
+use super::Authority;
+use crate::fault::{self, Fault};
+use catena_schemas::Micros;
+use catena_schemas::authority::Record;
+use catena_schemas::wire::{Id, Instant, Texts};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Somebody may act for somebody.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Grant {
+    /// Id.
+    pub id: String,
+    /// Who grants.
+    pub grantor: String,
+    /// Who may act.
+    pub grantee: String,
+    /// Grant that it was derived from.
+    pub parent: Option<String>,
+    /// What it allows.
+    pub authority: Authority,
+    /// Whom it may be passed on to; absent means anybody.
+    pub delegatees: Option<BTreeSet<String>>,
+    /// How often it may be passed on.
+    pub max_redelegation: Option<u32>,
+    /// From when it holds.
+    pub valid_from: Micros,
+    /// Until when.
+    pub valid_to: Option<Micros>,
+    /// When it was revoked.
+    pub revoked_at: Option<Micros>,
+    /// The highest at an instant counts.
+    pub version: i64,
+    /// When it was recorded; among equal versions the last counts.
+    pub recorded: Micros,
+}
+
+impl Grant {
+    /// Whether it holds at an instant, as far as it says itself.
+    pub fn holds(&self, at: Micros) -> bool {
+        let begun = self.valid_from <= at || fault::on(Fault::GrantsAlwaysHold);
+        begun && self.valid_to.is_none_or(|to| at <= to) && self.revoked_at.is_none_or(|r| at < r)
+    }
+}
+
+/// For what a re-authorization was given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Use {
+    /// For one operation.
+    #[default]
+    SingleOp,
+    /// For the chain.
+    Chain,
+    /// For all that comes.
+    Standing,
+}
+
+/// More was allowed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reauth {
+    /// Id.
+    pub id: String,
+    /// Who asked.
+    pub by: String,
+    /// Who allowed it.
+    pub approver: String,
+    /// When.
+    pub at: Micros,
+    /// What holds from then on.
+    pub authority: Authority,
+    /// The decision that it was given for.
+    pub anchor: Option<String>,
+    /// For what.
+    pub of: Use,
+    /// Until when.
+    pub valid_to: Option<Micros>,
+}
+
+/// A token was exchanged for another.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Exchange {
+    /// Token that was issued.
+    pub issued: String,
+    /// Token of the subject.
+    pub subject: String,
+    /// Token of the actor.
+    pub actor: Option<String>,
+    /// Authority of the subject token.
+    pub before: Authority,
+    /// Authority of the issued token.
+    pub after: Authority,
+}
+
+/// All records of a tenant.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    /// Versions of each grant.
+    grants: BTreeMap<String, Vec<Grant>>,
+    /// Ids of grants from one to another.
+    between: BTreeMap<(String, String), BTreeSet<String>>,
+    revoked: BTreeMap<String, Micros>,
+    reauths: BTreeMap<(Micros, String), Reauth>,
+    /// By issued token. Two that differ say nothing certain.
+    exchanges: BTreeMap<String, Option<Exchange>>,
+}
+
+impl Book {
+    /// Whether nothing is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.grants.is_empty() && self.reauths.is_empty() && self.exchanges.is_empty()
+    }
+
+    /// Enters a record. Those that say nothing about authority are passed over.
+    pub fn enter(&mut self, record: &Record) {
+        match record {
+            Record::Grant(r) => {
+                let terms = &r.record.terms;
+                let recorded = instant(&r.time).unwrap_or(Micros(0));
+                self.grant(Grant {
+                    id: r.record.grant_id.clone(),
+                    grantor: id(&r.record.grantor),
+                    grantee: id(&r.record.grantee),
+                    parent: terms.parent_grant.clone(),
+                    authority: Authority::of(&r.record.authority),
+                    delegatees: terms.delegatees.as_ref().map(texts),
+                    max_redelegation: terms.max_redelegation,
+                    valid_from: terms.valid_from.as_ref().and_then(instant).unwrap_or(recorded),
+                    valid_to: terms.valid_to.as_ref().and_then(instant),
+                    revoked_at: terms.revoked_at.as_ref().and_then(instant),
+                    version: terms.version.unwrap_or(0),
+                    recorded,
+                });
+            }
+            Record::Reauth(r) => self.reauth(Reauth {
+                id: r.record.reauth_id.clone(),
+                by: id(&r.record.by),
+                approver: id(&r.record.approver),
+                at: instant(&r.record.at).or_else(|| instant(&r.time)).unwrap_or(Micros(0)),
+                authority: Authority::of(&r.record.new_authority),
+                anchor: r.record.terms.anchor.clone(),
+                of: match r.record.terms.r#use.as_deref() {
+                    Some("chain") => Use::Chain,
+                    Some("standing") => Use::Standing,
+                    _ => Use::SingleOp,
+                },
+                valid_to: r.record.terms.valid_to.as_ref().and_then(instant),
+            }),
+            Record::Exchange(r) => {
+                let r = &r.record;
+                let (Some(issued), Some(subject)) = (&r.issued_token_ref, &r.subject_token_ref) else { return };
+                let authority = |scope: &Option<Texts>, aud: &Option<Texts>| Authority {
+                    scope: scope.as_ref().map(texts),
+                    aud: aud.as_ref().map(texts),
+                    ..Authority::default()
+                };
+                self.exchange(Exchange {
+                    issued: id(issued),
+                    subject: id(subject),
+                    actor: r.actor_token_ref.as_ref().map(id),
+                    before: authority(&r.scope_in, &r.aud_in),
+                    after: authority(&r.scope_out, &r.aud_out),
+                });
+            }
+            Record::Lifecycle(r) if r.record.event == "revoked" && r.record.subject_kind == "grant" => {
+                let at = r.record.details.effective_at.as_ref().and_then(instant).or_else(|| instant(&r.time));
+                if let Some(at) = at {
+                    self.revoke(&id(&r.record.subject), at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Enters a grant.
+    pub fn grant(&mut self, grant: Grant) {
+        self.between.entry((grant.grantor.clone(), grant.grantee.clone())).or_default().insert(grant.id.clone());
+        let versions = self.grants.entry(grant.id.clone()).or_default();
+        if !versions.contains(&grant) {
+            versions.push(grant);
+            let text = |g: &Grant| g.authority.to_json().to_string();
+            versions.sort_by_key(|g| (g.version, g.recorded, text(g)));
+        }
+    }
+
+    /// Enters the end of a grant. The earliest counts.
+    pub fn revoke(&mut self, grant: &str, at: Micros) {
+        let held = self.revoked.entry(grant.to_owned()).or_insert(at);
+        *held = (*held).min(at);
+    }
+
+    /// Enters a re-authorization.
+    pub fn reauth(&mut self, reauth: Reauth) {
+        self.reauths.insert((reauth.at, reauth.id.clone()), reauth);
+    }
+
+    /// Enters an exchange.
+    pub fn exchange(&mut self, exchange: Exchange) {
+        let held = self.exchanges.entry(exchange.issued.clone()).or_insert_with(|| Some(exchange.clone()));
+        if held.as_ref() != Some(&exchange) {
+            *held = None;
+        }
+    }
+
+    /// A grant as it held at an instant.
+    pub fn grant_at(&self, id: &str, at: Micros) -> Option<&Grant> {
+        let begun =
+            self.grants.get(id)?.iter().rev().find(|g| g.valid_from <= at || fault::on(Fault::GrantsAlwaysHold))?;
+        let revoked = self.revoked.get(id).is_some_and(|r| *r <= at);
+        (begun.holds(at) && !revoked).then_some(begun)
+    }
+
+    /// The first of the grants that one was derived from, as it held at an instant; itself when it was derived from none.
+    /// None when one of them did not hold, or they lead in a ring.
+    pub fn root_of(&self, id: &str, at: Micros) -> Option<&Grant> {
+        let mut grant = self.grant_at(id, at)?;
+        let mut steps = 0;
+        while let Some(parent) = &grant.parent {
+            steps += 1;
+            if steps > 64 {
+                return None;
+            }
+            grant = self.grant_at(parent, at)?;
+        }
+        Some(grant)
+    }
+
+    /// What somebody had granted somebody at an instant, all grants together.
+    pub fn between(&self, grantor: &str, grantee: &str, at: Micros) -> Option<Authority> {
+        let ids = self.between.get(&(grantor.to_owned(), grantee.to_owned()))?;
+        let valid: Vec<&Authority> = ids.iter().filter_map(|id| Some(&self.grant_at(id, at)?.authority)).collect();
+        (!valid.is_empty()).then(|| Authority::join(&valid))
+    }
+
+    /// Re-authorizations, in order of time.
+    pub fn reauths(&self) -> impl Iterator<Item = &Reauth> {
+        self.reauths.values()
+    }
+
+    /// The exchange that a token came from.
+    pub fn exchange_of(&self, issued: &str) -> Option<&Exchange> {
+        self.exchanges.get(issued)?.as_ref()
+    }
+
+    /// (issued, subject, actor) of all exchanges that are certain, for the paths of principals.
+    pub fn exchanged(&self) -> Vec<(String, String, Option<String>)> {
+        let certain = self.exchanges.values().flatten();
+        certain.map(|e| (e.issued.clone(), e.subject.clone(), e.actor.clone())).collect()
+    }
+}
+
+fn id(id: &Id) -> String {
+    match id {
+        Id::Text(text) => text.clone(),
+        Id::Number(number) => number.to_string(),
+        Id::Bool(value) => value.to_string(),
+    }
+}
+
+fn instant(instant: &Instant) -> Option<Micros> {
+    match instant {
+        Instant::Text(text) => Micros::parse_rfc3339(text),
+        Instant::Number(number) => Micros::from_epoch_guess(*number),
+    }
+}
+
+pub(super) fn texts(texts: &Texts) -> BTreeSet<String> {
+    match texts {
+        Texts::One(one) => [one.clone()].into(),
+        Texts::Several(all) => all.iter().cloned().collect(),
+    }
+}

@@ -1,0 +1,280 @@
+//! What the rules are told of one decision.
+//!
+//! Guarantee: a [`Fact`] borrows everything, so that rows of the lake can be told without a copy. Absent and empty text
+//! mean the same: the record does not say. The tenant stands beside the fact, never in it.
+
+use catena_schemas::{Enforced, Event, Micros, Outcome};
+
+/// How far a token's claims can be believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Proof {
+    /// The record does not say, or there was no token.
+    #[default]
+    None,
+    /// The token could not be read.
+    Opaque,
+    /// Read, and not said to be verified.
+    Parsed,
+    /// The issuer confirmed it.
+    Introspected,
+    /// Its signature was verified.
+    Verified,
+}
+
+impl Proof {
+    /// The proof that a column names.
+    pub fn parse(text: &str) -> Proof {
+        match text {
+            "verified" => Proof::Verified,
+            "introspected" => Proof::Introspected,
+            "parsed" | "parsed_unverified" => Proof::Parsed,
+            "opaque" => Proof::Opaque,
+            _ => Proof::None,
+        }
+    }
+
+    /// Whether claims are more than somebody's word.
+    pub fn holds(self) -> bool {
+        self >= Proof::Introspected
+    }
+}
+
+/// How a record knows its actors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Via {
+    /// The record does not say.
+    #[default]
+    Unsaid,
+    /// Nested `act` claims of the token.
+    Act,
+    /// A record of a token exchange.
+    Exchange,
+    /// An exchange without an actor: the hop is invisible in the token.
+    Impersonation,
+    /// The trace.
+    Trace,
+    /// The caller said so.
+    Declared,
+    /// Worked out.
+    Inferred,
+}
+
+impl Via {
+    /// The way that the column `actors_source` names.
+    pub fn parse(text: &str) -> Via {
+        match text {
+            "act_claim" => Via::Act,
+            "exchange" => Via::Exchange,
+            "impersonation" => Via::Impersonation,
+            "trace" => Via::Trace,
+            "declared" => Via::Declared,
+            "inferred" => Via::Inferred,
+            _ => Via::Unsaid,
+        }
+    }
+}
+
+/// What the call spoke. It decides what a task id means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// Anything else, or not said.
+    #[default]
+    Other,
+    /// Model Context Protocol, of either generation.
+    Mcp,
+    /// Agent to agent.
+    A2a,
+}
+
+impl Protocol {
+    /// The protocol that a column names.
+    pub fn parse(text: &str) -> Protocol {
+        match text {
+            "mcp" => Protocol::Mcp,
+            "a2a" => Protocol::A2a,
+            _ => Protocol::Other,
+        }
+    }
+}
+
+/// A party as a record names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Party<'a> {
+    /// Id.
+    pub id: &'a str,
+    /// Issuer of the id.
+    pub issuer: Option<&'a str>,
+    /// `client`, `agent`, `workload` ...
+    pub kind: Option<&'a str>,
+    /// Whether the record says that the identity was verified.
+    pub verified: bool,
+}
+
+/// One decision, as far as chains need it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Fact<'a> {
+    /// Producer instance.
+    pub source: &'a str,
+    /// Id of the event, unique within tenant and source unless a source lies.
+    pub event_id: &'a str,
+    /// Digest of what the record says (its leaf). Part of the identity: the same id with other content is another event.
+    pub content: u128,
+    /// When it was decided.
+    pub time: Micros,
+    /// The name under which others refer to this decision; usually the event id.
+    pub decision: Option<&'a str>,
+    /// Id of the record, when it holds several decisions.
+    pub record: Option<&'a str>,
+    /// The decision that led to this one.
+    pub parent: Option<&'a str>,
+    /// Whether the caller chose that parent, and not a gateway.
+    pub parent_by_client: bool,
+    /// A signed reference to the decision that led to this one.
+    pub predecessor: Option<&'a str>,
+    /// Trace.
+    pub trace: Option<&'a str>,
+    /// Span.
+    pub span: Option<&'a str>,
+    /// Span that led to it.
+    pub parent_span: Option<&'a str>,
+    /// Opaque state that the call echoed.
+    pub state_in: Option<&'a str>,
+    /// Opaque state that the answer handed out.
+    pub state_out: Option<&'a str>,
+    /// Challenge that was put, or answered.
+    pub challenge: Option<&'a str>,
+    /// Task.
+    pub task: Option<&'a str>,
+    /// Transaction of the token.
+    pub txn: Option<&'a str>,
+    /// Workflow id that all tokens of one workflow share.
+    pub acti: Option<&'a str>,
+    /// Session, as the source keys it.
+    pub session: Option<&'a str>,
+    /// Session of the tool server's protocol.
+    pub mcp_session: Option<&'a str>,
+    /// Issuer of the subject.
+    pub issuer: Option<&'a str>,
+    /// On whose behalf.
+    pub subject: Option<&'a str>,
+    /// `human`, `service` ...
+    pub subject_kind: Option<&'a str>,
+    /// Whether the record says that the subject was verified.
+    pub subject_verified: bool,
+    /// `client_id` of the token.
+    pub client: Option<&'a str>,
+    /// Reference of the token.
+    pub token: Option<&'a str>,
+    /// Reference of the token that it was exchanged from.
+    pub parent_token: Option<&'a str>,
+    /// How far its claims can be believed.
+    pub proof: Proof,
+    /// Whether a key binds the token to its presenter.
+    pub key_bound: bool,
+    /// Who acts, root first.
+    pub actors: &'a [Party<'a>],
+    /// How the actors are known.
+    pub via: Via,
+    /// The source says that actors may be missing.
+    pub partial: bool,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Tool server.
+    pub server: Option<&'a str>,
+    /// Tool.
+    pub tool: Option<&'a str>,
+    /// Keyed digest of the arguments.
+    pub args: Option<&'a str>,
+    /// Request id: the same for repetitions of one request.
+    pub request: Option<&'a str>,
+    /// Verdict.
+    pub outcome: Option<Outcome>,
+    /// What was done with the call.
+    pub enforced: Option<Enforced>,
+    /// Grant that allowed it.
+    pub grant: Option<&'a str>,
+    /// Scopes of the token; `None` when the record names none.
+    pub scope: Option<&'a [&'a str]>,
+    /// Resources of the token.
+    pub resource: Option<&'a [&'a str]>,
+    /// Audiences of the token.
+    pub audience: Option<&'a [&'a str]>,
+}
+
+/// Lists of an event, held while its fact is told.
+#[derive(Debug, Default)]
+pub struct Lists<'a> {
+    actors: Vec<Party<'a>>,
+    scope: Vec<&'a str>,
+    resource: Vec<&'a str>,
+    audience: Vec<&'a str>,
+}
+
+impl<'a> Fact<'a> {
+    /// The fact of an event. `content` is its leaf, or the first half of it. A challenge id must be read by the caller,
+    /// who has a JSON parser.
+    pub fn of(event: &'a Event<'_>, content: u128, lists: &'a mut Lists<'a>) -> Fact<'a> {
+        let some = |list: &'a [std::borrow::Cow<'_, str>]| list.iter().map(|t| t.as_ref()).collect::<Vec<&'a str>>();
+        lists.actors = event
+            .actors
+            .iter()
+            .map(|a| Party {
+                id: &a.id,
+                issuer: a.issuer.as_deref(),
+                kind: a.kind.as_deref(),
+                verified: a.assurance.as_deref() == Some("verified"),
+            })
+            .collect();
+        lists.scope = some(&event.token.scope);
+        lists.resource = some(&event.token.resource);
+        lists.audience = some(&event.token.audience);
+        let lists: &'a Lists<'a> = lists;
+        let listed = |list: &'a [&'a str]| (!list.is_empty()).then_some(list);
+        let own_record = event.source.decision_count > 1;
+        Fact {
+            source: event.source.instance.as_deref().or(event.source.kind.as_deref()).unwrap_or_default(),
+            event_id: &event.id,
+            content,
+            time: event.time,
+            decision: Some(&event.id),
+            record: event.source.record.as_deref().filter(|_| own_record),
+            parent: event.links.parent_decision.as_deref(),
+            parent_by_client: event.links.parent_origin.as_deref() == Some("client"),
+            predecessor: None,
+            trace: event.links.trace.as_deref(),
+            span: event.links.span.as_deref(),
+            parent_span: event.links.parent_span.as_deref(),
+            state_in: event.call.state_in.as_deref(),
+            state_out: event.call.state_out.as_deref(),
+            challenge: None,
+            task: event.session.task.as_deref(),
+            txn: event.token.txn.as_deref(),
+            acti: event.token.acti.as_deref(),
+            session: event.session.id.as_deref(),
+            mcp_session: event.session.mcp.as_deref(),
+            issuer: event.requester.issuer.as_deref().or(event.token.issuer.as_deref()),
+            subject: event.requester.id.as_deref().or(event.token.subject.as_deref()),
+            subject_kind: event.requester.kind.as_deref(),
+            subject_verified: event.requester.assurance.as_deref() == Some("verified"),
+            client: event.token.client_id.as_deref(),
+            token: event.token.reference.as_deref(),
+            parent_token: event.token.parent_reference.as_deref(),
+            proof: event.token.proof.as_deref().map_or(Proof::None, Proof::parse),
+            key_bound: event.token.cnf.is_some(),
+            actors: &lists.actors,
+            via: event.actors_source.as_deref().map_or(Via::Unsaid, Via::parse),
+            partial: event.actors_complete == Some(false),
+            protocol: event.call.protocol.as_deref().map_or(Protocol::Other, Protocol::parse),
+            server: event.server.id.as_deref().or(event.server.name.as_deref()),
+            tool: event.tool.name.as_deref(),
+            args: event.call.params_digest.as_deref(),
+            request: event.links.request.as_deref(),
+            outcome: Some(event.decision.outcome),
+            enforced: event.decision.enforced,
+            grant: event.grant_id.as_deref(),
+            scope: listed(&lists.scope),
+            resource: listed(&lists.resource),
+            audience: listed(&lists.audience),
+        }
+    }
+}

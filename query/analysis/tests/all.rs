@@ -1,0 +1,9 @@
+//! One binary, so that the whole links once.
+
+mod against_model;
+mod authority;
+mod chains;
+mod properties;
+mod samples;
+mod stories;
+mod told;

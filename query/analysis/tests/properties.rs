@@ -1,0 +1,528 @@
+//! Properties of chains over generated event sets, and proof that each of them can fail.
+//!
+//! Every check takes a seed and says what is wrong. A check runs over [`CASES`] seeds; for every protection that can be
+//! switched off (`catena_analysis::fault`), some check must object within a few thousand.
+
+use crate::told::{Dice, Told, chains, rich};
+use catena_analysis::chain::rules::watch::{Change, Published, Watcher};
+use catena_analysis::chain::rules::{Settings, Store, rebuild};
+use catena_analysis::fault::{self, Fault};
+use catena_schemas::Micros;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+const CASES: u64 = 10_000;
+
+type Found = BTreeMap<(String, String), Value>;
+type Verdict = Result<(), String>;
+
+fn all(set: &[Told]) -> Found {
+    chains(set, &Settings::default())
+}
+
+fn same(what: &str, a: &Found, b: &Found) -> Verdict {
+    if a == b {
+        return Ok(());
+    }
+    let gone: Vec<_> = a.iter().filter(|(k, v)| b.get(*k) != Some(*v)).map(|(_, v)| v.to_string()).collect();
+    let new: Vec<_> = b.iter().filter(|(k, v)| a.get(*k) != Some(*v)).map(|(_, v)| v.to_string()).collect();
+    Err(format!("{what}:\n  {}\nagainst\n  {}", gone.join("\n  "), new.join("\n  ")))
+}
+
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+fn set(seed: u64) -> (Dice, Vec<Told>) {
+    let mut dice = Dice(seed);
+    let n = 1 + dice.below(22);
+    let set = rich(&mut dice, n);
+    (dice, set)
+}
+
+fn doubled(dice: &mut Dice, set: &[Told]) -> Vec<Told> {
+    let mut all = set.to_vec();
+    for _ in 0..set.len() / 2 {
+        all.push(set[dice.below(set.len())].clone());
+    }
+    dice.shuffle(&mut all);
+    all
+}
+
+fn events(chain: &Value) -> &[Value] {
+    chain["events"].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn key(event: &Value) -> String {
+    format!("{}|{}|{}", event["source"], event["event_id"], event["content"])
+}
+
+fn members(found: &Found) -> Vec<BTreeSet<String>> {
+    found.iter().map(|((t, _), c)| events(c).iter().map(|e| format!("{t}|{}", key(e))).collect()).collect()
+}
+
+/// P1, P2: order and repetition change nothing.
+fn order_and_repetition(seed: u64) -> Verdict {
+    let (mut dice, set) = set(seed);
+    let again = doubled(&mut dice, &set);
+    same("order or repetition", &all(&set), &all(&again))
+}
+
+/// P5: one tenant alone is judged as beside others.
+fn tenants(seed: u64) -> Verdict {
+    let (_, set) = set(seed);
+    let both = all(&set);
+    for tenant in ["t0", "t1"] {
+        let alone: Vec<Told> = set.iter().filter(|e| e.tenant == tenant).cloned().collect();
+        let beside: Found =
+            both.iter().filter(|((t, _), _)| t == tenant).map(|(k, v)| (k.clone(), v.clone())).collect();
+        same(tenant, &all(&alone), &beside)?;
+    }
+    Ok(())
+}
+
+/// P6, P7: every event once, every chain with events, parents within the chain and without cycles, further ones too.
+fn partition_and_forest(seed: u64) -> Verdict {
+    let (_, set) = set(seed);
+    let mut stores: BTreeMap<&str, Store> = BTreeMap::new();
+    for told in &set {
+        told.tell(stores.entry(&told.tenant).or_default());
+    }
+    for (tenant, store) in &mut stores {
+        let rows = store.len();
+        let chains = rebuild(tenant, store, &[], &Settings::default()).chains;
+        ensure(chains.iter().map(|c| c.links.len()).sum::<usize>() == rows, || "not every event once".into())?;
+        for chain in &chains {
+            ensure(!chain.links.is_empty(), || "a chain without events".into())?;
+            let n = chain.links.len();
+            let mut below = vec![Vec::new(); n];
+            let mut above = vec![0; n];
+            let primary = chain.links.iter().enumerate().filter_map(|(c, l)| Some((c, l.parent()?)));
+            let further = chain.secondary.iter().map(|s| (s.child as usize, s.parent as usize));
+            for (child, parent) in primary.chain(further) {
+                below[parent].push(child);
+                above[child] += 1;
+            }
+            // Taking away what has nothing above it takes away everything, unless there is a cycle.
+            let mut free: Vec<usize> = (0..n).filter(|i| above[*i] == 0).collect();
+            let mut taken = 0;
+            while let Some(at) = free.pop() {
+                taken += 1;
+                for child in &below[at] {
+                    above[*child] -= 1;
+                    if above[*child] == 0 {
+                        free.push(*child);
+                    }
+                }
+            }
+            ensure(taken == n, || format!("a cycle in {}", chain.to_json(tenant, store)))?;
+            let attempts: u32 = chain.operations.iter().map(|o| o.attempts).sum();
+            ensure(attempts as usize == n, || "attempts do not add up".into())?;
+            ensure(
+                chain.paths.iter().all(|p| p.hops.windows(2).all(|w| w[0].id != w[1].id || w[0].issuer != w[1].issuer)),
+                || "neighbours of a path are the same".into(),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// P21: a source changes only chains that hold events of its own.
+fn one_source(seed: u64) -> Verdict {
+    let (_, set) = set(seed);
+    let both = all(&set);
+    let without: Vec<Told> = set.iter().filter(|e| e.src != "g1").cloned().collect();
+    let alone = all(&without);
+    for (place, chain) in &both {
+        if events(chain).iter().all(|e| e["source"] != "g1") {
+            ensure(alone.get(place) == Some(chain), || format!("g1 changed {chain}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// P8: more events only bring chains together.
+fn only_together(seed: u64) -> Verdict {
+    let (mut dice, mut set) = set(seed);
+    dice.shuffle(&mut set);
+    let few = members(&all(&set[..set.len() / 2]));
+    let many = members(&all(&set));
+    for chain in few {
+        ensure(many.iter().any(|m| chain.is_subset(m)), || format!("split: {chain:?}"))?;
+    }
+    Ok(())
+}
+
+/// P9: without strong evidence no chain holds two subjects, and nobody is not somebody.
+fn weak_evidence(seed: u64) -> Verdict {
+    let (_, mut set) = set(seed);
+    for told in &mut set {
+        (told.did, told.pdid, told.rs_in, told.rs_out, told.txn, told.task) = (None, None, None, None, None, None);
+    }
+    for chain in members(&all(&set)) {
+        let of =
+            |e: &Told| chain.contains(&format!("{}|\"{}\"|\"{}\"|\"{:032x}\"", e.tenant, e.src, e.eid, e.content()));
+        let inside: Vec<&Told> = set.iter().filter(|e| of(e)).collect();
+        let subjects: BTreeSet<_> = inside.iter().map(|e| &e.sub).collect();
+        ensure(subjects.len() == 1, || format!("two subjects: {inside:?}"))?;
+        let contents: BTreeSet<_> = inside.iter().map(|e| e.content()).collect();
+        let is_blank = |e: &&Told| e.sub.is_none() && e.sess.is_none() && e.trace.is_none();
+        let blank = inside.iter().filter(|e| is_blank(e)).count();
+        ensure(blank == 0 || contents.len() == 1, || format!("nobody was taken for somebody: {inside:?}"))?;
+    }
+    Ok(())
+}
+
+/// Watchers of all tenants, and what they have said so far.
+struct Live {
+    watchers: BTreeMap<String, Watcher>,
+    said: Found,
+    aliases: BTreeMap<(String, String), String>,
+    ever: BTreeSet<(String, String)>,
+    asleep: BTreeMap<(String, String), Published>,
+    revisions: BTreeMap<(String, String), u32>,
+    facts: BTreeMap<String, Told>,
+}
+
+impl Live {
+    fn new() -> Live {
+        Live {
+            watchers: BTreeMap::new(),
+            said: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            ever: BTreeSet::new(),
+            asleep: BTreeMap::new(),
+            revisions: BTreeMap::new(),
+            facts: BTreeMap::new(),
+        }
+    }
+
+    fn feed(&mut self, told: &Told) {
+        let place = format!("{}|\"{}\"|\"{}\"|\"{:032x}\"", told.tenant, told.src, told.eid, told.content());
+        self.facts.insert(place, told.clone());
+        let watcher =
+            self.watchers.entry(told.tenant.clone()).or_insert_with(|| Watcher::new(&told.tenant, Settings::default()));
+        told.with(|fact| watcher.feed(&fact));
+    }
+
+    /// Recalls what is wanted, and hears what changed.
+    fn poll(&mut self) -> Verdict {
+        for tenant in self.watchers.keys().cloned().collect::<Vec<_>>() {
+            loop {
+                let watcher = self.watchers.get_mut(&tenant).expect("a watcher");
+                let Some(id) = watcher.wanted().into_iter().next().map(str::to_owned) else { break };
+                let place = (tenant.clone(), id);
+                let published = self.asleep.remove(&place).ok_or("an unknown chain is wanted")?;
+                let facts: Vec<&Told> =
+                    events(&self.said[&place]).iter().map(|e| &self.facts[&format!("{tenant}|{}", key(e))]).collect();
+                let actors: Vec<_> = facts.iter().map(|told| told.parties()).collect();
+                watcher.recall(published, facts.iter().zip(&actors).map(|(told, actors)| told.fact(actors)));
+            }
+            let changes = self.watchers.get_mut(&tenant).expect("a watcher").poll();
+            for change in changes {
+                self.hear(&tenant, change)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, tenant: &str, change: Change) -> Verdict {
+        let place = |id: &str| (tenant.to_owned(), id.to_owned());
+        let id = change.published.id.clone();
+        ensure(!self.aliases.contains_key(&place(&id)), || format!("{id} was given up, and came back"))?;
+        for old in &change.aliases {
+            self.said.remove(&place(old));
+            self.aliases.insert(place(old), id.clone());
+        }
+        let store = self.watchers[tenant].store();
+        let revision = self.revisions.entry(place(&id)).or_default();
+        ensure(change.published.revision >= *revision, || format!("revision of {id} went back"))?;
+        *revision = change.published.revision;
+        self.ever.insert(place(&id));
+        self.said.insert(place(&id), change.chain.to_json(tenant, store));
+        Ok(())
+    }
+
+    /// P19: every id ever said leads to a chain.
+    fn ids_resolve(&self) -> Verdict {
+        for (tenant, id) in &self.ever {
+            let (mut at, mut steps) = (id.clone(), 0);
+            while let Some(next) = self.aliases.get(&(tenant.clone(), at.clone())) {
+                at = next.clone();
+                steps += 1;
+                ensure(steps <= self.ever.len(), || "aliases lead in a ring".into())?;
+            }
+            ensure(self.said.contains_key(&(tenant.clone(), at.clone())), || format!("{id} leads nowhere"))?;
+        }
+        Ok(())
+    }
+}
+
+/// P3, P19: after every event the watcher says what a rebuild says.
+fn incremental(seed: u64) -> Verdict {
+    let (mut dice, mut set) = set(seed);
+    set.truncate(10);
+    let stream = doubled(&mut dice, &set);
+    let mut live = Live::new();
+    for (i, told) in stream.iter().enumerate() {
+        live.feed(told);
+        live.poll()?;
+        same(&format!("after {} events", i + 1), &all(&stream[..=i]), &live.said)?;
+    }
+    live.ids_resolve()
+}
+
+/// P4: a watcher that takes in another's events, of any split and overlap, says what a rebuild says.
+fn shards(seed: u64) -> Verdict {
+    let (mut dice, set) = set(seed);
+    let (cut, overlap) = (dice.below(set.len() + 1), dice.below(4));
+    let mut live = Live::new();
+    for told in &set[..cut] {
+        live.feed(told);
+    }
+    live.poll()?;
+    for told in set[cut.saturating_sub(overlap)..].iter().rev() {
+        live.feed(told);
+    }
+    live.poll()?;
+    same("two shards", &all(&set), &live.said)?;
+    live.ids_resolve()
+}
+
+/// P10: evicted and recalled at any moment, chains are those that were never evicted.
+fn eviction(seed: u64) -> Verdict {
+    let (mut dice, set) = set(seed);
+    let stream = doubled(&mut dice, &set);
+    let mut live = Live::new();
+    for told in &stream {
+        live.feed(told);
+        if dice.chance(60) {
+            live.poll()?;
+        }
+        if dice.chance(40) {
+            live.poll()?;
+            let ids: Vec<(String, String)> = live.said.keys().filter(|_| dice.chance(60)).cloned().collect();
+            for (tenant, watcher) in &mut live.watchers {
+                let own: Vec<String> = ids.iter().filter(|(t, _)| t == tenant).map(|(_, id)| id.clone()).collect();
+                for published in watcher.evict(&own) {
+                    live.asleep.insert((tenant.clone(), published.id.clone()), published);
+                }
+            }
+        }
+    }
+    live.poll()?;
+    same("eviction", &all(&set), &live.said)?;
+    live.ids_resolve()
+}
+
+/// P17: an event that refers to its parent in a second way is no worse known, unless the two contradict.
+fn stronger_is_not_worse(seed: u64) -> Verdict {
+    let (_, mut set) = set(seed);
+    let edge = |found: &Found, told: &Told| -> Option<(Value, Value, f64)> {
+        let place = format!("\"{}\"|\"{}\"|", told.src, told.eid);
+        let event = found.values().flat_map(events).find(|e| key(e).starts_with(&place) && e["tool"] == "marked")?;
+        Some((event["parent_event"].clone(), event["parent_tier"].clone(), event["confidence"].as_f64()?))
+    };
+    // The same event twice over: once with one reference, once with a further one to the same parent.
+    let Some(parent) = set.iter().find(|e| e.did.is_some() && e.rs_out.is_some()).cloned() else { return Ok(()) };
+    let child = Told {
+        tenant: parent.tenant.clone(),
+        src: "gx".into(),
+        eid: "marked".into(),
+        t: 500,
+        tool: Some("marked".into()),
+        rs_in: parent.rs_out.clone(),
+        sub: parent.sub.clone(),
+        client: parent.client.clone(),
+        ..Told::default()
+    };
+    set.push(child.clone());
+    let one = edge(&all(&set), &child);
+    let richer = Told { pdid: parent.did.clone(), ..child.clone() };
+    let last = set.len() - 1;
+    set[last] = richer.clone();
+    let two = edge(&all(&set), &richer);
+    let (Some(one), Some(two)) = (one, two) else { return Ok(()) };
+    if one.0 == two.0 {
+        ensure(two.1.as_str() <= one.1.as_str(), || format!("tier {one:?} became {two:?}"))?;
+        ensure(two.2 >= one.2, || format!("confidence {one:?} became {two:?}"))?;
+        // C2 and C3 are both the gateway's word: one witness.
+        ensure(two.2 <= 0.97, || format!("one witness counted twice: {two:?}"))?;
+    }
+    Ok(())
+}
+
+/// P18: what is folded counts once: as many operations as calls, however often each was tried.
+fn folding(seed: u64) -> Verdict {
+    let mut dice = Dice(seed);
+    let (mut set, mut calls) = (Vec::new(), 0);
+    for call in 0..1 + dice.below(5) {
+        calls += 1;
+        let attempts = 1 + dice.below(4);
+        for attempt in 0..attempts {
+            set.push(Told {
+                tenant: "t0".into(),
+                src: "g".into(),
+                eid: format!("e{call}.{attempt}"),
+                t: (call * 10 + attempt) as i64,
+                sub: Some("alice".into()),
+                client: Some("cli".into()),
+                tool: Some("x".into()),
+                sess: Some("s".into()),
+                rs_in: (attempt > 0).then(|| format!("q{call}.{attempt}")),
+                rs_out: Some(format!("q{call}.{}", attempt + 1)),
+                ..Told::default()
+            });
+        }
+    }
+    dice.shuffle(&mut set);
+    let operations: usize = all(&set).values().map(|c| c["operations"].as_array().map_or(0, Vec::len)).sum();
+    ensure(operations == calls, || format!("{operations} operations of {calls} calls"))?;
+    // Somebody else who echoes the state makes a call of their own.
+    let Some(last) = set.iter().find(|e| e.rs_out.is_some()).cloned() else { return Ok(()) };
+    set.push(Told {
+        eid: "thief".into(),
+        sub: Some("mallory".into()),
+        rs_in: last.rs_out.clone(),
+        rs_out: None,
+        t: 90,
+        ..last
+    });
+    let operations: usize = all(&set).values().map(|c| c["operations"].as_array().map_or(0, Vec::len)).sum();
+    ensure(operations == calls + 1, || "another's attempt was folded".into())
+}
+
+/// An id with two contents is marked, on both.
+fn mutation_shows(seed: u64) -> Verdict {
+    let (_, set) = set(seed);
+    let mut contents: BTreeMap<_, BTreeSet<u128>> = BTreeMap::new();
+    for told in &set {
+        contents.entry((&told.tenant, &told.src, &told.eid)).or_default().insert(told.content());
+    }
+    let want: usize = contents.values().filter(|c| c.len() > 1).map(BTreeSet::len).sum();
+    let found = all(&set);
+    let is_marked = |e: &&Value| e["marks"].as_array().is_some_and(|m| m.iter().any(|m| m == "record_mutated"));
+    let got = found.values().flat_map(events).filter(is_marked).count();
+    ensure(want == got, || format!("{got} marked, {want} changed"))
+}
+
+type Check = fn(u64) -> Verdict;
+
+fn run(name: &str, check: Check, cases: u64) {
+    for seed in 0..cases {
+        if let Err(what) = check(seed) {
+            panic!("{name}, seed {seed}: {what}");
+        }
+    }
+}
+
+macro_rules! properties {
+    ($($name:ident),+ $(,)?) => {
+        /// Every check, by name.
+        const CHECKS: &[(&str, Check)] = &[$((stringify!($name), $name)),+];
+        mod hold {
+            $(#[test] fn $name() { super::run(stringify!($name), super::$name, super::CASES) })+
+        }
+    };
+}
+
+properties![
+    order_and_repetition,
+    tenants,
+    one_source,
+    partition_and_forest,
+    only_together,
+    weak_evidence,
+    incremental,
+    shards,
+    eviction,
+    stronger_is_not_worse,
+    folding,
+    mutation_shows,
+];
+
+/// Whether a check objects while a rule is broken. A panic is an objection too.
+fn objects(fault: Fault, name: &str, cases: u64) -> bool {
+    let check = CHECKS.iter().find(|(n, _)| *n == name).expect("a check of that name").1;
+    (0..cases).any(|seed| !matches!(std::panic::catch_unwind(|| fault::with(fault, || check(seed))), Ok(Ok(()))))
+}
+
+#[test]
+fn every_broken_rule_is_noticed() {
+    for (fault, check) in [
+        (Fault::OneWinnerPerId, "only_together"),
+        (Fault::LastWins, "order_and_repetition"),
+        (Fault::NearUntilResolved, "only_together"),
+        (Fault::SessionWithoutSubject, "weak_evidence"),
+        (Fault::TraceWithoutSubject, "weak_evidence"),
+        (Fault::SpanWithoutSubject, "weak_evidence"),
+        (Fault::OrderOfArrival, "order_and_repetition"),
+        (Fault::NobodyIsSomebody, "weak_evidence"),
+        (Fault::SecondChoice, "partition_and_forest"),
+        (Fault::JoinsUnchecked, "partition_and_forest"),
+        (Fault::FoldAcrossCallers, "folding"),
+        (Fault::WitnessesAdd, "stronger_is_not_worse"),
+        (Fault::OnlyTheEventBefore, "incremental"),
+        (Fault::AliasesForgotten, "incremental"),
+        (Fault::SleepersForgotten, "eviction"),
+        (Fault::MutationUnmarked, "mutation_shows"),
+    ] {
+        assert!(objects(fault, check, 4_000), "nobody noticed {fault:?}; {check} should");
+    }
+}
+
+/// One store for all tenants is what keeps them apart: told together, they meet.
+#[test]
+fn without_a_store_of_its_own_a_tenant_meets_others() {
+    let mixed = (0..200).any(|seed| {
+        let (_, mut set) = set(seed);
+        let tenants: BTreeMap<u128, BTreeSet<String>> = set.iter().fold(BTreeMap::new(), |mut m, e| {
+            m.entry(e.content()).or_default().insert(e.tenant.clone());
+            m
+        });
+        for told in &mut set {
+            told.tenant = "all".into();
+        }
+        all(&set).values().any(|c| {
+            let of = |e: &Value| {
+                let content = u128::from_str_radix(e["content"].as_str().unwrap_or_default(), 16).unwrap_or(0);
+                tenants.get(&content).cloned().unwrap_or_default()
+            };
+            events(c).iter().flat_map(of).collect::<BTreeSet<_>>().len() > 1
+        })
+    });
+    assert!(mixed);
+}
+
+#[test]
+fn states_follow_the_watermark() {
+    let told = Told {
+        tenant: "t".into(),
+        src: "g".into(),
+        eid: "a".into(),
+        t: 0,
+        sub: Some("alice".into()),
+        ..Told::default()
+    };
+    let mut watcher = Watcher::new("t", Settings::default());
+    told.with(|f| watcher.feed(&f));
+    let says = |watcher: &mut Watcher, minute: i64| {
+        watcher.advance(Micros(minute * 60_000_000));
+        watcher
+            .poll()
+            .iter()
+            .map(|c| format!("{} {}", c.published.state.as_str(), c.published.revision))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(says(&mut watcher, 0), ["open 1"]);
+    assert_eq!(says(&mut watcher, 15), Vec::<String>::new());
+    assert_eq!(says(&mut watcher, 16), ["settled 1"]);
+    assert_eq!(says(&mut watcher, 24 * 60 + 1), ["sealed 1"]);
+    // A watermark never goes back.
+    assert_eq!(says(&mut watcher, 3), Vec::<String>::new());
+    // Late, and never dropped: a revision more, and settled at once.
+    let late = Told { eid: "b".into(), ..told };
+    late.with(|f| watcher.feed(&f));
+    assert_eq!(says(&mut watcher, 3), ["sealed 2"]);
+    assert_eq!(watcher.sealed().len(), 1);
+}
