@@ -209,6 +209,25 @@ fn lines_of_logs_are_searched_with_the_wider_net() {
     }
 }
 
+/// What only begins like a marker protects nothing.
+#[test]
+fn half_a_marker_shelters_nothing() {
+    let token = format!("gh{}_{}", "p", Dice::new(5).of(ALNUM, 36));
+    let redactor = redactor("");
+    for text in [
+        format!("[redacted:{token}]"),
+        format!("[redacted: {token}"),
+        format!("password=\"[redacted:key:0123456z] {token}\""),
+        format!("[redacted:key:01234567]{token}"),
+    ] {
+        assert!(!redactor.text(&text).contains(&token), "{}", redactor.text(&text));
+        assert!(!redactor.line(&text).contains(&token), "{}", redactor.line(&text));
+    }
+    check("", r#"{"password":"[redacted:really]"}"#, r#"{"password":"M"}"#);
+    check("", r#"{"password":"[redacted:key:0123abcd]"}"#, r#"{"password":"M"}"#);
+    assert_eq!(redactor.text("password=[redacted:key:0123abcd]"), "password=[redacted:key:0123abcd]");
+}
+
 /// Each of these was or could be read once for each of its beginnings.
 #[test]
 fn no_text_makes_looking_slow() {

@@ -161,6 +161,20 @@ pub(crate) fn is_digest(value: &[u8]) -> bool {
         .is_some_and(|d| d.len() == 32 && d.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }
 
+/// Length of the marker that a text begins with. The whole form counts: half of one would shelter what stands behind it.
+pub(crate) fn marker(text: &[u8]) -> Option<usize> {
+    let rest = text.strip_prefix(b"[redacted:")?;
+    let kind = rest.iter().position(|b| !matches!(b, b'a'..=b'z' | b'_'))?;
+    let digest = rest.get(kind..kind + 10)?;
+    let formed = kind > 0 && digest[0] == b':' && digest[9] == b']' && digest[1..9].iter().all(u8::is_ascii_hexdigit);
+    formed.then_some(10 + kind + 10)
+}
+
+/// Whether a value is a marker, and nothing else.
+pub(crate) fn is_marker(value: &[u8]) -> bool {
+    marker(value) == Some(value.len())
+}
+
 /// What stands for a value that somebody has taken away already.
 pub(crate) fn is_placeholder(value: &[u8]) -> bool {
     const WORDS: &[&[u8]] =
@@ -169,12 +183,13 @@ pub(crate) fn is_placeholder(value: &[u8]) -> bool {
     value.iter().all(|b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'?' | b'-'))
         || WORDS.contains(&lower.as_slice())
         || starts_as_placeholder(value)
+        || is_marker(value)
         || is_digest(value)
 }
 
 /// The same, told by how it begins: a variable, a template, a marker.
 pub(crate) fn starts_as_placeholder(value: &[u8]) -> bool {
-    [&b"${"[..], b"{{", b"<", b"%(", b"[redacted:", b"$("].iter().any(|start| value.starts_with(start))
+    [&b"${"[..], b"{{", b"<", b"%(", b"$("].iter().any(|start| value.starts_with(start))
 }
 
 /// What the names are, for the policy's version.

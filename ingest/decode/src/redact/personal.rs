@@ -53,7 +53,9 @@ impl Redactor {
         let (rules, scope): (&Rules, &Scope) = (&self.rules, &self.scope);
         let one = |text: &mut Cow<'e, str>, path: &[&str]| {
             let replaced = match rules.action(path, scope) {
-                Some(Action::Always) if !text.starts_with("[redacted:") => self.marker("rule", text.as_bytes()),
+                Some(Action::Always) if !super::names::is_marker(text.as_bytes()) => {
+                    self.marker("rule", text.as_bytes())
+                }
                 Some(Action::Digest) => self.digest(text),
                 _ => return,
             };

@@ -151,9 +151,7 @@ pub(crate) fn hits(text: &[u8], net: Net<'_>) -> Vec<Hit> {
         done = found.map_or(done, |h| h.end);
         hits.extend(found);
     }
-    hits.retain(|h| {
-        net.rules.wants(h.kind) && !text[h.start..h.end].starts_with(b"[redacted:") && !in_marker(text, h.start)
-    });
+    hits.retain(|h| net.rules.wants(h.kind) && !in_marker(text, h.start, h.end));
     let hits = disjoint(hits);
     if net.depth == 0 {
         return hits;
@@ -201,11 +199,14 @@ fn hit(start: usize, end: usize, kind: &'static str, why: Why) -> Hit {
     Hit { start, end, kind, why }
 }
 
-/// Whether a place stands inside a marker, which may be looked at again.
-fn in_marker(text: &[u8], at: usize) -> bool {
+/// Whether a place is part of a marker, which may be looked at again.
+fn in_marker(text: &[u8], start: usize, end: usize) -> bool {
     const MARKER_MAX: usize = 48;
-    let near = &text[at.saturating_sub(MARKER_MAX)..at];
-    memchr::memmem::rfind(near, b"[redacted:").is_some_and(|open| !near[open..].contains(&b']'))
+    let floor = start.saturating_sub(MARKER_MAX);
+    let near = &text[floor..text.len().min(start + 10)];
+    memchr::memmem::rfind(near, b"[redacted:")
+        .map(|n| floor + n)
+        .is_some_and(|open| names::marker(&text[open..]).is_some_and(|length| end <= open + length))
 }
 
 /// Joins what overlaps, under the name of what is surest.
@@ -379,7 +380,7 @@ fn bare_or_quoted(text: &[u8], from: usize, loose: bool) -> (usize, usize) {
             || (loose && matches!(b, b'{' | b'}'))
     };
     // What only stands for a value is none, and not read to its end.
-    if names::starts_as_placeholder(&text[from..]) {
+    if names::starts_as_placeholder(&text[from..]) || names::marker(&text[from..]).is_some() {
         return (from, from);
     }
     let near = &text[from..text.len().min(from + VALUE_MAX)];

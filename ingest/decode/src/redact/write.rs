@@ -187,7 +187,7 @@ impl<'w> Writer<'w> {
     fn string<'s>(&mut self, s: &'s str, fate: Fate) -> Cow<'s, str> {
         match fate {
             Fate::Never => Cow::Borrowed(s),
-            Fate::Secret(_) if s.is_empty() || s.starts_with("[redacted:") || names::is_digest(s.as_bytes()) => {
+            Fate::Secret(_) if s.is_empty() || names::is_marker(s.as_bytes()) || names::is_digest(s.as_bytes()) => {
                 Cow::Borrowed(s)
             }
             Fate::Secret(_) | Fate::Digest => Cow::Owned(self.whole(s, fate)),
