@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 #[derive(Clone, Debug)]
 pub(crate) enum Filler {
     /// As in other mappings.
-    Plain(Alternative),
+    Plain(Box<Alternative>),
     /// Several scalars that name something only together, all of which must be there.
     Joined(Vec<Pointer>, String),
 }
@@ -165,7 +165,7 @@ fn fields(reader: &Reader<'_>, table: &DeTable<'_>, mapping: &mut RecordMapping)
 
 fn filler(reader: &Reader<'_>, v: &toml::Spanned<DeValue<'_>>, name: &str) -> Result<Filler, MappingError> {
     let Some((table, joined)) = v.get_ref().as_table().and_then(|t| Some((t, t.get("join")?))) else {
-        return Ok(Filler::Plain(reader.plain_alternative(v, name)?));
+        return Ok(Filler::Plain(Box::new(reader.plain_alternative(v, name)?)));
     };
     reader.known(table, &["join", "with"])?;
     let with = table.get("with").map(|w| reader.string(w, "with")).transpose()?.unwrap_or("/");
