@@ -63,7 +63,9 @@ def by_delta_rs(table, options=None):
     """Rows of decisions as another implementation counts them."""
     script = (
         "import sys, json, deltalake; t = deltalake.DeltaTable(sys.argv[1], storage_options=json.loads(sys.argv[2]));"
-        "print(t.to_pyarrow_dataset().to_table(columns=['class']).column('class').to_pylist().count('decision'))"
+        "print(t.to_pyarrow_dataset().to_table(columns=['class']).column('class').to_pylist().count('decision'), flush=True);"
+        # Threads of that library can outlive the interpreter and end it with an abort; what it had to say is said.
+        "import os; os._exit(0)"
     )
     done = subprocess.run([PEERS, "-c", script, table, json.dumps(options or {})], capture_output=True, text=True, timeout=120)
     if done.returncode:
