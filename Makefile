@@ -3,8 +3,9 @@
 SHELL := bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PEERS := .cache/peers/bin/python
+SECONDS ?= 60
 
-.PHONY: help demo test quick samples bench release lint tools peers kafka
+.PHONY: help demo test quick samples bench fuzz release lint tools peers kafka
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +27,9 @@ samples: ## totals of real decision logs against what their driver knows
 bench: release peers ## speed: ingest against DuckDB on the same events, and each decoder in MB/s per core
 	CATENA_BIN=$(TARGET)/release/catena CATENA_PEERS_PY=$(PEERS) python3 tests/bench/ingest.py
 	cargo test --locked --release --package catena-decode speed -- --ignored --nocapture --test-threads 1
+
+fuzz: ## decoders and redaction on made-up input, each target for SECONDS=60; TARGETS="opa mcp" for some
+	fuzz/run.sh $(SECONDS) $(TARGETS)
 
 release: tools ## the fully optimised binary
 	cargo build --locked --release --package catena

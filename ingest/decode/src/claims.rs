@@ -5,7 +5,7 @@
 //! is kept as a keyed digest under its issuer's name, never as it is.
 
 use crate::json::{Kind, Value};
-use crate::redact::{Redactor, Taken};
+use crate::redact::{Redactor, Taken, pieces};
 use catena_schemas::Micros;
 use catena_schemas::event::{Actor, Text, Token};
 use std::borrow::Cow;
@@ -71,7 +71,7 @@ pub(crate) fn fill<'t>(
             "azp" => put(&mut azp, v),
             "aud" => list(&mut token.audience, v, None, text),
             "resource" => list(&mut token.resource, v, None, text),
-            "scope" | "scp" => list(&mut token.scope, v, Some(' '), text),
+            "scope" | "scp" => list(&mut token.scope, v, Some(" "), text),
             "iat" => time(&mut token.issued_at, v),
             "exp" => time(&mut token.expires_at, v),
             "auth_time" => time(&mut token.auth_time, v),
@@ -108,7 +108,7 @@ pub(crate) fn fill<'t>(
 fn list<'t>(
     into: &mut Vec<Cow<'t, str>>,
     v: Value<'t>,
-    split: Option<char>,
+    split: Option<&str>,
     text: &impl Fn(&'t str) -> Cow<'t, str>,
 ) -> bool {
     let filled = !into.is_empty();
@@ -117,11 +117,12 @@ fn list<'t>(
             into.push(text(s));
         }
     };
+    if let (Some(s), Some(split), false) = (v.as_str(), split, filled) {
+        into.extend(pieces(text(s), split));
+        return true;
+    }
     match (v.as_str(), v.kind()) {
-        (Some(s), _) => match split {
-            Some(split) => s.split(split).for_each(push),
-            None => push(s),
-        },
+        (Some(s), _) => push(s),
         (None, Kind::Array) if v.items().all(|i| i.as_str().is_some()) => {
             v.items().filter_map(|i| i.as_str()).for_each(push)
         }

@@ -101,7 +101,7 @@ impl Splitter {
                 }
                 None if last || rest.len() >= RECORD_BYTES_MAX => {
                     if let Some(start) = rest.iter().position(|b| !is_space(*b)) {
-                        each(self.offset + start as u64, rest[start..].trim_ascii_end());
+                        each(self.offset + start as u64, trimmed(&rest[start..]));
                     }
                     at += rest.len();
                     self.offset += rest.len() as u64;
@@ -207,8 +207,11 @@ impl Splitter {
     }
 }
 
+/// Without the white space of JSON around it, and no other: a record begins where its offset says.
 fn trimmed(bytes: &[u8]) -> &[u8] {
-    bytes.trim_ascii()
+    let end = bytes.iter().rposition(|b| !is_space(*b)).map_or(0, |at| at + 1);
+    let start = bytes.iter().position(|b| !is_space(*b)).unwrap_or(end);
+    &bytes[start..end]
 }
 
 /// Follows brackets and strings, without judging them.

@@ -121,6 +121,11 @@ const REASONS: &[(&str, &str, &str)] = &[
         "The record holds no JSON-RPC message.",
         "Look at the capture: it should hold the bodies of the exchange.",
     ),
+    (
+        "message_unreadable",
+        "What should be the body of a request is no JSON-RPC.",
+        "Look at the capture: bodies are objects, lists, their text, or the text of an event stream; one that was cut off cannot be read.",
+    ),
     ("not_an_object", "The record is JSON, but no object.", "Records are objects, or arrays of them."),
     (
         "otlp_unknown",
@@ -177,7 +182,8 @@ mod tests {
 
     /// Codes in the sources: the first text of what is returned as a rejection.
     fn codes(folder: &std::path::Path, into: &mut BTreeSet<String>) {
-        const BEFORE: &[&str] = &["Rejection(", "reject(", "reject_value(", "Err((", "self.fail(", "reason: "];
+        const BEFORE: &[&str] =
+            &["Rejection(", "reject(", "reject_value(", "Err((", "map_err(|reason| (", "self.fail(", "reason: "];
         for entry in std::fs::read_dir(folder).expect("the sources are here") {
             let path = entry.expect("the sources are here").path();
             if path.is_dir() {

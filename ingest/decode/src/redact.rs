@@ -22,6 +22,7 @@
 pub mod dry_run;
 mod names;
 pub mod personal;
+mod pieces;
 mod rules;
 mod runs;
 mod search;
@@ -30,6 +31,7 @@ pub(crate) mod tools;
 mod write;
 
 pub use dry_run::dry_run;
+pub(crate) use pieces::pieces;
 pub use rules::{Action, Rules, RulesError};
 pub use tokens::Why;
 

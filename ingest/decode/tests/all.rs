@@ -1,11 +1,13 @@
 //! The decoder from outside: real logs against what their driver knows, bad input, planted secrets.
 
 mod authority;
+mod bounds;
 mod corpus;
 mod declared;
 mod explain;
 mod exports;
 mod hostile;
+mod kept;
 mod ladder;
 mod mapping;
 mod mcp;

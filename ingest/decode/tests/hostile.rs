@@ -352,6 +352,8 @@ fn bodies_are_cut_by_their_shape() {
     pieces("[2026-11-21] plain text\n[2026", "0:[2026-11-21] plain text | 24:[2026");
     pieces("{\n{\"a\":1}\n", "0:{\n{\"a\":1}");
     pieces("x\n{}\n", "0:x | 2:{}");
+    // A form feed is no white space of JSON.
+    pieces("[{},\x0c{}\x0c]", "1:{} | 4:\x0c{}\x0c");
 }
 
 #[test]
@@ -401,6 +403,9 @@ fn one_entry_does_not_become_gigabytes() {
     assert!(copied < 18 << 20, "{copied}");
     assert!(seen.events[0].flags.is_empty());
     assert_eq!(seen.events[999].flags, ["cut:params", "cut:extra"]);
+    // Nor is it searched for minutes, once for each of its actions.
+    let seen = decode(Format::Cerbos, entry(10_000, 30_000).as_bytes());
+    assert_eq!((seen.events.len(), seen.rejections[0].reason), (0, "decisions_too_large"));
     let seen = decode(Format::Cerbos, entry(10_001, 1).as_bytes());
     assert_eq!((seen.events.len(), seen.rejections[0].reason), (0, "decisions_too_many"));
 }

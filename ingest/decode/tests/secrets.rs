@@ -280,3 +280,27 @@ fn ordinary_events_are_not_suspected() {
         "clean arguments are not copied"
     );
 }
+
+/// A secret that is cut in two when a text is split is gone before that.
+#[test]
+fn a_secret_that_is_split_is_gone() {
+    let secret = "hunter2-very-long";
+    let scope = format!("tickets:read Bearer {secret}");
+    for record in [
+        format!(
+            r#"{{"id":"1","time":"2026-11-21T00:00:00Z","decision":{{"verdict":"allow"}},"token":{{"scope":"{scope}"}}}}"#
+        ),
+        format!(
+            r#"{{"callId":"c","checkResources":{{"inputs":[{{"auxData":{{"jwt":{{"sub":"s","scope":"{scope}"}}}},"actions":["a"]}}],"outputs":[]}}}}"#
+        ),
+        format!(
+            r#"{{"kind":"grant","id":"g","time":"2026-11-21T00:00:00Z","grant_id":"g","grantor":"a","grantee":"b","authority":{{"scope":"{scope}"}}}}"#
+        ),
+    ] {
+        let seen = decode(Format::Auto, record.as_bytes());
+        assert_eq!(seen.rejections, [], "{record}");
+        let all = format!("{:?} {:?}", seen.events, seen.entries);
+        assert!(!all.contains(secret), "{all}");
+        assert!(all.contains("[redacted:"), "{all}");
+    }
+}

@@ -11,7 +11,7 @@ use crate::formats::mapped::Extra;
 use crate::json::{Kind, Value};
 use crate::mapping::records::{Filler, RecordMapping};
 use crate::mapping::{Mappings, Origin, OutcomeRule, Roots};
-use crate::redact::{Redactor, Taken};
+use crate::redact::{Redactor, Taken, pieces};
 use crate::{Context, Decoded};
 use catena_schemas::Micros;
 use catena_schemas::authority::{Cell, Column, Entry, EntryKind};
@@ -202,11 +202,8 @@ impl<'t> Filling<'t, '_> {
                 _ => return None,
             },
             Stored::List => Cell::List(match (text(), found) {
-                // Split after it was redacted: a secret may have been in two pieces.
                 (Some(text), _) => match split {
-                    Some(split) => {
-                        text.split(split).filter(|s| !s.is_empty()).map(|s| Cow::Owned(s.to_owned())).collect()
-                    }
+                    Some(split) => pieces(text, split),
                     None => vec![text],
                 },
                 (None, Found::Value(v)) if v.kind() == Kind::Array => {

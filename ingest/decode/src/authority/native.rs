@@ -10,7 +10,7 @@ use crate::Context;
 use crate::formats::catena::{Refusal, instant};
 use crate::formats::mapped::Extra;
 use crate::json::{Kind, Value};
-use crate::redact::{Redactor, Taken};
+use crate::redact::{Redactor, Taken, pieces};
 use catena_schemas::authority::{Cell, Column, Entry, EntryKind};
 use catena_schemas::table::Kind as Stored;
 use std::borrow::Cow;
@@ -127,14 +127,8 @@ impl<'t> Reader<'t, '_> {
     fn list(&self, v: Value<'t>, name: &str) -> Option<Vec<Cow<'t, str>>> {
         if let Some(s) = v.as_str() {
             let scopes = name.starts_with("scope");
-            return Some(match self.clean(s) {
-                Cow::Borrowed(s) if scopes => s.split(' ').filter(|s| !s.is_empty()).map(Cow::Borrowed).collect(),
-                // Split after it was redacted: a secret may have been in two pieces.
-                Cow::Owned(s) if scopes => {
-                    s.split(' ').filter(|s| !s.is_empty()).map(|s| Cow::Owned(s.to_owned())).collect()
-                }
-                whole => vec![whole],
-            });
+            let text = self.clean(s);
+            return Some(if scopes { pieces(text, " ") } else { vec![text] });
         }
         let texts = v.items().all(|i| i.as_str().is_some());
         (v.kind() == Kind::Array && texts)

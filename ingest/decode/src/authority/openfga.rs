@@ -6,7 +6,9 @@
 //! relation as action, the object as resource, a condition as constraint.
 
 use super::Draft;
+use crate::formats::bounds::bounded;
 use crate::formats::catena::instant;
+use crate::formats::cerbos::SHARED_BYTES_MAX;
 use crate::formats::mapped::Extra;
 use crate::json::{Value, write_string};
 use crate::redact::{Redactor, Taken};
@@ -55,19 +57,24 @@ pub(crate) fn entries<'t>(
             .collect::<Vec<_>>()
     };
     let (writes, deletes) = (tuples("writes"), tuples("deletes"));
+    let listed: usize = writes.iter().chain(&deletes).map(|t| t.source().len()).sum();
+    bounded(writes.len() + deletes.len(), root.source().len().saturating_sub(listed))
+        .map_err(|(reason, detail)| Decoded::Rejection(reason, detail))?;
     let mut entries = Vec::with_capacity(writes.len() + deletes.len());
     taken.clear();
     line.take(request, taken);
+    let mut extra = Extra::new(redactor, line.dirty, taken);
+    extra.members(root);
+    let extra: Option<Cow<'t, str>> = extra.finish();
     for (number, (tuple, written)) in
         writes.iter().map(|t| (t, true)).chain(deletes.iter().map(|t| (t, false))).enumerate()
     {
         let Some(draft) = line.tuple(*tuple, written, number) else {
             return Err(Decoded::Rejection("field_missing", "a tuple has no user, relation or object".into()));
         };
-        let mut extra = Extra::new(redactor, line.dirty, taken);
-        extra.members(root);
-        let extra = extra.finish();
-        entries.push(draft.finish(extra, context));
+        // What is long stands with the first alone.
+        let repeated = extra.as_ref().filter(|x| number == 0 || x.len() <= SHARED_BYTES_MAX);
+        entries.push(draft.finish(repeated.cloned(), context));
     }
     match entries.is_empty() {
         true => Err(Decoded::Aside("grants_nothing", "a write without tuples".into())),

@@ -10,7 +10,7 @@
 //! with the flags and the place in its record that its member `catena` holds, and nothing is redacted or judged again.
 
 use crate::json::{Kind, Value, write_string};
-use crate::redact::Redactor;
+use crate::redact::{Redactor, pieces};
 use crate::{Context, Format};
 use catena_schemas::Micros;
 use catena_schemas::event::{Actor, Basis, Enforced, Event, EventKind, Outcome, Phase, Text, Texts};
@@ -303,7 +303,7 @@ impl<'r> Reader<'r> {
     /// Scopes: a list, or one string with spaces (RFC 6749, section 3.3).
     fn scopes<'t>(&mut self, v: Value<'t>, path: &str) -> Texts<'t> {
         match v.as_str() {
-            Some(s) => s.split(' ').filter(|s| !s.is_empty()).map(|s| self.string(s)).collect(),
+            Some(s) => pieces(self.string(s), " "),
             None => self.texts(v, path),
         }
     }

@@ -4,9 +4,10 @@
 //! because resource ids repeat. Cerbos has two effects, so a step-up is a denied action for which a rule put out the member
 //! that the mapping calls `cerbos.step_up`; an effect that is absent is `unknown`, never a denial. Access entries, server
 //! log lines and query plans are asides: a plan is a filter to be applied later, and lets nobody in. What one record
-//! multiplies into is bounded: [`DECISIONS_MAX`] decisions, and [`COPIED_BYTES_MAX`] bytes of arguments and extra, beyond
-//! which these are left out under a flag.
+//! multiplies into is bounded: [`DECISIONS_MAX`] decisions, [`REPEATED_BYTES_MAX`] bytes that they could repeat, and
+//! [`COPIED_BYTES_MAX`] bytes of arguments and extra, beyond which these are left out under a flag.
 
+use super::bounds::DECISIONS_MAX;
 use super::mapped::{Extra, Filling};
 use crate::encoding::{CERBOS_KIND, header};
 use crate::json::{Kind, Value};
@@ -17,10 +18,11 @@ use catena_schemas::event::{Basis, Event, Outcome, Texts};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// Decisions that one entry may hold.
-pub(crate) const DECISIONS_MAX: usize = 10_000;
 /// Bytes of arguments and extra that the decisions of one entry may hold together, besides the entry's own length.
 pub(crate) const COPIED_BYTES_MAX: usize = 16 << 20;
+/// What stands around an action is looked through for it, and may be repeated with it as a field, up to this much in all: 10,000
+/// actions on an input and output of 52 kB. Beyond it an entry of the size of one record would be searched for minutes.
+const REPEATED_BYTES_MAX: usize = 512 << 20;
 /// What an entry says of all its decisions is repeated with each up to this size; beyond it stands with the first.
 pub(crate) const SHARED_BYTES_MAX: usize = 4096;
 
@@ -128,6 +130,10 @@ impl<'t> Entry<'t> {
         sink: &mut impl Sink,
     ) -> Result<(), (&'static str, String)> {
         let questions = self.questions()?;
+        let repeated = self.repeated(&questions);
+        if repeated > REPEATED_BYTES_MAX {
+            return Err(("decisions_too_large", format!("{repeated} bytes around {} decisions", questions.len())));
+        }
         let shared = self.shared(redactor, taken);
         let mut budget = COPIED_BYTES_MAX + self.root.source().len();
         // Read once, so that a bad time refuses the whole entry before any of its decisions is out.
@@ -218,6 +224,14 @@ impl<'t> Entry<'t> {
             questions.push(Question { input: None, output: None, action: "", answer: None, alone: true });
         }
         Ok(questions)
+    }
+
+    /// Bytes that stand around the decisions, once for each.
+    fn repeated(&self, questions: &[Question<'t>]) -> usize {
+        let size = |v: &Option<Value<'t>>| v.map_or(0, |v| v.source().len());
+        let pairs: usize = self.inputs.iter().chain(&self.outputs).map(|v| v.source().len()).sum();
+        let rest = self.root.source().len().saturating_sub(pairs);
+        questions.iter().map(|q| size(&q.input) + size(&q.output) + rest).fold(0, usize::saturating_add)
     }
 
     /// What the entry says of all its decisions, as members of `extra` without braces, sorted.

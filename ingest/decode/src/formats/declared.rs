@@ -3,10 +3,11 @@
 //! Guarantees: nothing here knows a producer; which records are decisions, what they decide and where everything stands is
 //! the mapping's to say. What it does not decide is `unknown`, under the reason `outcome_unmapped`. A record that fans out
 //! gives one event per item, in their order, and an item paired with nothing is an event all the same. What one record
-//! multiplies into is bounded: [`DECISIONS_MAX`] decisions, [`COPIED_BYTES_MAX`] bytes of arguments and extra, beyond which
-//! these are left out under a flag, and [`REPEATED_BYTES_MAX`] bytes that each event could repeat. Items that cannot be read cost the record one rejection, and the others nothing.
+//! multiplies into is bounded: [`COPIED_BYTES_MAX`] bytes of arguments and extra, beyond which
+//! these are left out under a flag, and what [`super::bounds`] says. Items that cannot be read cost the record one rejection, and the others nothing.
 
-use super::cerbos::{COPIED_BYTES_MAX, DECISIONS_MAX, SHARED_BYTES_MAX, limit};
+use super::bounds::{DECISIONS_MAX, bounded};
+use super::cerbos::{COPIED_BYTES_MAX, SHARED_BYTES_MAX, limit};
 use super::mapped::{Extra, Filling};
 use crate::json::{Kind, Tape, Value, write_string};
 use crate::mapping::{Fan, Mapping, Mappings, Origin, Pairing, Roots, Slot};
@@ -15,10 +16,6 @@ use crate::{Context, Format, Sink};
 use catena_schemas::event::{Basis, Event, Outcome};
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
-
-/// What stands around the list may be repeated with each of its items, as a field of theirs, up to this much in all: 10,000
-/// decisions with 26 kB around them.
-const REPEATED_BYTES_MAX: usize = 256 << 20;
 
 /// Whether a format is read by its mapping alone.
 pub(crate) fn is_declared(format: Format) -> bool {
@@ -268,14 +265,9 @@ fn items<'t>(fan: &Fan, root: Value<'t>) -> Result<Vec<Item<'t>>, (&'static str,
         Kind::Object => list.members().take(DECISIONS_MAX + 1).map(|(key, v)| (Some(key), v)).collect(),
         kind => return Err(("items_invalid", format!("`{}` is {}", fan.each, kind.as_str()))),
     };
-    if found.len() > DECISIONS_MAX {
-        return Err(("decisions_too_many", format!("more than {DECISIONS_MAX} in one record")));
-    }
     let paired = fan.pair.as_ref().and_then(|p| p.with.follow(&record)).map_or(0, |v| v.source().len());
     let around = root.source().len().saturating_sub(list.source().len()).saturating_sub(paired);
-    if around.saturating_mul(found.len()) > REPEATED_BYTES_MAX {
-        return Err(("decisions_too_large", format!("{around} bytes around {} decisions", found.len())));
-    }
+    bounded(found.len(), around)?;
     let pairs = match &fan.pair {
         Some(pairing) => pairs(pairing, &record, &found),
         None => vec![None; found.len()],

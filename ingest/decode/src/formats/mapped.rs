@@ -12,7 +12,7 @@ use crate::claims;
 use crate::formats::catena::instant;
 use crate::json::{Kind, Value, write_string};
 use crate::mapping::{Alternative, Decided, Mapping, Origin, Roots, Slot};
-use crate::redact::{Manner, Redactor, Taken, left};
+use crate::redact::{Manner, Redactor, Taken, left, pieces};
 use catena_schemas::Micros;
 use catena_schemas::event::{Basis, Enforced, Event, Phase, Text, Texts};
 use std::borrow::Cow;
@@ -108,11 +108,11 @@ impl<'t> Filling<'t, '_> {
     }
 
     fn worded(&self, s: &'t str, alternative: &Alternative) -> Cow<'t, str> {
-        let s = if self.quoted { unquoted(s) } else { s };
-        match alternative.prefix.as_str() {
-            "" => self.clean(s),
-            prefix => Cow::Owned(format!("{prefix}{}", self.clean(s))),
-        }
+        prefixed(self.plain(s), alternative)
+    }
+
+    fn plain(&self, s: &'t str) -> Cow<'t, str> {
+        self.clean(if self.quoted { unquoted(s) } else { s })
     }
 
     fn texts(&mut self, slot: Slot) -> Texts<'t> {
@@ -123,8 +123,9 @@ impl<'t> Filling<'t, '_> {
             let mut texts = Vec::new();
             if let Some(s) = found.scalar() {
                 match &alternative.split {
-                    Some(split) => texts
-                        .extend(s.split(split.as_str()).filter(|s| !s.is_empty()).map(|s| self.worded(s, alternative))),
+                    Some(split) => {
+                        texts.extend(pieces(self.plain(s), split).into_iter().map(|s| prefixed(s, alternative)))
+                    }
                     None => texts.push(self.worded(s, alternative)),
                 }
                 self.taken.insert(v);
@@ -561,6 +562,13 @@ fn without_port(address: Cow<'_, str>) -> Cow<'_, str> {
     match bare {
         Some(bare) => Cow::Owned(bare.to_owned()),
         None => address,
+    }
+}
+
+fn prefixed<'t>(text: Cow<'t, str>, alternative: &Alternative) -> Cow<'t, str> {
+    match alternative.prefix.as_str() {
+        "" => text,
+        prefix => Cow::Owned(format!("{prefix}{text}")),
     }
 }
 

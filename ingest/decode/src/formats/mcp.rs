@@ -4,7 +4,8 @@
 //! holds it; nobody decided anything here, so there is no verdict, and an error of JSON-RPC is an error code, never a denial. Every
 //! other message becomes an aside that says what it was. Of an answer only its size, error and whether the tool failed are kept,
 //! never its content. Who calls is what the client says of itself in the record, and nothing else; a session id, a trace or a
-//! protocol version is taken only from where it stands.
+//! protocol version is taken only from where it stands. What a batch multiplies into is bounded: see [`super::bounds`], and
+//! [`COPIED_BYTES_MAX`] for what stood around its messages.
 //!
 //! ```text
 //!  exchange   {"request_headers": …, "request_body": "…", "status": 200, "response_headers": …, "response_body": "…"}
@@ -14,12 +15,15 @@
 //! Bodies may be objects, batches, JSON text, or the text of an event stream. [`normal`] brings all of them to one object,
 //! `{"record": …, "messages": […], "answers": […]}`, so that one parse and one look for secrets cover everything.
 
+use super::bounds::bounded;
+use super::cerbos::{COPIED_BYTES_MAX, limit};
 use super::mapped::{Extra, traceparent};
 use crate::json::{Kind, Tape, Value, write_string};
 use crate::redact::{Redactor, Taken};
 use crate::{Context, Format, Sink, claims};
 use catena_schemas::event::{Actor, Event, EventKind, Phase, Text};
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// Where a record may hold what the client sent, and what it got.
 const REQUESTS: &[&str] = &["request_body", "request"];
@@ -193,6 +197,12 @@ pub(crate) fn decode<'t>(
     }
     let dirty = redactor.suspects_record(root);
     let several = messages.len() > 1;
+    if let Err((reason, detail)) = bounded(messages.len(), record.source().len()) {
+        return sink.rejection(redactor.reject_value(reason, detail, root, root.source().as_bytes()), format);
+    }
+    let answers = by_id(&answers);
+    let mut budget = COPIED_BYTES_MAX + root.source().len();
+    let mut refusal: Option<Refusal> = None;
     for (index, message) in messages.iter().enumerate() {
         let method = message.get("method").and_then(|m| m.as_str()).unwrap_or_default();
         if let Some(reason) = aside(method, *message) {
@@ -200,7 +210,7 @@ pub(crate) fn decode<'t>(
             continue;
         }
         let id = message.get("id").filter(|v| !v.is_null());
-        let answer = id.and_then(|id| answers.iter().find(|a| answers_to(**a, id))).copied();
+        let answer = id.and_then(|id| answers.get(&known_as(id))).copied();
         taken.clear();
         let mut call = Execution { redactor, dirty, taken, record, message: *message, answer, event: Event::default() };
         call.event.source.decision_count = 1;
@@ -211,12 +221,17 @@ pub(crate) fn decode<'t>(
         match call.read(method, context, several.then_some(index)) {
             Ok(mut event) => {
                 (event.source.decision_index, event.source.decision_count) = place;
+                limit(&mut event, &mut budget);
                 sink.event(&event, format);
             }
-            Err((reason, detail)) => {
-                sink.rejection(redactor.reject_value(reason, detail, root, root.source().as_bytes()), format)
+            // What is wrong is wrong with the record, and so with all of its messages.
+            Err(refused) => {
+                refusal.get_or_insert(refused);
             }
         }
+    }
+    if let Some((reason, detail)) = refusal {
+        sink.rejection(redactor.reject_value(reason, detail, root, root.source().as_bytes()), format);
     }
 }
 
@@ -232,10 +247,20 @@ fn aside(method: &str, message: Value<'_>) -> Option<&'static str> {
     })
 }
 
-/// Ids are equal as JSON is: `7` is not `"7"`. A server's own request in the same stream may bear the same id.
-fn answers_to(answer: Value<'_>, id: Value<'_>) -> bool {
-    let equal = |other: Value<'_>| other.kind() == id.kind() && other.as_scalar() == id.as_scalar();
-    answer.get("method").is_none() && answer.get("id").is_some_and(equal)
+/// Ids are equal as JSON is: `7` is not `"7"`.
+fn known_as(id: Value<'_>) -> (bool, Option<&str>) {
+    (id.kind() == Kind::String, id.as_scalar())
+}
+
+/// Answers by their ids, of each the first. A server's own request in the same stream may bear the same id.
+fn by_id<'t>(answers: &[Value<'t>]) -> HashMap<(bool, Option<&'t str>), Value<'t>> {
+    let mut found = HashMap::new();
+    for answer in answers.iter().filter(|a| a.get("method").is_none()) {
+        if let Some(id) = answer.get("id").filter(|id| id.as_scalar().is_some()) {
+            found.entry(known_as(id)).or_insert(*answer);
+        }
+    }
+    found
 }
 
 fn first<'t>(of: Value<'t>, names: &[&str]) -> Option<Value<'t>> {

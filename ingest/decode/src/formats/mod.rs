@@ -1,6 +1,7 @@
 //! One file per producer's dialect.
 
 pub(crate) mod agentgateway;
+pub(crate) mod bounds;
 pub mod catena;
 pub(crate) mod cerbos;
 pub(crate) mod cloudevents;

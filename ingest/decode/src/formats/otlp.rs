@@ -11,10 +11,11 @@
 mod flatten;
 
 use super::agentgateway;
+use super::bounds::bounded;
 use super::mapped::{Extra, Filling};
 use crate::json::{Kind, Tape, Value};
 use crate::mapping::{Mappings, Roots};
-use crate::redact::{Redactor, Taken};
+use crate::redact::{Redactor, Taken, pieces};
 use crate::{Context, Decoded, Format};
 use catena_schemas::event::{Basis, Enforced, Event, EventKind, Outcome, Phase, Text};
 use flatten::{Flat, Signal};
@@ -204,6 +205,10 @@ pub(crate) fn decode<'t>(
     if listed.is_empty() {
         return vec![Decoded::Event(Box::new(e))];
     }
+    let lists: usize = LISTED.iter().filter_map(|(key, _)| root.get(key)).map(|v| v.source().len()).sum();
+    if let Err((reason, detail)) = bounded(listed.len(), root.source().len().saturating_sub(lists)) {
+        return vec![Decoded::Rejection(reason, detail)];
+    }
     let count = listed.len() as u32;
     let one = |(index, (tool, outcome)): (usize, (Cow<'t, str>, Outcome))| {
         let mut e = e.clone();
@@ -293,7 +298,11 @@ fn listed<'t>(fill: &mut Filling<'t, '_>, root: Value<'t>, e: &Event<'t>) -> Vec
         let known = found.len();
         found.extend(list.items().filter_map(|v| v.as_str()).map(|s| (fill.clean(s), outcome)));
         if let Some(text) = list.as_str() {
-            found.extend(text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(|s| (fill.clean(s), outcome)));
+            let names = pieces(fill.clean(text), ",").into_iter().map(|name| match name {
+                Cow::Borrowed(s) => Cow::Borrowed(s.trim()),
+                Cow::Owned(s) => Cow::Owned(s.trim().to_owned()),
+            });
+            found.extend(names.filter(|s| !s.is_empty()).map(|s| (s, outcome)));
         }
         if found.len() > known {
             fill.taken.insert(list);
