@@ -42,6 +42,8 @@ pub(crate) enum Command {
     /// Delegation chains
     #[command(subcommand)]
     Chain(Chain),
+    /// Why a decision fell as it did: verdict, policy, who stood behind the call, grant, chain
+    Why(Why),
     /// What a mapping makes of records
     #[command(subcommand)]
     Mapping(MappingCommand),
@@ -153,6 +155,39 @@ pub(crate) enum Chain {
 
 #[derive(Debug, Args)]
 pub(crate) struct ChainList {
+    /// Only of this requester
+    #[arg(long)]
+    pub(crate) requester: Option<String>,
+    /// Only with this agent, client or other actor
+    #[arg(long)]
+    pub(crate) agent: Option<String>,
+    /// Only with this tool
+    #[arg(long)]
+    pub(crate) tool: Option<String>,
+    /// Only with this tool server
+    #[arg(long)]
+    pub(crate) server: Option<String>,
+    /// Only with a call that was denied
+    #[arg(long)]
+    pub(crate) denied: bool,
+    /// Only with a hop that widened what it was given
+    #[arg(long)]
+    pub(crate) widened: bool,
+    /// Only with a call whose parent is missing
+    #[arg(long, conflicts_with = "unknown")]
+    pub(crate) orphan: bool,
+    /// Only with a call on nobody's behalf
+    #[arg(long)]
+    pub(crate) unknown: bool,
+    /// Only with a path of at least so many principals
+    #[arg(long, value_name = "N")]
+    pub(crate) depth: Option<usize>,
+    /// Only with calls from this instant on (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+    /// Only with calls before this instant (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
     /// Chains at most
     #[arg(long, default_value_t = 20)]
     pub(crate) limit: usize,
@@ -164,6 +199,28 @@ pub(crate) struct ChainList {
 #[derive(Debug, Args)]
 pub(crate) struct ChainShow {
     /// Id of a chain, a decision, a session or a trace
+    pub(crate) id: String,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value = "tree")]
+    pub(crate) output: Picture,
+    /// The same as --output json
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Picture {
+    /// A tree of text
+    Tree,
+    /// Everything, as JSON
+    Json,
+    /// For Graphviz
+    Dot,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Why {
+    /// Id of a decision
     pub(crate) id: String,
     /// Print as JSON
     #[arg(long)]

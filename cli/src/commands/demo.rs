@@ -6,14 +6,15 @@ use super::{now, open_engine};
 use crate::args::{Demo, Role};
 use crate::config::Config;
 use anyhow::{Context, Result, bail};
-use catena_analysis::chain;
+use catena_analysis::chain::Limits as Drawing;
 use catena_collect::lake::Lake;
 use catena_collect::receive::file::{self, Job};
 use catena_collect::store::StoreOptions;
 use catena_collect::worker::Counts;
 use catena_decode::Format;
-use catena_engine::chains::Filter;
+use catena_engine::chains::{Filter, Shown};
 use catena_engine::{Engine, Limits, Scope};
+use catena_schemas::Outcome;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -170,21 +171,26 @@ async fn report(engine: &Engine, service: &Service, config: &Config) -> Result<(
     .await?;
     let found = engine.session(Scope::All).chains(usize::MAX, &Filter::default(), &Limits::local()).await?;
     println!("\n{} chains; some that reach deep and met a refusal:", found.total);
-    let mut worth: Vec<_> = found
+    let count = |shown: &Shown, outcome: Outcome| {
+        let chain = shown.chain();
+        chain.links.iter().filter(|l| chain.outcome(&shown.of.store, l) == outcome).count()
+    };
+    let longest = |shown: &Shown| shown.chain().paths.iter().map(|p| p.hops.len()).max();
+    let mut worth: Vec<&Shown> = found
         .chains
         .iter()
-        .filter(|c| (3..=16).contains(&c.calls.len()) && c.count(catena_schemas::Outcome::Deny) > 0)
+        .filter(|s| (3..=16).contains(&s.chain().links.len()) && count(s, Outcome::Deny) > 0)
         .collect();
-    worth.sort_by_key(|c| std::cmp::Reverse((c.depth(), c.count(catena_schemas::Outcome::StepUp), c.calls.len())));
-    for chain in worth.iter().take(CHAINS) {
-        println!("\n{}", chain.render(&chain::Limits::default()).trim_end());
+    worth.sort_by_key(|s| std::cmp::Reverse((longest(s), count(s, Outcome::StepUp), s.chain().links.len())));
+    for shown in worth.iter().take(CHAINS) {
+        println!("\n{}", shown.draw(&Drawing::default()).trim_end());
     }
     let lake = &config.lake;
     println!("\nask on");
     println!("  page and API    http://{}", service.address);
     println!("  catena sql      --lake {lake} \"SELECT requester, agent, tool, outcome FROM decisions LIMIT 10\"");
     if let Some(chain) = worth.first() {
-        println!("  catena chain    --lake {lake} show {}", chain.id);
+        println!("  catena chain    --lake {lake} show {}", chain.chain().id);
     }
     println!("  curl            --data-binary @events.ndjson http://{}/ingest/v1/events", service.address);
     Ok(())

@@ -10,6 +10,7 @@ mod rejects;
 mod serve;
 mod sources;
 mod sql;
+mod why;
 
 use crate::args::{Cli, Command, ConfigCommand, Global};
 use crate::config::{self, Config};
@@ -100,6 +101,7 @@ fn dispatch(command: Command, global: &Global, config: Config) -> Result<ExitCod
         Command::Ingest(args) => ingest::run(&runtime, &config, &args),
         Command::Sql(args) => runtime.block_on(sql::run(&config, global.tenant.as_deref(), &args)),
         Command::Chain(args) => runtime.block_on(chain::run(&config, global.tenant.as_deref(), &args)),
+        Command::Why(args) => runtime.block_on(why::run(&config, global.tenant.as_deref(), &args)),
         Command::Mapping(args) => mapping::run(&config, &args),
         Command::Redact(args) => redact::run(&config, &args),
         Command::Rejects(args) => runtime.block_on(rejects::run(&config, global.tenant.as_deref(), &args)),
@@ -127,7 +129,8 @@ pub(crate) async fn open_lake(config: &Config) -> Result<Arc<Lake>> {
 
 /// Opens the lake for reading.
 pub(crate) async fn open_engine(config: &Config) -> Result<Engine> {
-    let options = Options { store: config.store.clone(), ..Options::default() };
+    let options =
+        Options { store: config.store.clone(), chains_bytes: config.query.chains_bytes, ..Options::default() };
     Ok(Engine::open(&config.lake, options).await?)
 }
 

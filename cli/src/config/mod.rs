@@ -150,6 +150,7 @@ pub(crate) struct Query {
     pub(crate) memory_bytes: usize,
     pub(crate) rows_max: usize,
     pub(crate) seconds_max: u64,
+    pub(crate) chains_bytes: usize,
 }
 
 impl Config {

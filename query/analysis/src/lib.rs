@@ -14,5 +14,3 @@ pub mod authority;
 pub mod chain;
 pub mod fault;
 pub mod text;
-
-pub use chain::{Call, Chain, build};

@@ -2,7 +2,6 @@
 
 mod against_model;
 mod authority;
-mod chains;
 mod properties;
 mod samples;
 mod stories;

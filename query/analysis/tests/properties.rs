@@ -50,7 +50,7 @@ fn doubled(dice: &mut Dice, set: &[Told]) -> Vec<Told> {
 }
 
 fn events(chain: &Value) -> &[Value] {
-    chain["events"].as_array().map_or(&[], Vec::as_slice)
+    chain["calls"].as_array().map_or(&[], Vec::as_slice)
 }
 
 fn key(event: &Value) -> String {
@@ -376,7 +376,7 @@ fn folding(seed: u64) -> Verdict {
         }
     }
     dice.shuffle(&mut set);
-    let operations: usize = all(&set).values().map(|c| c["operations"].as_array().map_or(0, Vec::len)).sum();
+    let operations: usize = all(&set).values().map(|c| c["logical_calls"].as_array().map_or(0, Vec::len)).sum();
     ensure(operations == calls, || format!("{operations} operations of {calls} calls"))?;
     // Somebody else who echoes the state makes a call of their own.
     let Some(last) = set.iter().find(|e| e.rs_out.is_some()).cloned() else { return Ok(()) };
@@ -388,7 +388,7 @@ fn folding(seed: u64) -> Verdict {
         t: 90,
         ..last
     });
-    let operations: usize = all(&set).values().map(|c| c["operations"].as_array().map_or(0, Vec::len)).sum();
+    let operations: usize = all(&set).values().map(|c| c["logical_calls"].as_array().map_or(0, Vec::len)).sum();
     ensure(operations == calls + 1, || "another's attempt was folded".into())
 }
 

@@ -227,7 +227,7 @@ pub(crate) fn chains(all: &[Told], settings: &Settings) -> BTreeMap<(String, Str
 pub(crate) fn as_model(tenant: &str, store: &Store, chain: &Chain) -> Value {
     use catena_analysis::chain::rules::{Mark, Standing};
     let json = chain.to_json(tenant, store);
-    let events = json["events"].as_array().expect("events");
+    let events = json["calls"].as_array().expect("events");
     let short = |e: &Value| {
         let text = |k: &str| e[k].as_str().unwrap_or_default().to_owned();
         format!("{}|{}|{}", text("source"), text("event_id"), text("content"))

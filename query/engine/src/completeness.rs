@@ -155,7 +155,8 @@ impl Session {
         Ok(Completeness { lake_version: counts.1, sources: sources.into_values().collect(), sequences })
     }
 
-    async fn values(&self, sql: &str, limits: &Limits) -> Result<(Vec<Value>, Option<u64>), QueryError> {
+    /// Rows as JSON objects, and the version that they are of.
+    pub(crate) async fn values(&self, sql: &str, limits: &Limits) -> Result<(Vec<Value>, Option<u64>), QueryError> {
         let rows = self.sql(sql, limits).await?.collect().await?;
         let bytes = output::to_bytes(&rows, Format::Json)
             .map_err(|e| QueryError::new(Code::Internal, format!("rows could not be written: {e}")))?;

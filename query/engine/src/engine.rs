@@ -5,6 +5,7 @@
 //! stacks that no statement that passes the gate can exhaust; dropping an [`Answer`] ends its query.
 
 use crate::bounded;
+use crate::chains;
 use crate::error::{Code, LakeError, QueryError, nearest};
 use crate::gate::{self, Asked, CATALOG, COLUMNS_MAX, SCHEMA};
 use crate::lake::Place;
@@ -50,12 +51,14 @@ pub struct Options {
     pub metadata_cache_bytes: usize,
     /// Where to spill; the system's temporary folder if absent.
     pub spill: Option<PathBuf>,
+    /// Memory for the chains of one tenant.
+    pub chains_bytes: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
         let threads = std::thread::available_parallelism().map_or(2, |n| n.get());
-        Options { store: BTreeMap::new(), threads, metadata_cache_bytes: 64 << 20, spill: None }
+        Options { store: BTreeMap::new(), threads, metadata_cache_bytes: 64 << 20, spill: None, chains_bytes: 4 << 30 }
     }
 }
 
@@ -76,6 +79,7 @@ struct Inner {
     base: Arc<RuntimeEnv>,
     threads: Threads,
     queries: AtomicU64,
+    chains: chains::Cache,
 }
 
 #[derive(Debug)]
@@ -136,6 +140,7 @@ impl Engine {
                 base,
                 threads: Threads(Some(runtime)),
                 queries: AtomicU64::new(0),
+                chains: chains::Cache::default(),
             }),
         };
         engine.refresh().await?;
@@ -185,7 +190,23 @@ impl Engine {
         self.session(Scope::All).sql(sql, limits).await
     }
 
-    fn context(
+    pub(crate) fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    pub(crate) fn chains(&self) -> &chains::Cache {
+        &self.inner.chains
+    }
+
+    /// Runs something on the engine's threads.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.inner.threads.0.as_ref().expect("threads live as long as the engine").spawn(work)
+    }
+
+    pub(crate) fn context(
         &self,
         scope: &Scope,
         snapshot: Arc<Snapshot>,
@@ -224,7 +245,9 @@ impl Engine {
             .build();
         let context = SessionContext::new_with_state(state);
         let (store, store_url) = (inner.place.store.clone(), inner.place.store_url.clone());
-        views::register(&context, RecordsTable { snapshot, scope: scope.clone(), store, store_url })?;
+        chains::register(&context, self, &snapshot, scope)?;
+        let chain_of = chains::ChainOf::new(self, &snapshot, scope);
+        views::register(&context, RecordsTable { snapshot, scope: scope.clone(), store, store_url }, chain_of)?;
         Ok(context)
     }
 
@@ -238,7 +261,7 @@ impl Engine {
         }
     }
 
-    fn explain(&self, error: DataFusionError) -> QueryError {
+    pub(crate) fn explain(&self, error: DataFusionError) -> QueryError {
         let mut found = query_error(&error);
         found.message = self.scrub(&found.message);
         found
@@ -273,14 +296,18 @@ impl Session {
         Ok(Session { pinned: Some(pinned), ..self.clone() })
     }
 
+    /// The version that the session is held at; the last one seen if it is not.
+    pub(crate) fn pinned_at(&self) -> Arc<Snapshot> {
+        self.pinned.clone().unwrap_or_else(|| self.engine.snapshot())
+    }
+
     /// Runs one statement over the newest version, or the one that the session is held at.
     pub async fn sql(&self, sql: &str, limits: &Limits) -> Result<Answer, QueryError> {
         let deadline = Instant::now().checked_add(limits.time).map(tokio::time::Instant::from_std);
         let (head, mut heads) = mpsc::channel(1);
         let (rows, batches) = mpsc::channel(ANSWER_QUEUE);
         let run = Run { session: self.clone(), sql: sql.to_owned(), limits: limits.clone(), head, rows };
-        let runtime = self.engine.inner.threads.0.as_ref().expect("threads live as long as the engine");
-        let task = AbortOnDrop(runtime.spawn(run.go()));
+        let task = AbortOnDrop(self.engine.spawn(run.go()));
         match until(deadline, heads.recv()).await {
             None => Err(out_of_time(limits)),
             Some(Some(Ok((schema, version)))) => Ok(Answer {

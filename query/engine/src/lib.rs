@@ -13,7 +13,7 @@
 //! | [`bounded`] | functions that grow values, with a ceiling |
 //! | [`output`] | answers as JSON, CSV, text tables, Parquet |
 //! | [`completeness`] | what came of each source |
-//! | [`chains`] | calls fetched and handed to `catena-analysis` |
+//! | [`chains`] | the rules of `catena-analysis` over decisions: `chains`, `chain_events`, `operations` |
 
 mod authority;
 pub mod bounded;

@@ -4,6 +4,7 @@
 //! follows; `executions` has the same columns. A fact that was sent twice shows once.
 
 use crate::authority;
+use crate::chains::ChainOf;
 use crate::table::{RecordsTable, scan_schema};
 use arrow_schema::DataType;
 use catena_schemas::table::{Class, Field, PARTITIONS};
@@ -13,13 +14,16 @@ use datafusion::common::Column;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::functions::expr_fn::coalesce;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, lit};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ScalarUDF, cast, lit};
 use datafusion::prelude::SessionContext;
 use std::sync::Arc;
 
 /// Tables, in the order in which they are listed.
-pub const TABLES: [&str; 11] = [
+pub const TABLES: [&str; 14] = [
     "decisions",
+    "chains",
+    "chain_events",
+    "operations",
     "executions",
     "rejects",
     "asides",
@@ -75,7 +79,7 @@ const DECISIONS: &[&str] = &[
     "partition",
     "offset",
 ];
-/// No rule fills it yet.
+/// Worked out, not stored.
 const CHAIN_ID: &str = "chain_id";
 
 const REJECTS: &[(&str, &str)] = &[
@@ -100,7 +104,8 @@ fn column(name: &str) -> Expr {
 }
 
 /// Registers the tables over `records` at one version and scope.
-pub(crate) fn register(context: &SessionContext, records: RecordsTable) -> Result<()> {
+pub(crate) fn register(context: &SessionContext, records: RecordsTable, chain_of: ChainOf) -> Result<()> {
+    let chain_of = ScalarUDF::new_from_impl(chain_of);
     let records: Arc<dyn TableProvider> = Arc::new(records);
     let of_class = |class: Class| {
         LogicalPlanBuilder::scan("records", provider_as_source(records.clone()), None)?
@@ -108,7 +113,7 @@ pub(crate) fn register(context: &SessionContext, records: RecordsTable) -> Resul
     };
     let facts = |class: Class| of_class(class)?.filter(column("duplicate").is_not_true());
     for (name, class) in [("decisions", Class::Decision), ("executions", Class::Execution)] {
-        let plan = facts(class)?.project(decision_columns())?;
+        let plan = facts(class)?.project(decision_columns((class == Class::Decision).then_some(&chain_of)))?;
         context.register_table(name, Arc::new(ViewTable::new(plan.build()?, None)))?;
     }
     for table in catena_schemas::authority::TABLES {
@@ -131,9 +136,15 @@ pub(crate) fn register(context: &SessionContext, records: RecordsTable) -> Resul
     Ok(())
 }
 
-fn decision_columns() -> Vec<Expr> {
+fn decision_columns(chain_of: Option<&ScalarUDF>) -> Vec<Expr> {
     let first = DECISIONS.iter().map(|name| match *name {
-        CHAIN_ID => cast(lit(datafusion::common::ScalarValue::Null), DataType::Utf8).alias(CHAIN_ID),
+        CHAIN_ID => match chain_of {
+            Some(chain_of) => {
+                let source = coalesce(vec![column("source"), column("source_kind"), lit("")]);
+                chain_of.call(vec![column("tenant"), source, column("event_id")]).alias(CHAIN_ID)
+            }
+            None => cast(lit(datafusion::common::ScalarValue::Null), DataType::Utf8).alias(CHAIN_ID),
+        },
         "source_record" => coalesce(vec![column("source_record"), column("event_id")]).alias("source_record"),
         name => column(name),
     });

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `POST /api/v1/sql` `{"query","format"}`, `GET /api/v1/sql?q=&format=` | rows of one statement |
 //! | `GET /api/v1/chains` | the newest chains that fit |
-//! | `GET /api/v1/chains/{id}` | one chain by its id, or by an event, session or trace of it; `format=text` draws it |
+//! | `GET /api/v1/chains/{id}` | one chain by its id, or by an event, session or trace of it; `format=text` or `dot` draws it |
+//! | `GET /api/v1/decisions/{id}/why` | one decision: verdict, policy, who stood behind the call, grant, chain |
 //! | `GET /api/v1/status` | totals: decisions, rejections, asides, where each source stands |
 //! | `GET /api/v1/sources` | how complete each source is: counts, fields filled by outcome, missing numbers, last seen |
 //! | `GET /` | a page over these |
@@ -93,6 +94,7 @@ fn routes(server: Arc<Server>) -> Router {
         .route("/api/v1/sql", get(api::sql::get).post(api::sql::post))
         .route("/api/v1/chains", get(api::chains::list))
         .route("/api/v1/chains/{id}", get(api::chains::show))
+        .route("/api/v1/decisions/{id}/why", get(api::chains::why))
         .route("/api/v1/sources", get(api::status::sources))
         .route("/api/v1/status", get(api::status::get))
         .route("/api/{*rest}", any(|| async { Problem::no_route() }))

@@ -11,7 +11,7 @@
 //!  SELECT … FROM grants   ◀────────────────────────────────────────────────────────┘
 //! ```
 
-use super::{Column, EXCHANGES, GRANTS, LIFECYCLE, PRINCIPALS, REAUTHS, TOOLS, Table};
+use super::{Column, EXCHANGES, GRANTS, LIFECYCLE, PRINCIPALS, REAUTHS, Record, TOOLS, Table};
 use crate::Micros;
 use crate::event::{Source, Text, Texts, vocabulary};
 use crate::table::Kind as Stored;
@@ -23,6 +23,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
 use arrow_schema::{ArrowError, DataType, Field as ArrowField};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,6 +47,27 @@ vocabulary! {
 }
 
 impl EntryKind {
+    /// The record that a body holds, under the id and time of its row.
+    ///
+    /// A body has what a record keeps in its `authority` (or `new_authority`) as members of its own.
+    pub fn record(self, id: &str, time: Micros, body: &str) -> Result<Record, BodyError> {
+        let mut members: Map<String, Value> = serde_json::from_str(body)?;
+        let group = match self {
+            EntryKind::Grant => Some("authority"),
+            EntryKind::Reauth => Some("new_authority"),
+            _ => None,
+        };
+        if let Some(group) = group {
+            let dimensions = ["scope", "resource", "rar", "capability", "aud"];
+            let own: Map<_, _> = dimensions.iter().filter_map(|d| members.remove_entry(*d)).collect();
+            members.insert(group.into(), own.into());
+        }
+        for (name, value) in [("kind", self.as_str()), ("id", id), ("time", &time.to_rfc3339())] {
+            members.insert(name.into(), value.into());
+        }
+        Ok(serde_json::from_value(members.into())?)
+    }
+
     /// The table that its rows make.
     pub const fn table(self) -> &'static Table {
         match self {
@@ -325,6 +347,39 @@ mod tests {
             let cells = table.cells(&entry.body).expect("a body");
             prop_assert_eq!(table.body(&cells), entry.body.as_ref());
         }
+    }
+
+    #[test]
+    fn a_body_is_a_record_again() {
+        let time = Micros::parse_rfc3339("2026-08-20T14:00:00Z").expect("an instant");
+        let check = |kind: EntryKind, body: &str, want: &str| {
+            let record = kind.record("r1", time, body).map(|r| serde_json::to_value(&r).expect("JSON"));
+            let got = record.map_or_else(
+                |e| format!("{e}: {}", e.0),
+                |mut r| {
+                    let head = r.as_object_mut().expect("an object");
+                    for (name, value) in
+                        [("kind", kind.as_str()), ("id", "r1"), ("time", "2026-08-20T14:00:00.000000Z")]
+                    {
+                        assert_eq!(head.remove(name), Some(value.into()), "{name}");
+                    }
+                    r.to_string()
+                },
+            );
+            assert_eq!(got, want);
+        };
+        check(
+            EntryKind::Grant,
+            r#"{"grant_id":"g","grantor":"a","grantee":"b","scope":["x"],"capability":[{"server":"s","action":"t"}],"version":2}"#,
+            r#"{"authority":{"capability":[{"action":"t","server":"s"}],"scope":["x"]},"grant_id":"g","grantee":"b","grantor":"a","version":2}"#,
+        );
+        check(
+            EntryKind::Reauth,
+            r#"{"reauth_id":"r","by":"b","approver":"a","at":"2026-08-20T14:00:00Z","scope":["x"],"use":"chain"}"#,
+            r#"{"approver":"a","at":"2026-08-20T14:00:00Z","by":"b","new_authority":{"scope":["x"]},"reauth_id":"r","use":"chain"}"#,
+        );
+        check(EntryKind::Tool, r#"{"server":"s","tool":"t","impact":3}"#, r#"{"impact":3,"server":"s","tool":"t"}"#);
+        check(EntryKind::Grant, "{}", "could not read the body of a record of authority: missing field `grant_id`");
     }
 
     #[test]

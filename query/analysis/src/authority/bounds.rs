@@ -55,6 +55,18 @@ pub enum Recorded {
     Grant,
 }
 
+impl Recorded {
+    /// As it stands in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Recorded::Nothing => "nothing",
+            Recorded::Exchange => "exchange",
+            Recorded::Token => "token",
+            Recorded::Grant => "grant",
+        }
+    }
+}
+
 /// The bound at one hop.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bound {

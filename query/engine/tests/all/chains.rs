@@ -1,9 +1,13 @@
 //! Chains from a lake.
 
-use crate::lake::{Lake, events};
-use catena_analysis::chain;
-use catena_engine::chains::Filter;
-use catena_engine::{Engine, Limits, Options, Scope};
+use crate::lake::{File, Lake, START, event, events, place};
+use catena_analysis::chain::{Limits as Drawing, Lineage};
+use catena_engine::chains::{Filter, Found};
+use catena_engine::{Engine, Limits, Options, Scope, output};
+use catena_schemas::authority::{Entry, EntryKind};
+use catena_schemas::event::Source;
+use catena_schemas::rows::Rows;
+use catena_schemas::table::Class;
 use expect_test::{Expect, expect};
 
 fn lake() -> Lake {
@@ -56,76 +60,76 @@ async fn show(scope: Scope, name: &str, want: Expect) {
     let lake = lake();
     let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
     let found = engine.session(scope).chain(name, &Limits::default()).await.expect("chains");
-    assert!(found.iter().all(|shown| !shown.cut));
     let drawn: Vec<String> =
-        found.iter().map(|s| format!("{}: {}", s.chain.tenant, s.chain.render(&chain::Limits::default()))).collect();
+        found.iter().map(|s| format!("{}: {}", s.of.tenant, s.draw(&Drawing::default()))).collect();
     want.assert_eq(&drawn.join("\n"));
 }
 
 #[tokio::test]
 async fn any_name_of_a_chain_finds_all_of_it() {
-    show(
-        Scope::tenant("acme"),
-        "e1",
-        expect![[r#"
-        acme: alice  chain c-23cc100f9fe1  sessions s-1, s-2 · 4 calls · 1 denied
-        └─ client:cc
-           └─ agent:planner
-              ├─ tickets › read     allow
+    show(Scope::tenant("acme"), "e1", expect![[r#"
+        acme: alice  chain c-07d853a6a758b57ca8a5  4 calls in 4 operations · lineage root · confidence 0.25 · coverage 0.00
+        └─ client:cc  P9 0.25
+           └─ agent:planner  P9 0.25
+              ├─ tickets › read  allow
               ├─ agents › delegate  allow
-              └─ agent:coder
+              └─ agent:coder  P9 0.25
                  └─ repo › push  deny  out_of_bounds
-                    └─ agent:tester
-                       └─ ci › run  allow
-    "#]],
-    )
-    .await;
+                    └─ agent:tester  P9 0.25
+                       └─ ci › run  allow  C2 0.92
+    "#]]).await;
     let lake = lake();
     let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
     let session = engine.session(Scope::tenant("acme"));
     let ids = async |name: &str| {
         let found = session.chain(name, &Limits::default()).await.expect("chains");
-        found.iter().flat_map(|s| s.chain.calls.iter().map(|c| c.event_id.clone())).collect::<Vec<_>>().join(" ")
+        let of = |s: &catena_engine::chains::Shown| {
+            let chain = s.chain();
+            chain.links.iter().map(|l| chain.event(&s.of.store, l).to_owned()).collect::<Vec<_>>()
+        };
+        found.iter().flat_map(of).collect::<Vec<_>>().join(" ")
     };
     for name in ["e1", "e2", "e3", "e4", "s-1", "s-2", "t-9"] {
         assert_eq!(ids(name).await, "e1 e2 e3 e4", "{name}");
     }
-    show(
-        Scope::All,
-        "s-1",
-        expect![[r#"
-        acme: alice  chain c-23cc100f9fe1  sessions s-1, s-2 · 4 calls · 1 denied
-        └─ client:cc
-           └─ agent:planner
-              ├─ tickets › read     allow
+    show(Scope::All, "s-1", expect![[r#"
+        acme: alice  chain c-07d853a6a758b57ca8a5  4 calls in 4 operations · lineage root · confidence 0.25 · coverage 0.00
+        └─ client:cc  P9 0.25
+           └─ agent:planner  P9 0.25
+              ├─ tickets › read  allow
               ├─ agents › delegate  allow
-              └─ agent:coder
+              └─ agent:coder  P9 0.25
                  └─ repo › push  deny  out_of_bounds
-                    └─ agent:tester
-                       └─ ci › run  allow
+                    └─ agent:tester  P9 0.25
+                       └─ ci › run  allow  C2 0.92
 
-        zeta: zoe  chain c-5b09786b2b61  session s-1 · 1 call · 1 denied
-        └─ agent:z
+        zeta: zoe  chain c-90a70077335c5c541f02  1 call in 1 operation · lineage root · confidence 0.25 · coverage 0.00
+        └─ agent:z  P9 0.25
            └─ tickets › read  deny
-    "#]],
-    )
-    .await;
+    "#]]).await;
     show(Scope::All, "gone", expect![[r#"
-        acme: (decision gone is not here)  chain c-8a4486f15c49  no session · 2 calls · 1 denied · 2 calls without their parent
-        └─ olga
-           └─ agent:o
-              ├─ crm › export  deny
-              └─ crm › read    allow
+        acme: chain c-57b451c321cb56d2b37e  2 calls in 2 operations · lineage orphan · 2 without their parent · confidence 0.25 · coverage 0.00
+        └─ (decision gone is not here)
+           └─ olga
+              └─ agent:o  P9 0.25
+                 ├─ crm › export  deny
+                 └─ crm › read  allow
     "#]]).await;
     show(Scope::All, "o2", expect![[r#"
-        acme: (decision gone is not here)  chain c-8a4486f15c49  no session · 2 calls · 1 denied · 2 calls without their parent
-        └─ olga
-           └─ agent:o
-              ├─ crm › export  deny
-              └─ crm › read    allow
+        acme: chain c-57b451c321cb56d2b37e  2 calls in 2 operations · lineage orphan · 2 without their parent · confidence 0.25 · coverage 0.00
+        └─ (decision gone is not here)
+           └─ olga
+              └─ agent:o  P9 0.25
+                 ├─ crm › export  deny
+                 └─ crm › read  allow
     "#]]).await;
     show(Scope::tenant("zeta"), "e1", expect![[r#""#]]).await;
     show(Scope::All, "x' OR 'a' = 'a", expect![[r#""#]]).await;
+}
+
+fn lines(found: &Found) -> String {
+    let lines: Vec<String> = found.chains.iter().map(|s| format!("{} {}", s.of.tenant, s.headline())).collect();
+    format!("{}\n{} in all", lines.join("\n"), found.total)
 }
 
 #[tokio::test]
@@ -133,30 +137,226 @@ async fn lists_are_filtered_and_newest_last() {
     let lake = lake();
     let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
     let session = engine.session(Scope::All);
-    let list = async |limit: usize, filter: Filter| {
-        let found = session.chains(limit, &filter, &Limits::default()).await.expect("chains");
-        let lines: Vec<String> = found.chains.iter().map(|c| format!("{} {}", c.tenant, c.headline())).collect();
-        format!("{}\n{} in all", lines.join("\n"), found.total)
-    };
-    expect![[r#"
-        zeta chain c-5b09786b2b61  session s-1 · 1 call · 1 denied
-        acme chain c-3eb51251549e  session s-3 · 1 call
-        acme chain c-23cc100f9fe1  sessions s-1, s-2 · 4 calls · 1 denied
-        acme chain c-8a4486f15c49  no session · 2 calls · 1 denied · 2 calls without their parent
-        4 in all"#]]
-    .assert_eq(&list(10, Filter::default()).await);
-    expect![[r#"
-        acme chain c-8a4486f15c49  no session · 2 calls · 1 denied · 2 calls without their parent
-        3 in all"#]]
-    .assert_eq(&list(1, Filter { tenant: Some("acme".into()), ..Filter::default() }).await);
-    expect![[r#"
-        acme chain c-3eb51251549e  session s-3 · 1 call
-        1 in all"#]]
-    .assert_eq(&list(10, Filter { requester: Some("bob".into()), ..Filter::default() }).await);
-    // A chain id leads back to its chain.
     let all = session.chains(10, &Filter::default(), &Limits::default()).await.expect("chains");
+    expect![[r#"
+        zeta zoe  chain c-90a70077335c5c541f02  1 call in 1 operation · lineage root · confidence 0.25 · coverage 0.00
+        acme bob  chain c-6442a6264ec3b23e5a88  1 call in 1 operation · lineage root · confidence 0.25 · coverage 0.00
+        acme alice  chain c-07d853a6a758b57ca8a5  4 calls in 4 operations · lineage root · confidence 0.25 · coverage 0.00
+        acme olga  chain c-57b451c321cb56d2b37e  2 calls in 2 operations · lineage orphan · 2 without their parent · confidence 0.25 · coverage 0.00
+        4 in all"#]].assert_eq(&lines(&all));
+    let check = async |filter: Filter, events: &[&str]| {
+        let found = session.chains(10, &filter, &Limits::default()).await.expect("chains");
+        let firsts: Vec<&str> =
+            found.chains.iter().map(|s| s.chain().event(&s.of.store, &s.chain().links[0])).collect();
+        assert_eq!(firsts, events, "{filter:?}");
+    };
+    let some = |text: &str| Some(text.to_owned());
+    check(Filter { tenant: some("zeta"), ..Filter::default() }, &["z1"]).await;
+    check(Filter { requester: some("bob"), ..Filter::default() }, &["b1"]).await;
+    check(Filter { requester: some("agent:o"), ..Filter::default() }, &[]).await;
+    check(Filter { agent: some("agent:o"), ..Filter::default() }, &["o1"]).await;
+    check(Filter { agent: some("bob"), ..Filter::default() }, &[]).await;
+    check(Filter { tool: some("push"), ..Filter::default() }, &["e1"]).await;
+    check(Filter { server: some("crm"), ..Filter::default() }, &["b1", "o1"]).await;
+    check(Filter { lineage: Some(Lineage::Orphan), ..Filter::default() }, &["o1"]).await;
+    check(Filter { outcome: Some(catena_schemas::Outcome::Deny), ..Filter::default() }, &["z1", "e1", "o1"]).await;
+    check(Filter { depth: Some(5), ..Filter::default() }, &["e1"]).await;
+    check(Filter { depth: Some(6), ..Filter::default() }, &[]).await;
+    check(Filter { widened: true, ..Filter::default() }, &[]).await;
+    check(
+        Filter {
+            from: Some(START),
+            until: Some(catena_schemas::Micros(START.0 + 2 * 60_000_000)),
+            ..Filter::default()
+        },
+        &["e1"],
+    )
+    .await;
+    // A chain id leads back to its chain.
     for chain in &all.chains {
-        let found = session.chain(&chain.id, &Limits::default()).await.expect("a chain");
-        assert_eq!(found.iter().map(|s| &s.chain).collect::<Vec<_>>(), [chain]);
+        let found = session.chain(&chain.chain().id, &Limits::default()).await.expect("a chain");
+        assert_eq!(found.iter().map(|s| s.chain()).collect::<Vec<_>>(), [chain.chain()]);
     }
+}
+
+async fn ask(lake: &Lake, scope: Scope, sql: &str, want: Expect) {
+    let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
+    let rows =
+        engine.session(scope).sql(sql, &Limits::default()).await.expect("a query").collect().await.expect("rows");
+    let bytes = output::to_bytes(&rows, output::Format::Csv).expect("CSV");
+    want.assert_eq(&String::from_utf8(bytes).expect("UTF-8"));
+}
+
+#[tokio::test]
+async fn chains_events_and_operations_are_tables() {
+    let lake = lake();
+    let acme = || Scope::tenant("acme");
+    ask(
+        &lake,
+        acme(),
+        "SELECT root, root_kind, lineage, events, operations, depth, fanout, agents, tools, servers, denied, orphans, widened, coverage, \
+         link_coverage, state, lake_version FROM chains ORDER BY started, chain_id",
+        expect![[r#"
+            root,root_kind,lineage,events,operations,depth,fanout,agents,tools,servers,denied,orphans,widened,coverage,link_coverage,state,lake_version
+            alice,human,root,4,4,2,1,"[""agent:coder"",""agent:planner"",""agent:tester"",""client:cc""]","[""delegate"",""push"",""read"",""run""]","[""agents"",""ci"",""repo"",""tickets""]",1,0,0,0.0,0.25,open,4
+            olga,human,orphan,2,2,1,0,"[""agent:o""]","[""export"",""read""]","[""crm""]",1,2,0,0.0,0.0,open,4
+            bob,human,root,1,1,1,0,"[""client:cursor""]","[""read""]","[""crm""]",0,0,0,0.0,0.0,open,4
+        "#]],
+    )
+    .await;
+    ask(
+        &lake,
+        acme(),
+        "SELECT event_id, operation_id, attempt, parent_event, parent_tier, standing, path, path_tiers, bound_state, widened_at \
+         FROM chain_events ORDER BY time",
+        expect![[r#"
+            event_id,operation_id,attempt,parent_event,parent_tier,standing,path,path_tiers,bound_state,widened_at
+            e1,catena/e1,1,,C7,root,"[""alice"",""client:cc"",""agent:planner""]","[""P9"",""P9"",""P9""]",unknown,
+            e2,catena/e2,1,,C6,root,"[""alice"",""client:cc"",""agent:planner""]","[""P9"",""P9"",""P9""]",unknown,
+            o1,catena/o1,1,,,orphan,"[""olga"",""agent:o""]","[""P9"",""P9""]",unknown,
+            e3,catena/e3,1,,C6,root,"[""alice"",""client:cc"",""agent:planner"",""agent:coder""]","[""P9"",""P9"",""P9"",""P9""]",unknown,
+            b1,catena/b1,1,,,root,"[""bob"",""client:cursor""]","[""P9"",""P9""]",unknown,
+            e4,catena/e4,1,e3,C2,child,"[""alice"",""client:cc"",""agent:planner"",""agent:coder"",""agent:tester""]","[""P9"",""P9"",""P9"",""P9"",""P9""]",unknown,
+            o2,catena/o2,1,,,orphan,"[""olga"",""agent:o""]","[""P9"",""P9""]",unknown,
+        "#]],
+    )
+    .await;
+    ask(&lake, acme(), "SELECT operation_id, parent_operation, attempts, outcome, forwarded, requester, agent, tool FROM operations ORDER BY started", expect![[r#"
+        operation_id,parent_operation,attempts,outcome,forwarded,requester,agent,tool
+        catena/e1,,1,allow,true,alice,agent:planner,read
+        catena/e2,,1,allow,true,alice,agent:planner,delegate
+        catena/o1,,1,deny,false,olga,agent:o,export
+        catena/e3,,1,deny,false,alice,agent:coder,push
+        catena/b1,,1,allow,true,bob,client:cursor,read
+        catena/e4,catena/e3,1,allow,true,alice,agent:tester,run
+        catena/o2,,1,allow,true,olga,agent:o,read
+    "#]])
+        .await;
+    // One tenant sees nothing of another, whatever it asks for.
+    ask(
+        &lake,
+        acme(),
+        "SELECT count(*) FROM chains WHERE tenant = 'zeta'",
+        expect![[r#"
+        count(*)
+        0
+    "#]],
+    )
+    .await;
+    ask(
+        &lake,
+        Scope::All,
+        "SELECT count(*) FROM chains WHERE tenant = 'zeta'",
+        expect![[r#"
+        count(*)
+        1
+    "#]],
+    )
+    .await;
+    ask(
+        &lake,
+        Scope::All,
+        "SELECT tenant, event_id FROM chain_events WHERE chain_id = (SELECT chain_id FROM chain_events WHERE event_id = 'e4') ORDER BY time",
+        expect![[r#"
+            tenant,event_id
+            acme,e1
+            acme,e2
+            acme,e3
+            acme,e4
+        "#]],
+    )
+    .await;
+    // Decisions and the chains that they stand in.
+    ask(
+        &lake,
+        Scope::All,
+        "SELECT event_id, lineage, outcome FROM decisions JOIN chains USING (tenant, chain_id) WHERE outcome = 'deny' ORDER BY time",
+        expect![[r#"
+            event_id,lineage,outcome
+            z1,root,deny
+            o1,orphan,deny
+            e3,root,deny
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_version_brings_new_chains_and_an_old_session_keeps_its_own() {
+    let mut lake = lake();
+    let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
+    let old = engine.session(Scope::tenant("acme")).pin().await.expect("a version");
+    let count = async |session: &catena_engine::Session| {
+        session.chains(10, &Filter::default(), &Limits::default()).await.expect("chains").total
+    };
+    assert_eq!(count(&old).await, 3);
+    // Whoever led to the orphans arrives, and the one orphan chain has a root.
+    lake.decisions("acme", 3, &events("gone 4 allow olga > agent:o crm/list"));
+    let new = engine.session(Scope::tenant("acme"));
+    let found = new.chain("o1", &Limits::default()).await.expect("chains");
+    assert_eq!((found.len(), found[0].chain().lineage()), (1, Lineage::Root));
+    assert_eq!((count(&new).await, count(&old).await), (3, 3));
+    let found = old.chain("o1", &Limits::default()).await.expect("chains");
+    assert_eq!(found[0].chain().lineage(), Lineage::Orphan);
+}
+
+#[tokio::test]
+async fn memory_has_a_ceiling_with_a_name() {
+    let lake = lake();
+    let engine = Engine::open(&lake.url(), Options { chains_bytes: 1000, ..Options::default() }).await.expect("a lake");
+    let refused = engine.session(Scope::All).chains(10, &Filter::default(), &Limits::default()).await;
+    expect![[r#"memory: chains of 7 decisions need about 0 MiB, more than 0 MiB; raise `query.chains_bytes`"#]]
+        .assert_eq(&refused.map_or_else(|e| format!("{}: {e}", e.code), |f| f.total.to_string()));
+}
+
+#[tokio::test]
+async fn why_quotes_the_decision_its_path_and_its_grant() {
+    let mut lake = lake();
+    let grant = Entry {
+        kind: EntryKind::Grant,
+        id: "r1".into(),
+        time: START,
+        source: Source::default(),
+        body: r#"{"grant_id":"g-1","grantor":"dora","grantee":"agent:p","scope":["mail.read"]}"#.into(),
+        extra: None,
+        flags: Vec::new(),
+    };
+    let mut rows = Rows::default();
+    rows.push_authority(&grant, &place("acme", 4, 0));
+    lake.land(&File { tenant: "acme", day: 4, class: Class::Authority }, &rows.finish());
+    let mut event = event("w1 6000 allow dora > agent:p @s-w mail/send");
+    event.token.scope = vec!["mail.read".into(), "mail.send".into()];
+    event.grant_id = Some("g-1".into());
+    lake.decisions("acme", 4, &[event]);
+    let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
+    let session = engine.session(Scope::tenant("acme"));
+    let answers = session.why("w1", &Limits::default()).await.expect("an answer");
+    assert_eq!(answers.len(), 1);
+    let why = &answers[0].0;
+    let authority = &why["event"]["path"][1]["authority"];
+    expect![[r#"
+        "allow" 1 "root"
+        {"scope":["mail.send"]} ["mail.read"] ["mail.read"]"#]]
+    .assert_eq(&format!(
+        "{} {} {}\n{} {} {}",
+        why["decision"]["outcome"],
+        why["event"]["widened_at"],
+        why["chain"]["lineage"],
+        authority["widened_by"],
+        authority["bound"]["scope"],
+        why["grants"][0]["scope"],
+    ));
+    assert!(session.why("nobody", &Limits::default()).await.expect("an answer").is_empty());
+    assert!(engine.session(Scope::tenant("zeta")).why("w1", &Limits::default()).await.expect("an answer").is_empty());
+    // The widening stands in the tables too.
+    ask(
+        &lake,
+        Scope::All,
+        "SELECT e.event_id, e.widened_at, c.widened FROM chain_events e JOIN chains c USING (chain_id) WHERE c.widened > 0",
+        expect![[r#"
+            event_id,widened_at,widened
+            w1,1,1
+        "#]],
+    )
+    .await;
 }

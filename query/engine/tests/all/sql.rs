@@ -81,20 +81,20 @@ async fn outcomes_are_counted_once() {
 #[tokio::test]
 async fn decisions_have_the_columns_of_the_contract_first() {
     check("SELECT * FROM decisions WHERE event_id = 'e2'", expect![[r#"
-        tenant  event_id  time                  ingest_time                  outcome  basis  enforced  phase  requester           requester_kind  agent          actors                                  session  server   tool           action  impact  policy_id  policy_version  reasons            scopes  audience  token_ref  token_expires  grant_id  parent_decision  trace_id  span_id  parent_span_id  request_id  params  ip  format  source  source_record  decision_index  chain_id  topic      partition  offset  redaction  leaf_version  source_kind  source_seq  source_epoch  decision_count  policy_engine  policy_digest  policy_rules  obligations  challenge  requester_email  requester_issuer  requester_assurance  requester_roles  actor_kinds  actor_assurance  actor_details  actors_source  actors_complete  run  conversation  mcp_session  task  server_name  data_class  definition_digest  protocol  protocol_version  method  jsonrpc_id  jsonrpc_error  http_method  http_host  http_path  http_status  params_digest  resources  destination  handles_in  handles_out  state_in  state_out  result_class  result_bytes  token_proof  token_issuer  token_subject  token_client  token_resource  token_issued  token_auth_time  token_acr  token_cnf  token_txn  token_acti  token_parent_ref  parent_origin  http_trace  user_agent  spiffe  extra  flags  ingest_date
-        ──────  ────────  ────────────────────  ───────────────────────────  ───────  ─────  ────────  ─────  ──────────────────  ──────────────  ─────────────  ──────────────────────────────────────  ───────  ───────  ─────────────  ──────  ──────  ─────────  ──────────────  ─────────────────  ──────  ────────  ─────────  ─────────────  ────────  ───────────────  ────────  ───────  ──────────────  ──────────  ──────  ──  ──────  ──────  ─────────────  ──────────────  ────────  ─────────  ─────────  ──────  ─────────  ────────────  ───────────  ──────────  ────────────  ──────────────  ─────────────  ─────────────  ────────────  ───────────  ─────────  ───────────────  ────────────────  ───────────────────  ───────────────  ───────────  ───────────────  ─────────────  ─────────────  ───────────────  ───  ────────────  ───────────  ────  ───────────  ──────────  ─────────────────  ────────  ────────────────  ──────  ──────────  ─────────────  ───────────  ─────────  ─────────  ───────────  ─────────────  ─────────  ───────────  ──────────  ───────────  ────────  ─────────  ────────────  ────────────  ───────────  ────────────  ─────────────  ────────────  ──────────────  ────────────  ───────────────  ─────────  ─────────  ─────────  ──────────  ────────────────  ─────────────  ──────────  ──────────  ──────  ─────  ─────  ───────────
-        acme    e2        2026-08-20T00:02:00Z  2026-08-20T00:00:00.000001Z  deny                             alice@corp.example  human           agent:planner  ["client:claude-code","agent:planner"]  s-1      tickets  ticket.delete                                             ["scope_missing"]                                                                                                                                    catena          e2                          0            decisions          0       1  1                     1  catena                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                2026-08-20
+        tenant  event_id  time                  ingest_time                  outcome  basis  enforced  phase  requester           requester_kind  agent          actors                                  session  server   tool           action  impact  policy_id  policy_version  reasons            scopes  audience  token_ref  token_expires  grant_id  parent_decision  trace_id  span_id  parent_span_id  request_id  params  ip  format  source  source_record  decision_index  chain_id                topic      partition  offset  redaction  leaf_version  source_kind  source_seq  source_epoch  decision_count  policy_engine  policy_digest  policy_rules  obligations  challenge  requester_email  requester_issuer  requester_assurance  requester_roles  actor_kinds  actor_assurance  actor_details  actors_source  actors_complete  run  conversation  mcp_session  task  server_name  data_class  definition_digest  protocol  protocol_version  method  jsonrpc_id  jsonrpc_error  http_method  http_host  http_path  http_status  params_digest  resources  destination  handles_in  handles_out  state_in  state_out  result_class  result_bytes  token_proof  token_issuer  token_subject  token_client  token_resource  token_issued  token_auth_time  token_acr  token_cnf  token_txn  token_acti  token_parent_ref  parent_origin  http_trace  user_agent  spiffe  extra  flags  ingest_date
+        ──────  ────────  ────────────────────  ───────────────────────────  ───────  ─────  ────────  ─────  ──────────────────  ──────────────  ─────────────  ──────────────────────────────────────  ───────  ───────  ─────────────  ──────  ──────  ─────────  ──────────────  ─────────────────  ──────  ────────  ─────────  ─────────────  ────────  ───────────────  ────────  ───────  ──────────────  ──────────  ──────  ──  ──────  ──────  ─────────────  ──────────────  ──────────────────────  ─────────  ─────────  ──────  ─────────  ────────────  ───────────  ──────────  ────────────  ──────────────  ─────────────  ─────────────  ────────────  ───────────  ─────────  ───────────────  ────────────────  ───────────────────  ───────────────  ───────────  ───────────────  ─────────────  ─────────────  ───────────────  ───  ────────────  ───────────  ────  ───────────  ──────────  ─────────────────  ────────  ────────────────  ──────  ──────────  ─────────────  ───────────  ─────────  ─────────  ───────────  ─────────────  ─────────  ───────────  ──────────  ───────────  ────────  ─────────  ────────────  ────────────  ───────────  ────────────  ─────────────  ────────────  ──────────────  ────────────  ───────────────  ─────────  ─────────  ─────────  ──────────  ────────────────  ─────────────  ──────────  ──────────  ──────  ─────  ─────  ───────────
+        acme    e2        2026-08-20T00:02:00Z  2026-08-20T00:00:00.000001Z  deny                             alice@corp.example  human           agent:planner  ["client:claude-code","agent:planner"]  s-1      tickets  ticket.delete                                             ["scope_missing"]                                                                                                                                    catena          e2                          0  c-569d5be2cea49ec5eddf  decisions          0       1  1                     1  catena                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                2026-08-20
     "#]]).await;
     check(
         "SELECT source_record, event_id, chain_id, partition, offset, time, session, format, actors[2] FROM decisions ORDER BY time, event_id",
         expect![[r#"
-            source_record  event_id  chain_id  partition  offset  time                  session  format  decisions.actors[Int64(2)]
-            ─────────────  ────────  ────────  ─────────  ──────  ────────────────────  ───────  ──────  ──────────────────────────
-            e1             e1                          0       0  2026-08-20T00:01:00Z  s-1      catena  agent:planner
-            z1             z1                          0       0  2026-08-20T00:01:00Z  s-1      catena
-            e2             e2                          0       1  2026-08-20T00:02:00Z  s-1      catena  agent:planner
-            r-3            e3                          0       3  2026-08-20T00:03:00Z  s-2      catena
-            e4             e4                          0       0  2026-08-21T01:00:00Z  s-3      catena
+            source_record  event_id  chain_id                partition  offset  time                  session  format  decisions.actors[Int64(2)]
+            ─────────────  ────────  ──────────────────────  ─────────  ──────  ────────────────────  ───────  ──────  ──────────────────────────
+            e1             e1        c-569d5be2cea49ec5eddf          0       0  2026-08-20T00:01:00Z  s-1      catena  agent:planner
+            z1             z1        c-abf79c122be1cbc954fe          0       0  2026-08-20T00:01:00Z  s-1      catena
+            e2             e2        c-569d5be2cea49ec5eddf          0       1  2026-08-20T00:02:00Z  s-1      catena  agent:planner
+            r-3            e3        c-cae8721ba351dab5e379          0       3  2026-08-20T00:03:00Z  s-2      catena
+            e4             e4        c-94ac585bc6a4deac9a3d          0       0  2026-08-21T01:00:00Z  s-3      catena
         "#]],
     )
     .await;
@@ -128,20 +128,23 @@ async fn the_catalog_says_what_there_is() {
     check(
         "SHOW TABLES",
         expect![[r#"
-        table_name
-        ──────────
-        asides
-        decisions
-        exchanges
-        executions
-        grants
-        lifecycle
-        principals
-        reauths
-        records
-        rejects
-        tools
-    "#]],
+            table_name
+            ────────────
+            asides
+            chain_events
+            chains
+            decisions
+            exchanges
+            executions
+            grants
+            lifecycle
+            operations
+            principals
+            reauths
+            records
+            rejects
+            tools
+        "#]],
     )
     .await;
     check(

@@ -7,12 +7,14 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use catena_analysis::chain::Limits as Drawing;
-use catena_engine::chains::Filter;
+use catena_analysis::chain::{Limits as Drawing, Lineage};
+use catena_engine::chains::{Filter, Shown};
 use catena_schemas::{Micros, Outcome};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+const FILTERS: &[&str] =
+    &["limit", "from", "until", "requester", "agent", "tool", "server", "outcome", "lineage", "widened", "depth"];
 const LIMIT: usize = 50;
 const LIMIT_MAX: usize = 1000;
 
@@ -21,7 +23,7 @@ pub(crate) async fn list(
     Query(parameters): Query<Parameters>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {
-    known(&parameters, &["limit", "from", "until", "requester", "agent", "tool", "server", "outcome"])?;
+    known(&parameters, FILTERS)?;
     let session = session(&server, &headers)?;
     let text = |name: &str| parameters.get(name).cloned();
     let invalid =
@@ -50,12 +52,31 @@ pub(crate) async fn list(
         tool: text("tool"),
         server: text("server"),
         outcome,
+        lineage: match parameters.get("lineage").map(|l| Lineage::parse(l)) {
+            None => None,
+            Some(Some(lineage)) => Some(lineage),
+            Some(None) => return Err(invalid("lineage", "root, orphan or unknown")),
+        },
+        widened: match parameters.get("widened").map(String::as_str) {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => return Err(invalid("widened", "true or false")),
+        },
+        depth: match parameters.get("depth").map(|d| d.parse()) {
+            None => None,
+            Some(Ok(depth)) => Some(depth),
+            Some(Err(_)) => return Err(invalid("depth", "a whole number")),
+        },
         tenant: None,
     };
     let _turn = server.turn(session.scope()).await?;
     let found = session.chains(limit, &filter, &server.settings.limits).await?;
-    let data: Vec<_> = found.chains.iter().rev().map(|c| c.summary()).collect();
-    Ok(Json(json!({"data": data, "meta": {"lake_version": found.version, "total": found.total, "cut": found.cut}})))
+    let data: Vec<_> = found.chains.iter().rev().map(Shown::summary).collect();
+    Ok(Json(json!({"data": data, "meta": {"lake_version": found.version, "total": found.total}})))
+}
+
+fn draw(chain: &Shown) -> String {
+    chain.draw(&Drawing::default())
 }
 
 pub(crate) async fn show(
@@ -68,22 +89,39 @@ pub(crate) async fn show(
     let session = session(&server, &headers)?;
     let accepts_text = || headers.get(header::ACCEPT).is_some_and(|a| a.as_bytes().starts_with(b"text/plain"));
     let text = match parameters.get("format").map(String::as_str) {
-        None => accepts_text(),
-        Some("text") => true,
-        Some("json") => false,
-        Some(_) => return Err(Problem::bad_request("format_unknown", "`format` is none of json, text")),
+        None if accepts_text() => Some(("text/plain; charset=utf-8", draw as fn(&Shown) -> String)),
+        None | Some("json") => None,
+        Some("text") => Some(("text/plain; charset=utf-8", draw as fn(&Shown) -> String)),
+        Some("dot") => Some(("text/vnd.graphviz; charset=utf-8", Shown::to_dot as fn(&Shown) -> String)),
+        Some(_) => return Err(Problem::bad_request("format_unknown", "`format` is none of json, text, dot")),
     };
     let _turn = server.turn(session.scope()).await?;
     let shown = session.chain(&id, &server.settings.limits).await?;
     if shown.is_empty() {
         return Err(Problem::not_found("no chain, event, session or trace has this name"));
     }
-    if text {
-        let drawn: Vec<_> = shown.iter().map(|s| s.chain.render(&Drawing::default())).collect();
-        let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-        return Ok((kind, drawn.join("\n")).into_response());
+    if let Some((kind, draw)) = text {
+        let drawn: Vec<_> = shown.iter().map(draw).collect();
+        return Ok(([(header::CONTENT_TYPE, kind)], drawn.join("\n")).into_response());
     }
-    let cut = shown.iter().any(|s| s.cut);
-    let data: Vec<_> = shown.iter().map(|s| s.chain.to_json()).collect();
-    Ok(Json(json!({"data": data, "meta": {"lake_version": shown[0].version, "cut": cut}})).into_response())
+    let data: Vec<_> = shown.iter().map(Shown::to_json).collect();
+    Ok(Json(json!({"data": data, "meta": {"lake_version": shown[0].of.version}})).into_response())
+}
+
+/// Why a decision fell as it did.
+pub(crate) async fn why(
+    State(server): State<Arc<Server>>,
+    Path(id): Path<String>,
+    Query(parameters): Query<Parameters>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Problem> {
+    known(&parameters, &[])?;
+    let session = session(&server, &headers)?;
+    let _turn = server.turn(session.scope()).await?;
+    let answers = session.why(&id, &server.settings.limits).await?;
+    if answers.is_empty() {
+        return Err(Problem::not_found("no decision has this id"));
+    }
+    let data: Vec<Value> = answers.into_iter().map(|a| a.0).collect();
+    Ok(Json(json!({"data": data})))
 }

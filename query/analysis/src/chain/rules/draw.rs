@@ -271,6 +271,10 @@ impl Planting<'_> {
         if outcomes.len() > SHOWN {
             let _ = write!(text, " → … {} attempts", outcomes.len());
         }
+        let decided = self.store.row_at(self.chain.links[operation.decided_by as usize].row);
+        if decided.reason.is_some() {
+            let _ = write!(text, "  {}", name(decided.reason, ""));
+        }
         if let (Some(tier), true) = (first.tier, first.parent != NOBODY) {
             let _ = write!(text, "  {} {:.2}", tier.as_str(), first.confidence.share());
         }

@@ -189,6 +189,8 @@ pub struct Fact<'a> {
     pub request: Option<&'a str>,
     /// Verdict.
     pub outcome: Option<Outcome>,
+    /// Why: the first reason code. Shown, not judged.
+    pub reason: Option<&'a str>,
     /// What was done with the call.
     pub enforced: Option<Enforced>,
     /// Grant that allowed it.
@@ -270,6 +272,7 @@ impl<'a> Fact<'a> {
             args: event.call.params_digest.as_deref(),
             request: event.links.request.as_deref(),
             outcome: Some(event.decision.outcome),
+            reason: event.decision.reasons.first().map(|r| r.as_ref()),
             enforced: event.decision.enforced,
             grant: event.grant_id.as_deref(),
             scope: listed(&lists.scope),

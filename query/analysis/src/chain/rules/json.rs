@@ -69,8 +69,8 @@ impl Chain {
             event["secondary_parents"] = further.into();
             events.push(event);
         }
-        all["events"] = events.into();
-        all["operations"] = self
+        all["calls"] = events.into();
+        all["logical_calls"] = self
             .operations
             .iter()
             .enumerate()
@@ -104,7 +104,8 @@ impl Chain {
         json!({
             "event_id": self.event(store, link), "source": self.source(store, link), "content": format!("{:032x}", row.content),
             "time": self.time(store, link).to_rfc3339(), "outcome": self.outcome(store, link).as_str(),
-            "server": text(row.server), "tool": text(row.tool), "standing": link.standing.as_str(), "marks": marks,
+            "reason": text(row.reason), "server": text(row.server), "tool": text(row.tool), "session": text(row.session.or(row.mcp_session)),
+            "trace": text(row.trace), "parent_decision": text(row.parent), "standing": link.standing.as_str(), "marks": marks,
             "parent_event": parent, "parent_content": parent_content, "parent_tier": link.tier.map(|t| t.as_str()),
             "confidence": link.confidence.share(),
             "secondary_parents": [], "operation_id": self.operation_id(store, link.operation as usize), "attempt": link.attempt,

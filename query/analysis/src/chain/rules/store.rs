@@ -132,6 +132,7 @@ pub(super) struct Row {
     pub(super) args: Name,
     pub(super) request: Name,
     pub(super) grant: Name,
+    pub(super) reason: Name,
     /// Number of (issuer, subject).
     pub(super) principal: u32,
     /// Number of (principal, client).
@@ -298,6 +299,7 @@ impl Store {
             args: name(fact.args),
             request: name(fact.request),
             grant: name(fact.grant),
+            reason: name(fact.reason),
             principal: 0,
             caller: 0,
             actors: Span::default(),
@@ -462,6 +464,7 @@ impl Store {
             args: o(r.args),
             request: o(r.request),
             outcome: r.outcome,
+            reason: o(r.reason),
             enforced: r.enforced,
             grant: o(r.grant),
             scope: r.scope.said.then_some(&scope),

@@ -5,7 +5,52 @@ use super::{Chain, Link, Mark, Standing, Store};
 use crate::chain::Lineage;
 use catena_schemas::{Micros, Outcome};
 
+/// What the record of an event says, as far as the rules keep it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told<'s> {
+    /// Producer instance.
+    pub source: &'s str,
+    /// Id of the event.
+    pub event_id: &'s str,
+    /// Tool server.
+    pub server: Option<&'s str>,
+    /// Tool.
+    pub tool: Option<&'s str>,
+    /// Session.
+    pub session: Option<&'s str>,
+    /// Trace.
+    pub trace: Option<&'s str>,
+    /// The decision that it names as its parent, whether it is here or not.
+    pub parent: Option<&'s str>,
+    /// Reference of the token.
+    pub token: Option<&'s str>,
+    /// Grant that allowed it.
+    pub grant: Option<&'s str>,
+}
+
 impl Chain {
+    /// What the record of a link says.
+    pub fn told<'s>(&self, store: &'s Store, link: &Link) -> Told<'s> {
+        let row = store.row_at(link.row);
+        let text = |name: super::Name| name.is_some().then(|| store.text(name));
+        Told {
+            source: store.text(row.source),
+            event_id: store.text(row.event),
+            server: text(row.server),
+            tool: text(row.tool),
+            session: text(row.session).or_else(|| text(row.mcp_session)),
+            trace: text(row.trace),
+            parent: text(row.parent),
+            token: text(row.token),
+            grant: text(row.grant),
+        }
+    }
+
+    /// The path of a link.
+    pub fn path(&self, link: &Link) -> &super::Path {
+        &self.paths[link.path as usize]
+    }
+
     /// The event id of a link.
     pub fn event<'s>(&self, store: &'s Store, link: &Link) -> &'s str {
         store.text(store.row_at(link.row).event)

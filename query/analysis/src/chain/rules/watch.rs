@@ -52,7 +52,8 @@ impl State {
         }
     }
 
-    fn at(watermark: Micros, ended: i64, settings: &Settings) -> State {
+    /// The state of a chain whose last event is of `ended`.
+    pub fn at(watermark: Micros, ended: i64, settings: &Settings) -> State {
         let age = watermark.0.saturating_sub(ended);
         if age > settings.seal_us {
             State::Sealed

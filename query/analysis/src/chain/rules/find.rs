@@ -1,0 +1,45 @@
+//! Which chains a name means.
+//!
+//! Guarantee: every event, session, trace and named parent of a chain leads to it, and to every other chain that has the
+//! name too; nothing else does.
+
+use super::store::Name;
+use super::{Chain, Store};
+
+/// Names of all chains of a store.
+#[derive(Debug, Default)]
+pub struct Index(Vec<(Name, u32)>);
+
+impl Index {
+    /// Reads the names of chains.
+    pub fn of(store: &Store, chains: &[Chain]) -> Index {
+        let mut all = Vec::with_capacity(store.len() * 3);
+        for (at, chain) in chains.iter().enumerate() {
+            let from = all.len();
+            for link in &chain.links {
+                let row = store.row_at(link.row);
+                let names = [row.event, row.record, row.session, row.mcp_session, row.trace, row.parent];
+                all.extend(names.into_iter().filter(|n| n.is_some()).map(|n| (n, at as u32)));
+            }
+            // The events of a chain repeat its session and trace.
+            all[from..].sort_unstable();
+            let mut kept = from;
+            for i in from..all.len() {
+                if i == from || all[i] != all[kept - 1] {
+                    all[kept] = all[i];
+                    kept += 1;
+                }
+            }
+            all.truncate(kept);
+        }
+        all.sort_unstable();
+        Index(all)
+    }
+
+    /// Places of the chains that have a name, in order.
+    pub fn find(&self, store: &Store, name: &str) -> Vec<u32> {
+        let Some(name) = store.name(name) else { return Vec::new() };
+        let from = self.0.partition_point(|(n, _)| *n < name);
+        self.0[from..].iter().take_while(|(n, _)| *n == name).map(|(_, at)| *at).collect()
+    }
+}

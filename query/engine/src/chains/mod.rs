@@ -1,0 +1,211 @@
+//! Delegation chains of a lake: the rules of `catena-analysis` over its decisions.
+//!
+//! Guarantee: what is said of a chain is said of the whole chain, at the version of the lake that the session sees. A
+//! tenant's chains are made of its own rows alone, once for each version that anybody asks about, within a ceiling of memory.
+//!
+//! ```text
+//!  decisions ──facts──▶ Store ─┐
+//!  grants, exchanges … ──▶ Book ┴─rebuild──▶ Rebuilt ──▶ chains, chain_events, operations in SQL
+//!                                               └──────▶ Session::chains, chain, why
+//! ```
+
+mod facts;
+mod of_event;
+mod rebuilt;
+mod tables;
+mod why;
+
+pub use rebuilt::{Judged, Rebuilt};
+pub use why::Why;
+
+pub(crate) use of_event::ChainOf;
+pub(crate) use rebuilt::Cache;
+
+use crate::engine::{Engine, Session};
+use crate::error::{Code, QueryError};
+use crate::limits::Limits;
+use crate::log::Snapshot;
+use crate::table::Scope;
+use catena_analysis::chain::{self, Chain, Lineage};
+use catena_schemas::{Micros, Outcome};
+use datafusion::error::Result;
+use datafusion::prelude::SessionContext;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Registers the tables at one version and scope.
+pub(crate) fn register(
+    context: &SessionContext,
+    engine: &Engine,
+    snapshot: &Arc<Snapshot>,
+    scope: &Scope,
+) -> Result<()> {
+    for about in tables::About::ALL {
+        let table =
+            tables::ChainTable { about, engine: engine.clone(), snapshot: snapshot.clone(), scope: scope.clone() };
+        context.register_table(about.name(), Arc::new(table))?;
+    }
+    Ok(())
+}
+
+/// Which chains to list. A chain fits when each condition holds for it, or for any of its calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Chains with a call from here on.
+    pub from: Option<Micros>,
+    /// Chains with a call before.
+    pub until: Option<Micros>,
+    /// Chains of this requester.
+    pub requester: Option<String>,
+    /// Chains with this actor.
+    pub agent: Option<String>,
+    /// Chains with this tool.
+    pub tool: Option<String>,
+    /// Chains with this server.
+    pub server: Option<String>,
+    /// Chains with a call of this outcome.
+    pub outcome: Option<Outcome>,
+    /// Chains of which this is known of where they begin.
+    pub lineage: Option<Lineage>,
+    /// Chains with a hop that widened what it was given.
+    pub widened: bool,
+    /// Chains with a path of at least so many principals.
+    pub depth: Option<usize>,
+    /// Chains of this tenant.
+    pub tenant: Option<String>,
+}
+
+impl Filter {
+    fn fits(&self, all: &Rebuilt, at: usize) -> bool {
+        let (chain, store) = (&all.chains[at], &all.store);
+        let any_hop = |skip: usize, name: &str| {
+            let hops = chain.paths.iter().flat_map(|p| p.hops.iter().skip(skip));
+            store.name(name).is_some_and(|name| hops.into_iter().any(|h| h.id == name))
+        };
+        let root = |name: &str| chain.requesters(store).contains(&name);
+        self.from.is_none_or(|from| chain.ended(store) >= from)
+            && self.until.is_none_or(|until| chain.started(store) < until)
+            && self.lineage.is_none_or(|l| chain.lineage() == l)
+            && self.depth.is_none_or(|depth| chain.paths.iter().any(|p| p.hops.len() >= depth))
+            && self.requester.as_deref().is_none_or(root)
+            && self.agent.as_deref().is_none_or(|a| any_hop(1, a))
+            && self.tool.as_deref().is_none_or(|t| chain.links.iter().any(|l| chain.told(store, l).tool == Some(t)))
+            && self.server.as_deref().is_none_or(|s| chain.links.iter().any(|l| chain.told(store, l).server == Some(s)))
+            && self.outcome.is_none_or(|o| chain.links.iter().any(|l| chain.outcome(store, l) == o))
+            && (!self.widened || all.judged(at).unwrap_or_default().iter().any(|j| j.widened_at.is_some()))
+    }
+}
+
+/// Chains found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Chains, the newest last.
+    pub chains: Vec<Shown>,
+    /// Chains that fit the filter, shown or not.
+    pub total: usize,
+    /// Version of the lake.
+    pub version: Option<u64>,
+}
+
+/// A chain.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// All chains of its tenant.
+    pub of: Arc<Rebuilt>,
+    /// Its place among them.
+    pub at: usize,
+}
+
+impl Shown {
+    /// The chain.
+    pub fn chain(&self) -> &Chain {
+        &self.of.chains[self.at]
+    }
+
+    fn ended(&self) -> Micros {
+        self.chain().ended(&self.of.store)
+    }
+
+    /// Without its calls.
+    pub fn summary(&self) -> Value {
+        let mut all = self.chain().summary(&self.of.tenant, &self.of.store);
+        let judged = self.of.judged(self.at).unwrap_or_default();
+        all["widened"] = judged.iter().filter(|j| j.widened_at.is_some()).count().into();
+        self.sign(&mut all);
+        all
+    }
+
+    /// The whole chain, with what each hop was allowed.
+    pub fn to_json(&self) -> Value {
+        let bounds = self.of.bounds(self.at);
+        let mut all = self.chain().to_json_within(&self.of.tenant, &self.of.store, &bounds);
+        self.sign(&mut all);
+        all
+    }
+
+    fn sign(&self, all: &mut Value) {
+        all["state"] = self.of.state(self.chain()).as_str().into();
+        all["lake_version"] = self.of.version.into();
+    }
+
+    /// As a tree of text.
+    pub fn draw(&self, limits: &chain::Limits) -> String {
+        self.chain().draw(&self.of.store, &self.of.bounds(self.at), limits)
+    }
+
+    /// For Graphviz.
+    pub fn to_dot(&self) -> String {
+        self.chain().to_dot(&self.of.store)
+    }
+
+    /// In a line: who, and what the chain is.
+    pub fn headline(&self) -> String {
+        let requesters = self.chain().requesters(&self.of.store);
+        let named: Vec<_> = requesters.iter().map(|r| catena_analysis::text::escape(r)).collect();
+        let who = if named.is_empty() { "(unknown requester)".to_owned() } else { named.join(", ") };
+        format!("{who}  {}", self.chain().headline())
+    }
+}
+
+impl Session {
+    /// The last `limit` chains that fit.
+    pub async fn chains(&self, limit: usize, filter: &Filter, limits: &Limits) -> Result<Found, QueryError> {
+        let (all, version) = self.rebuilt(limits).await?;
+        let mut chains = Vec::new();
+        for of in all.iter().filter(|of| filter.tenant.as_deref().is_none_or(|t| t == of.tenant.as_ref())) {
+            let fitting = (0..of.chains.len()).filter(|at| filter.fits(of, *at));
+            chains.extend(fitting.map(|at| Shown { of: of.clone(), at }));
+        }
+        chains.sort_by(|a, b| (a.ended(), &a.of.tenant, &a.chain().id).cmp(&(b.ended(), &b.of.tenant, &b.chain().id)));
+        let total = chains.len();
+        chains.drain(..total.saturating_sub(limit));
+        Ok(Found { chains, total, version })
+    }
+
+    /// The chain that an event id, a session, a trace or a chain id names, or a decision that never came and led to others.
+    /// When a name means several, all of them, in order of tenant and time.
+    pub async fn chain(&self, name: &str, limits: &Limits) -> Result<Vec<Shown>, QueryError> {
+        let (all, _) = self.rebuilt(limits).await?;
+        let of =
+            |of: &Arc<Rebuilt>| of.find(name).into_iter().map(|at| Shown { of: of.clone(), at }).collect::<Vec<_>>();
+        Ok(all.iter().flat_map(of).collect())
+    }
+
+    /// Chains of the session's scope, at its version.
+    async fn rebuilt(&self, limits: &Limits) -> Result<(Vec<Arc<Rebuilt>>, Option<u64>), QueryError> {
+        let pinned = self.pin().await?;
+        let snapshot = pinned.pinned_at();
+        let rebuilt = self.engine().rebuilt(self.scope(), &snapshot);
+        match tokio::time::timeout(limits.time, rebuilt).await {
+            Ok(all) => Ok((all?, snapshot.version())),
+            Err(_) => Err(QueryError::new(
+                Code::Time,
+                format!("chains are still being rebuilt after {} s; ask again in a while", limits.time.as_secs_f32()),
+            )),
+        }
+    }
+
+    pub(crate) fn within(limits: &Limits) -> Limits {
+        Limits { rows: u64::MAX, bytes: u64::MAX, ..limits.clone() }
+    }
+}

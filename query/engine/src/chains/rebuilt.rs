@@ -1,0 +1,319 @@
+//! All chains of one tenant at one version of the lake.
+//!
+//! Guarantee: they are a function of the lake at that version: of its decisions and of its records of authority. Whoever
+//! asks while they are being rebuilt waits for that one rebuild; it goes on when nobody waits any more, and is thrown away
+//! when the tenant's files have changed. Memory has a ceiling with a name: beyond it nothing is rebuilt, and the error says so.
+
+use super::facts::{self, Reader};
+use crate::engine::Engine;
+use crate::error::{Code, QueryError};
+use crate::limits::Limits;
+use crate::log::{Bound, DataFile, Snapshot};
+use crate::table::Scope;
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMicrosecondType;
+use arrow_array::{Array, RecordBatch};
+use catena_analysis::authority::{Bounds, Within};
+use catena_analysis::chain::rules::watch::State;
+use catena_analysis::chain::rules::{Index, Link, Terms};
+use catena_analysis::chain::{Chain, Settings, Store, rebuild};
+use catena_schemas::Micros;
+use catena_schemas::authority::EntryKind;
+use catena_schemas::table::{Class, Field};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::execute_stream_partitioned;
+use datafusion::prelude::{DataFrame, SessionContext};
+use futures::StreamExt;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::mpsc;
+
+/// Bytes that an event takes while its chains are in memory, and a little more: measured at 1 million events.
+const EVENT_BYTES: u64 = 700;
+/// Batches that wait to be told.
+const QUEUE: usize = 4;
+
+/// The chains of a tenant.
+#[derive(Debug)]
+pub struct Rebuilt {
+    /// Whose.
+    pub tenant: Arc<str>,
+    /// Version of the lake.
+    pub version: Option<u64>,
+    /// What the events say.
+    pub store: Store,
+    /// Chains, in the order of their first events.
+    pub chains: Vec<Chain>,
+    /// Records of authority.
+    pub terms: Terms,
+    settings: Settings,
+    /// When the last event arrived: whatever is older than the lateness that is expected is settled.
+    watermark: Micros,
+    /// Decisions and records of authority that this was made of.
+    files: Vec<Arc<DataFile>>,
+    index: OnceLock<Index>,
+    judged: OnceLock<Vec<Vec<Judged>>>,
+}
+
+/// Where a call stands to what was delegated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Whether it lies within the bound.
+    pub state: Within,
+    /// The hop that widened, from 0.
+    pub widened_at: Option<u16>,
+}
+
+impl Judged {
+    const UNKNOWN: Judged = Judged { state: Within::Unknown, widened_at: None };
+
+    fn of(bounds: &Bounds) -> Judged {
+        Judged { state: bounds.state, widened_at: bounds.widened_at().and_then(|at| u16::try_from(at).ok()) }
+    }
+}
+
+impl Rebuilt {
+    /// Places of the chains that a name means: of a chain, or of an event, session or trace of one, or of a decision that
+    /// one of its events names and that is not here.
+    pub fn find(&self, name: &str) -> Vec<usize> {
+        if let Some(at) = self.chains.iter().position(|c| c.id == name) {
+            return vec![at];
+        }
+        let index = self.index.get_or_init(|| Index::of(&self.store, &self.chains));
+        index.find(&self.store, name).iter().map(|at| *at as usize).collect()
+    }
+
+    /// The chain of an event of a source. When its id came with several contents that stand in several chains, the first.
+    pub(crate) fn chain_of(&self, source: &str, event: &str) -> Option<&str> {
+        let index = self.index.get_or_init(|| Index::of(&self.store, &self.chains));
+        let found = index.find(&self.store, event);
+        let has = |at: &&u32| {
+            let chain = &self.chains[**at as usize];
+            let is = |l: &Link| chain.event(&self.store, l) == event && chain.source(&self.store, l) == source;
+            chain.links.iter().any(is)
+        };
+        // Most names mean one chain; others can share the name of a session, say.
+        let at = if found.len() == 1 { found.first() } else { found.iter().find(has) };
+        at.map(|at| self.chains[*at as usize].id.as_str())
+    }
+
+    /// Bounds of every call of a chain.
+    pub fn bounds(&self, chain: usize) -> Vec<Bounds> {
+        self.chains[chain].all_bounds(&self.store, &self.terms)
+    }
+
+    /// Where each call of a chain stands to what was delegated.
+    pub fn judged(&self, chain: usize) -> Option<&[Judged]> {
+        // A widening needs a record on both sides; without records of authority all is unknown.
+        if self.terms.book.is_empty() {
+            return None;
+        }
+        Some(&self.judged.get_or_init(|| self.judge())[chain])
+    }
+
+    /// Where a call stands to what was delegated.
+    pub fn judged_at(&self, chain: usize, link: usize) -> Judged {
+        self.judged(chain).map_or(Judged::UNKNOWN, |all| all[link])
+    }
+
+    fn judge(&self) -> Vec<Vec<Judged>> {
+        let some = |chains: &[Chain]| -> Vec<Vec<Judged>> {
+            let of = |c: &Chain| c.all_bounds(&self.store, &self.terms).iter().map(Judged::of).collect();
+            chains.iter().map(of).collect()
+        };
+        let share = self.chains.len().div_ceil(self.settings.threads.max(1)).max(1);
+        std::thread::scope(|scope| {
+            let parts: Vec<_> = self.chains.chunks(share).map(|part| scope.spawn(move || some(part))).collect();
+            parts.into_iter().flat_map(|p| p.join().expect("judging does not panic")).collect()
+        })
+    }
+
+    /// How far a chain is from its end.
+    pub fn state(&self, chain: &Chain) -> State {
+        State::at(self.watermark, chain.ended(&self.store).0, &self.settings)
+    }
+
+    /// The attempts of an operation, in order.
+    pub fn attempts<'c>(&self, chain: &'c Chain, operation: usize) -> impl Iterator<Item = &'c Link> {
+        let o = &chain.operations[operation];
+        let between = &chain.links[o.first as usize..=o.last as usize];
+        between.iter().filter(move |l| l.operation as usize == operation)
+    }
+}
+
+/// A tenant's chains, and whoever is rebuilding them now.
+type Held = Arc<tokio::sync::Mutex<Option<Arc<Rebuilt>>>>;
+
+/// Chains by tenant, each of the newest version that was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Cache(Mutex<HashMap<Arc<str>, Held>>);
+
+impl Engine {
+    /// The chains of the tenants of a scope, at a version.
+    pub(crate) async fn rebuilt(
+        &self,
+        scope: &Scope,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<Vec<Arc<Rebuilt>>, QueryError> {
+        let tenants: Vec<Arc<str>> = match scope {
+            Scope::Tenant(tenant) => vec![tenant.clone()],
+            Scope::All => snapshot.tenants().map(Into::into).collect(),
+        };
+        let mut all = Vec::with_capacity(tenants.len());
+        for tenant in tenants {
+            all.push(self.rebuilt_of(tenant, snapshot).await?);
+        }
+        Ok(all)
+    }
+
+    async fn rebuilt_of(&self, tenant: Arc<str>, snapshot: &Arc<Snapshot>) -> Result<Arc<Rebuilt>, QueryError> {
+        let held = self.chains().0.lock().entry(tenant.clone()).or_default().clone();
+        let (engine, snapshot) = (self.clone(), snapshot.clone());
+        // On its own: a question that is given up must not throw away what the next one needs.
+        let work = self.spawn(async move {
+            let mut held = held.lock().await;
+            let files = sources(&snapshot, &tenant);
+            if let Some(known) = held.as_ref().filter(|k| same(&k.files, &files)) {
+                return Ok(known.clone());
+            }
+            *held = None;
+            let made = Arc::new(engine.rebuild_tenant(tenant, snapshot, files).await?);
+            *held = Some(made.clone());
+            Ok(made)
+        });
+        work.await.unwrap_or_else(|_| {
+            Err(QueryError::new(Code::Internal, "chains could not be rebuilt; this is a fault of the engine"))
+        })
+    }
+
+    async fn rebuild_tenant(
+        &self,
+        tenant: Arc<str>,
+        snapshot: Arc<Snapshot>,
+        files: Vec<Arc<DataFile>>,
+    ) -> Result<Rebuilt, QueryError> {
+        let decisions = files.iter().filter(|f| f.class.as_ref() == Class::Decision.as_str());
+        let rows: u64 = decisions.filter_map(|f| f.rows).sum();
+        let (needed, held) = (rows.saturating_mul(EVENT_BYTES), self.options().chains_bytes as u64);
+        if needed > held {
+            let message = format!(
+                "chains of {rows} decisions need about {} MiB, more than {} MiB; raise `query.chains_bytes`",
+                needed >> 20,
+                held >> 20
+            );
+            return Err(QueryError::new(Code::Memory, message));
+        }
+        let (version, watermark) = (snapshot.version(), watermark(&files));
+        let threads = self.options().threads.max(1);
+        let context =
+            self.context(&Scope::Tenant(tenant.clone()), snapshot, &Limits::local()).map_err(|e| self.explain(e))?;
+        let terms = self.terms(&context).await?;
+        let table = context.table("decisions").await.map_err(|e| self.explain(e))?;
+        let columns: Vec<&str> = facts::columns().collect();
+        let mut batches = self.batches(&context, table.select_columns(&columns).map_err(|e| self.explain(e))?).await?;
+        let settings = Settings { threads, ..Settings::default() };
+        let name = tenant.clone();
+        let exchanged = terms.book.exchanged();
+        let built = tokio::task::spawn_blocking({
+            let settings = settings.clone();
+            move || {
+                let (mut store, mut reader) = (Store::default(), Reader::default());
+                while let Some(batch) = batches.blocking_recv() {
+                    reader.tell(&batch?, &mut store)?;
+                }
+                let chains = rebuild(&name, &mut store, &exchanged, &settings).chains;
+                Ok::<_, QueryError>((store, chains))
+            }
+        });
+        let (store, chains) =
+            built.await.map_err(|_| QueryError::new(Code::Internal, "chains could not be rebuilt"))??;
+        Ok(Rebuilt {
+            tenant,
+            version,
+            store,
+            chains,
+            terms,
+            settings,
+            watermark,
+            files,
+            index: OnceLock::new(),
+            judged: OnceLock::new(),
+        })
+    }
+
+    /// Runs a query on all threads: its batches, in no order.
+    async fn batches(
+        &self,
+        context: &SessionContext,
+        frame: DataFrame,
+    ) -> Result<mpsc::Receiver<Result<RecordBatch, QueryError>>, QueryError> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let plan = frame.create_physical_plan().await.map_err(|e| self.explain(e))?;
+        let streams = execute_stream_partitioned(plan, context.task_ctx()).map_err(|e| self.explain(e))?;
+        for stream in streams {
+            let (sender, engine) = (sender.clone(), self.clone());
+            self.spawn(async move { forward(stream, &sender, |e| engine.explain(e)).await });
+        }
+        Ok(receiver)
+    }
+
+    /// Records of authority of the one tenant of a context.
+    async fn terms(&self, context: &SessionContext) -> Result<Terms, QueryError> {
+        let mut terms = Terms::default();
+        let explain = |e| self.explain(e);
+        let query =
+            "SELECT kind, event_id, time, body FROM records WHERE class = 'authority' AND duplicate IS NOT TRUE";
+        let frame = context.sql(query).await.map_err(explain)?;
+        let mut batches = self.batches(context, frame).await?;
+        while let Some(batch) = batches.recv().await {
+            let batch = batch?;
+            let text = |at: usize| batch.column(at).as_string::<i32>();
+            let (kinds, ids, bodies) = (text(0), text(1), text(3));
+            let times = batch.column(2).as_primitive::<TimestampMicrosecondType>();
+            for row in 0..batch.num_rows() {
+                let kind = kinds.is_valid(row).then(|| EntryKind::parse(kinds.value(row))).flatten();
+                let (Some(kind), true, true) = (kind, bodies.is_valid(row), times.is_valid(row)) else { continue };
+                // A body that was erased says nothing any more.
+                if let Ok(record) = kind.record(ids.value(row), Micros(times.value(row)), bodies.value(row)) {
+                    terms.book.enter(&record);
+                }
+            }
+        }
+        Ok(terms)
+    }
+}
+
+async fn forward(
+    mut stream: SendableRecordBatchStream,
+    to: &mpsc::Sender<Result<RecordBatch, QueryError>>,
+    explain: impl Fn(DataFusionError) -> QueryError,
+) {
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(&explain);
+        let failed = batch.is_err();
+        if to.send(batch).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Files that chains are made of.
+fn sources(snapshot: &Snapshot, tenant: &str) -> Vec<Arc<DataFile>> {
+    let wanted = [Class::Decision.as_str(), Class::Authority.as_str()];
+    snapshot.files(Some(tenant)).filter(|f| wanted.contains(&f.class.as_ref())).cloned().collect()
+}
+
+fn same(a: &[Arc<DataFile>], b: &[Arc<DataFile>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.location == b.location)
+}
+
+/// When the last of the events arrived, by the collectors' clocks: an event's own clock can stand anywhere.
+fn watermark(files: &[Arc<DataFile>]) -> Micros {
+    let arrived = files.iter().filter_map(|f| match f.bounds(Field::IngestTime)?.max {
+        Some(Bound::Long(at)) => Some(at),
+        _ => None,
+    });
+    Micros(arrived.max().unwrap_or(i64::MIN))
+}
