@@ -38,6 +38,7 @@ part samples "agree|differ" python3 tests/samples.py
 part badinput "^file:|^http:|^kafka:|^mend:" python3 tests/badinput.py
 part secrets "^secrets:" python3 tests/secrets.py
 part exporters "^exporters:" python3 tests/exporters.py
+part watch "^watch:|^CATENA_SEED" python3 tests/watch.py
 part hazards "^upkeep:|^bucket:|^CATENA_SEED" python3 tests/hazards.py
 
 echo

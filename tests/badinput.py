@@ -181,7 +181,7 @@ def catena(*args):
     return done.stdout
 
 
-ROWS = 'SELECT topic, partition, "offset" AS at, class, reject_reason AS reason, flags, event_id FROM records'
+ROWS = 'SELECT topic, partition, "offset" AS at, class, reject_reason AS reason, flags, event_id FROM records WHERE class <> \'chain\''
 
 
 def rows(lake):
@@ -216,14 +216,14 @@ def free_port():
 class Served:
     """`catena serve` on a lake; ends with the block."""
 
-    def __init__(self, folder, settings):
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder, settings, *flags):
+        self.folder, self.port, self.flags = folder, free_port(), flags
         self.file = folder / "catena.toml"
         self.file.write_text(f'lake = "{folder / "lake"}"\nlisten = "127.0.0.1:{self.port}"\n{settings}')
 
     def __enter__(self):
         self.log = open(self.folder / "serve.log", "wb")
-        self.process = subprocess.Popen([BIN, "serve", "--config", str(self.file)], stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen([BIN, "serve", "--config", str(self.file), *self.flags], stdout=self.log, stderr=self.log)
         self.wait(lambda: self.get("/readyz")[0] == 200, "readiness")
         return self
 

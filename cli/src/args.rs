@@ -77,7 +77,7 @@ pub(crate) struct Demo {
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// Parts of the service to run here
-    #[arg(long, value_delimiter = ',', default_value = "collect,answer,maintain")]
+    #[arg(long, value_delimiter = ',', default_value = "collect,watch,answer,maintain")]
     pub(crate) role: Vec<Role>,
     /// Address to serve on
     #[arg(long, value_name = "ADDR")]
@@ -88,6 +88,8 @@ pub(crate) struct Serve {
 pub(crate) enum Role {
     /// Receive from Kafka, HTTP and files
     Collect,
+    /// Follow chains, and publish their revisions
+    Watch,
     /// Serve SQL, chains and the page
     Answer,
     /// Look after the lake

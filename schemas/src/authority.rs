@@ -325,8 +325,11 @@ impl Table {
 }
 
 macro_rules! columns {
-    ($($kind:ident $($name:literal)+),+ $(,)?) => { &[$($(Column { name: $name, kind: Stored::$kind }),+),+] };
+    ($($kind:ident $($name:literal)+),+ $(,)?) => {
+        &[$($($crate::authority::Column { name: $name, kind: $crate::table::Kind::$kind }),+),+]
+    };
 }
+pub(crate) use columns;
 
 /// Columns that every table of authority starts with.
 pub const ENVELOPE: &[Column] = columns![

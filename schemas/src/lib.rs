@@ -19,6 +19,7 @@ pub mod canonical;
 pub mod event;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
+pub mod revision;
 pub mod rows;
 pub mod table;
 pub mod time;

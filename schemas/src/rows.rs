@@ -7,6 +7,7 @@
 
 use crate::authority::Entry;
 use crate::event::{Actor, Event, EventKind, Source};
+use crate::revision::{REVISIONS, Revision};
 use crate::table::{Field, Kind, LEAF_VERSION, file_schema};
 use crate::time::Micros;
 use crate::wire::write_string;
@@ -277,6 +278,19 @@ impl Rows {
     /// Appends a record of authority.
     pub fn push_authority(&mut self, entry: &Entry<'_>, place: &Place<'_>) {
         visit_authority(entry, place, self);
+        self.rows += 1;
+    }
+
+    /// Appends a revision of a chain.
+    pub fn push_revision(&mut self, revision: &Revision<'_>, place: &Place<'_>) {
+        self.text(Field::EventId, revision.chain_id);
+        self.time(Field::Time, revision.ended);
+        visit_place(place, self);
+        self.text(Field::Format, place.format);
+        self.int(Field::SourceSeq, revision.revision);
+        self.time(Field::IngestTime, place.ingest_time);
+        self.text(Field::Kind, REVISIONS.record);
+        self.text(Field::Body, revision.body);
         self.rows += 1;
     }
 

@@ -10,7 +10,8 @@
 //! - `ingest_date`: the UTC day of arrival, not of the event: a hostile clock cannot scatter a flush over a thousand folders;
 //! - `class`: `decision`; `execution` (what was done, without a verdict); `authority` (a record of what may be done);
 //!   `reject` (with reason and raw bytes); or `aside` (recognised, but none of these: a start-up message). Every offset of every
-//!   source stands in exactly one of them, or in several rows if its record holds several things.
+//!   source stands in exactly one of them, or in several rows if its record holds several things. Rows of class `chain` come
+//!   from no source: they are what the role `watch` said of chains (see [`crate::revision`]).
 
 use arrow_schema::{DataType, Field as ArrowField, Schema, SchemaRef, TimeUnit};
 use std::sync::{Arc, LazyLock};
@@ -33,11 +34,14 @@ pub enum Class {
     Reject,
     /// Recognised, but none of these.
     Aside,
+    /// A revision of a chain, worked out from the others.
+    Chain,
 }
 
 impl Class {
     /// Every class.
-    pub const ALL: &[Class] = &[Class::Decision, Class::Execution, Class::Authority, Class::Reject, Class::Aside];
+    pub const ALL: &[Class] =
+        &[Class::Decision, Class::Execution, Class::Authority, Class::Reject, Class::Aside, Class::Chain];
 
     /// The class of a partition value.
     pub fn parse(value: &str) -> Option<Class> {
@@ -57,6 +61,7 @@ impl Class {
             Class::Authority => "authority",
             Class::Reject => "reject",
             Class::Aside => "aside",
+            Class::Chain => "chain",
         }
     }
 }

@@ -10,6 +10,7 @@ mod rejects;
 mod serve;
 mod sources;
 mod sql;
+mod watch;
 mod why;
 
 use crate::args::{Cli, Command, ConfigCommand, Global};

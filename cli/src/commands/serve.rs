@@ -2,7 +2,7 @@
 
 use super::ingest::chosen;
 use super::maintain::upkeep;
-use super::{flush_settings, mappings, now, open_engine, open_lake};
+use super::{flush_settings, mappings, now, open_engine, open_lake, watch};
 use crate::args::{Role, Serve};
 use crate::config::{Config, Start, parse_format};
 use anyhow::{Context, Result};
@@ -59,6 +59,7 @@ pub(crate) struct Service {
     cancel: CancellationToken,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     upkeep: Option<tokio::task::JoinHandle<()>>,
+    watch: Option<tokio::task::JoinHandle<()>>,
     collector: Option<Collector>,
 }
 
@@ -97,9 +98,16 @@ impl Service {
             let every = std::time::Duration::from_secs(config.maintain.every_s);
             tokio::spawn(async move { upkeep.run(every, cancel).await })
         });
+        let watch = if roles.contains(&Role::Watch) {
+            let engine = open_engine(config).await?;
+            let settings = catena_analysis::chain::Settings::default();
+            Some(tokio::spawn(watch::run(lake.clone(), engine, settings, cancel.clone())))
+        } else {
+            None
+        };
         let limits = http::Limits { connections_max: config.http.connections_max, ..http::Limits::default() };
         let server = tokio::spawn(http::serve(listener, router, limits, cancel.clone()));
-        Ok(Service { address, cancel, server, upkeep, collector })
+        Ok(Service { address, cancel, server, upkeep, watch, collector })
     }
 
     /// Stops receiving, flushes and commits what was received, then ends.
@@ -108,6 +116,9 @@ impl Service {
         (&mut self.server).await??;
         if let Some(upkeep) = &mut self.upkeep {
             upkeep.await?;
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.await?;
         }
         if let Some(collector) = self.collector.take() {
             collector.stop().await?;

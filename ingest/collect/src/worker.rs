@@ -578,23 +578,17 @@ impl Worker {
             for facts in [&mut tenant.executions, &mut tenant.authority] {
                 counts.repeated += facts.mark(&mut landing, |_| {});
             }
-            for (class, rows) in [
-                (Class::Decision, &mut tenant.decisions.rows),
-                (Class::Execution, &mut tenant.executions.rows),
-                (Class::Authority, &mut tenant.authority.rows),
-                (Class::Reject, &mut tenant.rejects),
-                (Class::Aside, &mut tenant.asides),
+            for (class, rows, count) in [
+                (Class::Decision, &mut tenant.decisions.rows, &mut counts.decisions),
+                (Class::Execution, &mut tenant.executions.rows, &mut counts.executions),
+                (Class::Authority, &mut tenant.authority.rows, &mut counts.authority),
+                (Class::Reject, &mut tenant.rejects, &mut counts.rejected),
+                (Class::Aside, &mut tenant.asides, &mut counts.asides),
             ] {
                 if rows.is_empty() {
                     continue;
                 }
-                match class {
-                    Class::Decision => counts.decisions += rows.len() as u64,
-                    Class::Execution => counts.executions += rows.len() as u64,
-                    Class::Authority => counts.authority += rows.len() as u64,
-                    Class::Reject => counts.rejected += rows.len() as u64,
-                    Class::Aside => counts.asides += rows.len() as u64,
-                }
+                *count += rows.len() as u64;
                 batches.push((name.clone(), class, arrived, rows.finish()));
             }
             for (into, from) in

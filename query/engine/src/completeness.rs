@@ -170,7 +170,7 @@ const TOPIC: &str = "CASE WHEN topic LIKE 'retry:%' THEN 'retry' ELSE topic END"
 fn counts_sql() -> String {
     format!(
         "SELECT tenant, {TOPIC} AS topic, format, class, outcome, reject_reason AS reason, coalesce(duplicate, false) AS duplicate, \
-         count(*) AS n, min(ingest_time) AS first_seen, max(ingest_time) AS last_seen FROM records \
+         count(*) AS n, min(ingest_time) AS first_seen, max(ingest_time) AS last_seen FROM records WHERE class <> 'chain' \
          GROUP BY tenant, {TOPIC}, format, class, outcome, reject_reason, coalesce(duplicate, false)"
     )
 }
@@ -188,7 +188,7 @@ fn filled_sql() -> String {
 }
 
 const SEQUENCES: &str = "SELECT tenant, source, source_epoch AS epoch, min(source_seq) AS first, max(source_seq) AS last, \
-    count(DISTINCT source_seq) AS seen FROM records WHERE class <> 'reject' AND source_seq IS NOT NULL \
+    count(DISTINCT source_seq) AS seen FROM records WHERE class NOT IN ('reject', 'chain') AND source_seq IS NOT NULL \
     GROUP BY tenant, source, source_epoch";
 
 fn sequence(row: &Value) -> Option<Sequence> {

@@ -95,6 +95,15 @@ impl Snapshot {
         self.tenants.keys().map(|t| t.as_ref())
     }
 
+    /// The same version with some of its files only.
+    pub(crate) fn only(&self, files: &[Arc<DataFile>]) -> Snapshot {
+        let mut part = Snapshot { version: self.version, ..Snapshot::default() };
+        for file in files {
+            part.add(file.location.as_ref().into(), file.as_ref().clone());
+        }
+        part
+    }
+
     fn add(&mut self, path: Arc<str>, file: DataFile) {
         self.remove(&path);
         let tenant = file.tenant.clone();

@@ -7,6 +7,7 @@ use crate::authority;
 use crate::chains::ChainOf;
 use crate::table::{RecordsTable, scan_schema};
 use arrow_schema::DataType;
+use catena_schemas::revision::REVISIONS;
 use catena_schemas::table::{Class, Field, PARTITIONS};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
@@ -14,16 +15,20 @@ use datafusion::common::Column;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::functions::expr_fn::coalesce;
+use datafusion::functions_aggregate::expr_fn::last_value;
+use datafusion::functions_nested::expr_fn::array_element;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ScalarUDF, cast, lit};
 use datafusion::prelude::SessionContext;
 use std::sync::Arc;
 
 /// Tables, in the order in which they are listed.
-pub const TABLES: [&str; 14] = [
+pub const TABLES: [&str; 16] = [
     "decisions",
     "chains",
     "chain_events",
     "operations",
+    "chain_revisions",
+    "chain_aliases",
     "executions",
     "rejects",
     "asides",
@@ -121,6 +126,15 @@ pub(crate) fn register(context: &SessionContext, records: RecordsTable, chain_of
         let plan = plan.project(authority::columns(table, column))?;
         context.register_table(table.name, Arc::new(ViewTable::new(plan.build()?, None)))?;
     }
+    let plan = of_class(Class::Chain)?.project(authority::columns(&REVISIONS, column))?;
+    let plan = plan.build()?;
+    let alias = array_element(column("aliases"), lit(1));
+    let newest = last_value(alias, vec![column("revision").sort(true, true)]).alias("chain_id");
+    let aliases = LogicalPlanBuilder::from(plan.clone())
+        .filter(column("state").eq(lit("merged")))?
+        .aggregate(vec![column("tenant"), column("chain_id").alias("old_id")], vec![newest])?;
+    context.register_table(REVISIONS.name, Arc::new(ViewTable::new(plan, None)))?;
+    context.register_table("chain_aliases", Arc::new(ViewTable::new(aliases.build()?, None)))?;
     for (name, class) in [("rejects", Class::Reject), ("asides", Class::Aside)] {
         let columns = REJECTS
             .iter()

@@ -8,7 +8,7 @@ use crate::error::{Code, QueryError};
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, BooleanArray, Int32Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray};
-use catena_analysis::chain::rules::{Fact, Party, Proof, Protocol, Store, Via};
+use catena_analysis::chain::rules::{Fact, Party, Proof, Protocol, Via};
 use catena_schemas::{Enforced, Micros, Outcome};
 use std::collections::HashMap;
 use xxhash_rust::xxh3::xxh3_128;
@@ -156,8 +156,8 @@ pub(super) struct Reader {
 const DETAILS_MAX: usize = 10_000;
 
 impl Reader {
-    /// Tells every row of a batch.
-    pub(super) fn tell(&mut self, batch: &RecordBatch, store: &mut Store) -> Result<(), QueryError> {
+    /// Reads every row of a batch.
+    pub(super) fn read(&mut self, batch: &RecordBatch, mut take: impl FnMut(&Fact<'_>)) -> Result<(), QueryError> {
         let t = Texts::of(batch)?;
         let time: &TimestampMicrosecondArray =
             column(batch, "time")?.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| odd("time"))?;
@@ -201,7 +201,7 @@ impl Reader {
             let listed = |list: &'_ Vec<&'_ str>| !list.is_empty();
             let source = text(t.source, row).or_else(|| text(t.source_kind, row)).unwrap_or_default();
             let event_id = text(t.event_id, row).unwrap_or_default();
-            store.tell(&Fact {
+            take(&Fact {
                 source,
                 event_id,
                 content: xxh3_128(&said),

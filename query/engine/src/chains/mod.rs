@@ -7,15 +7,18 @@
 //!  decisions ──facts──▶ Store ─┐
 //!  grants, exchanges … ──▶ Book ┴─rebuild──▶ Rebuilt ──▶ chains, chain_events, operations in SQL
 //!                                               └──────▶ Session::chains, chain, why
+//!                                 Watch ──▶ chain_revisions, published by the role `watch`
 //! ```
 
 mod facts;
 mod of_event;
 mod rebuilt;
 mod tables;
+mod watch;
 mod why;
 
 pub use rebuilt::{Judged, Rebuilt};
+pub use watch::{Publication, Watch};
 pub use why::Why;
 
 pub(crate) use of_event::ChainOf;
@@ -186,9 +189,20 @@ impl Session {
     /// When a name means several, all of them, in order of tenant and time.
     pub async fn chain(&self, name: &str, limits: &Limits) -> Result<Vec<Shown>, QueryError> {
         let (all, _) = self.rebuilt(limits).await?;
-        let of =
-            |of: &Arc<Rebuilt>| of.find(name).into_iter().map(|at| Shown { of: of.clone(), at }).collect::<Vec<_>>();
-        Ok(all.iter().flat_map(of).collect())
+        let find = |name: &str| -> Vec<Shown> {
+            let of = |of: &Arc<Rebuilt>| {
+                of.find(name).into_iter().map(|at| Shown { of: of.clone(), at }).collect::<Vec<_>>()
+            };
+            all.iter().flat_map(of).collect()
+        };
+        let found = find(name);
+        if !found.is_empty() || !name.starts_with("c-") {
+            return Ok(found);
+        }
+        // An id that was given up when its chain became part of another.
+        let asked = format!("SELECT chain_id FROM chain_aliases WHERE old_id = '{}'", name.replace('\'', "''"));
+        let (rows, _) = self.values(&asked, limits).await?;
+        Ok(rows.iter().filter_map(|row| row["chain_id"].as_str()).flat_map(find).collect())
     }
 
     /// Chains of the session's scope, at its version.

@@ -18,7 +18,7 @@ use catena_analysis::chain::rules::watch::State;
 use catena_analysis::chain::rules::{Index, Link, Terms};
 use catena_analysis::chain::{Chain, Settings, Store, rebuild};
 use catena_schemas::Micros;
-use catena_schemas::authority::EntryKind;
+use catena_schemas::authority::{EntryKind, Record};
 use catena_schemas::table::{Class, Field};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
@@ -221,7 +221,9 @@ impl Engine {
             move || {
                 let (mut store, mut reader) = (Store::default(), Reader::default());
                 while let Some(batch) = batches.blocking_recv() {
-                    reader.tell(&batch?, &mut store)?;
+                    reader.read(&batch?, |fact| {
+                        store.tell(fact);
+                    })?;
                 }
                 let chains = rebuild(&name, &mut store, &exchanged, &settings).chains;
                 Ok::<_, QueryError>((store, chains))
@@ -244,7 +246,7 @@ impl Engine {
     }
 
     /// Runs a query on all threads: its batches, in no order.
-    async fn batches(
+    pub(super) async fn batches(
         &self,
         context: &SessionContext,
         frame: DataFrame,
@@ -259,9 +261,15 @@ impl Engine {
         Ok(receiver)
     }
 
-    /// Records of authority of the one tenant of a context.
     async fn terms(&self, context: &SessionContext) -> Result<Terms, QueryError> {
         let mut terms = Terms::default();
+        self.records_of_authority(context).await?.iter().for_each(|record| terms.book.enter(record));
+        Ok(terms)
+    }
+
+    /// Records of authority of the one tenant of a context.
+    pub(super) async fn records_of_authority(&self, context: &SessionContext) -> Result<Vec<Record>, QueryError> {
+        let mut records = Vec::new();
         let explain = |e| self.explain(e);
         let query =
             "SELECT kind, event_id, time, body FROM records WHERE class = 'authority' AND duplicate IS NOT TRUE";
@@ -276,12 +284,10 @@ impl Engine {
                 let kind = kinds.is_valid(row).then(|| EntryKind::parse(kinds.value(row))).flatten();
                 let (Some(kind), true, true) = (kind, bodies.is_valid(row), times.is_valid(row)) else { continue };
                 // A body that was erased says nothing any more.
-                if let Ok(record) = kind.record(ids.value(row), Micros(times.value(row)), bodies.value(row)) {
-                    terms.book.enter(&record);
-                }
+                records.extend(kind.record(ids.value(row), Micros(times.value(row)), bodies.value(row)).ok());
             }
         }
-        Ok(terms)
+        Ok(records)
     }
 }
 
@@ -300,7 +306,7 @@ async fn forward(
 }
 
 /// Files that chains are made of.
-fn sources(snapshot: &Snapshot, tenant: &str) -> Vec<Arc<DataFile>> {
+pub(super) fn sources(snapshot: &Snapshot, tenant: &str) -> Vec<Arc<DataFile>> {
     let wanted = [Class::Decision.as_str(), Class::Authority.as_str()];
     snapshot.files(Some(tenant)).filter(|f| wanted.contains(&f.class.as_ref())).cloned().collect()
 }

@@ -7,3 +7,4 @@ mod lake;
 mod log;
 mod prune;
 mod sql;
+mod watch;

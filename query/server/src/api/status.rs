@@ -25,9 +25,9 @@ const SCOPES_MAX: usize = 256;
 pub(crate) struct Cache(Mutex<HashMap<Scope, (u64, Value)>>);
 
 const BY_CLASS: &str = "SELECT class, outcome, reject_reason AS reason, coalesce(duplicate, false) AS duplicate, count(*) AS n \
-    FROM records GROUP BY ALL";
+    FROM records WHERE class <> 'chain' GROUP BY ALL";
 const SOURCES: &str = "SELECT topic, partition, format, count(*) AS rows, min(\"offset\") AS first_offset, \
-    max(\"offset\") AS last_offset, max(ingest_time) AS last_seen FROM records GROUP BY topic, partition, format ORDER BY topic, partition, format LIMIT 500";
+    max(\"offset\") AS last_offset, max(ingest_time) AS last_seen FROM records WHERE class <> 'chain' GROUP BY topic, partition, format ORDER BY topic, partition, format LIMIT 500";
 
 pub(crate) async fn get(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
     let session = session(&server, &headers)?;

@@ -52,6 +52,11 @@ impl State {
         }
     }
 
+    /// The state that a word names.
+    pub fn parse(text: &str) -> Option<State> {
+        [State::Open, State::Settled, State::Sealed].into_iter().find(|s| s.as_str() == text)
+    }
+
     /// The state of a chain whose last event is of `ended`.
     pub fn at(watermark: Micros, ended: i64, settings: &Settings) -> State {
         let age = watermark.0.saturating_sub(ended);

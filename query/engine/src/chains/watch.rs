@@ -1,0 +1,435 @@
+//! Chains kept up to date: what has changed of them, version by version, for whoever publishes it.
+//!
+//! Guarantee: after each [`Watch::step`] that was published, the newest revisions in the lake say of every chain what a rebuild
+//! at the version that they reflect says. Nothing has to be saved between processes: a new watch reads the lake and
+//! what was published, and goes on where that stopped; a chain that is as it was is not published again.
+//!
+//! ```text
+//!  files that are new ──▶ facts, records of authority ──▶ Watcher ──poll──▶ changes ──▶ Publication ──▶ (the caller commits)
+//!                                                            ▲                                          │
+//!  chain_revisions ──── once, at the start ──────────────────┘                   landed, or fenced ◀────┘
+//! ```
+
+use super::facts::{self, Reader};
+use super::rebuilt::sources;
+use crate::engine::Engine;
+use crate::error::QueryError;
+use crate::limits::Limits;
+use crate::log::{DataFile, Snapshot};
+use crate::table::Scope;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{Array, RecordBatch};
+use catena_analysis::chain::rules::watch::{Change, Published, State, Watcher};
+use catena_analysis::chain::rules::{Standing, Store, Terms};
+use catena_analysis::chain::{Chain, Settings};
+use catena_schemas::authority::{Cell, Record};
+use catena_schemas::revision::{REVISIONS, Revision};
+use catena_schemas::rows::{Place, Rows};
+use catena_schemas::{Micros, Outcome};
+use object_store::path::Path;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+/// Without anything new, chains still settle: so often they are looked at.
+const SETTLING_US: i64 = 30_000_000;
+
+/// Revisions of one tenant, to be committed in one piece.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Whose.
+    pub tenant: Arc<str>,
+    /// Rows of `records`.
+    pub rows: RecordBatch,
+    /// The position of `chains/<tenant>` once they are in: the version that they reflect, and one.
+    pub position: i64,
+}
+
+/// What was last published of a chain.
+#[derive(Clone, Debug)]
+struct Known {
+    published: Published,
+    widened: i64,
+    /// Its first event: whose chain has it now when the id is gone.
+    first: (String, String),
+    /// The chain that its events stand in, if it is gone.
+    into: Option<String>,
+}
+
+/// A chain in memory, and what was said of it beside the chain itself.
+#[derive(Debug)]
+struct Live {
+    chain: Chain,
+    published: Published,
+    widened: i64,
+    /// Ids that mean this chain by now.
+    absorbed: Vec<Published>,
+}
+
+/// One tenant.
+#[derive(Debug)]
+struct Watched {
+    watcher: Watcher,
+    terms: Terms,
+    read: HashSet<Path>,
+    live: HashMap<String, Live>,
+    /// What the lake says of chains, until the first look at them.
+    known: Option<HashMap<String, Known>>,
+    looked: Micros,
+}
+
+/// The chains of all tenants of a lake.
+#[derive(Debug)]
+pub struct Watch {
+    engine: Engine,
+    settings: Settings,
+    tenants: HashMap<Arc<str>, Watched>,
+    reader: Reader,
+}
+
+impl Watch {
+    /// Watches a lake. Nothing is read yet.
+    pub fn new(engine: Engine, settings: Settings) -> Watch {
+        Watch { engine, settings, tenants: HashMap::new(), reader: Reader::default() }
+    }
+
+    /// Forgets a tenant: the next step reads it anew. For when somebody else has published.
+    pub fn forget(&mut self, tenant: &str) {
+        self.tenants.remove(tenant);
+    }
+
+    /// Events in memory.
+    pub fn events(&self) -> usize {
+        self.tenants.values().map(|t| t.watcher.store().len()).sum()
+    }
+
+    /// Reads what is new since the last step; what is to be published of it. `now` settles chains.
+    pub async fn step(&mut self, now: Micros) -> Result<Vec<Publication>, QueryError> {
+        let snapshot = self.engine.refresh().await?;
+        let names: Vec<Arc<str>> = snapshot.tenants().map(Into::into).collect();
+        let mut all = Vec::new();
+        for tenant in names {
+            all.extend(self.tenant(&tenant, &snapshot, now).await?);
+        }
+        Ok(all)
+    }
+
+    async fn tenant(
+        &mut self,
+        tenant: &Arc<str>,
+        snapshot: &Arc<Snapshot>,
+        now: Micros,
+    ) -> Result<Option<Publication>, QueryError> {
+        let Some(version) = snapshot.version() else { return Ok(None) };
+        let files = sources(snapshot, tenant);
+        let mut watched = match self.tenants.remove(tenant) {
+            Some(watched) => watched,
+            None => Watched {
+                watcher: Watcher::new(tenant, self.settings.clone()),
+                terms: Terms::default(),
+                read: HashSet::new(),
+                live: HashMap::new(),
+                known: Some(self.known(tenant, snapshot).await?),
+                looked: Micros(i64::MIN),
+            },
+        };
+        let fresh: Vec<Arc<DataFile>> = files.iter().filter(|f| !watched.read.contains(&f.location)).cloned().collect();
+        if fresh.is_empty() && now.0.saturating_sub(watched.looked.0) < SETTLING_US {
+            self.tenants.insert(tenant.clone(), watched);
+            return Ok(None);
+        }
+        watched.looked = now;
+        // Whatever fails on the way leaves the tenant out: it is read anew.
+        let judged_anew = self.take(tenant, snapshot, &fresh, &mut watched).await?;
+        watched.read = files.into_iter().map(|f| f.location.clone()).collect();
+        watched.watcher.advance(now);
+        let rows = watched.changes(tenant, version, now, judged_anew);
+        self.tenants.insert(tenant.clone(), watched);
+        Ok(rows.map(|rows| Publication { tenant: tenant.clone(), rows, position: version as i64 + 1 }))
+    }
+
+    /// Feeds what files hold. Whether what was delegated may have changed.
+    async fn take(
+        &mut self,
+        tenant: &Arc<str>,
+        snapshot: &Snapshot,
+        fresh: &[Arc<DataFile>],
+        watched: &mut Watched,
+    ) -> Result<bool, QueryError> {
+        if fresh.is_empty() {
+            return Ok(false);
+        }
+        let part = Arc::new(snapshot.only(fresh));
+        let explain = |e| self.engine.explain(e);
+        let context = self.engine.context(&Scope::Tenant(tenant.clone()), part, &Limits::local()).map_err(explain)?;
+        let mut judged_anew = false;
+        for record in self.engine.records_of_authority(&context).await? {
+            if let Record::Exchange(_) = &record {
+                watched.terms.book.enter(&record);
+                for (issued, subject, actor) in watched.terms.book.exchanged() {
+                    watched.watcher.exchange(&issued, &subject, actor.as_deref());
+                }
+            } else {
+                watched.terms.book.enter(&record);
+            }
+            judged_anew = true;
+        }
+        let columns: Vec<&str> = facts::columns().collect();
+        let table = context.table("decisions").await.map_err(explain)?;
+        let mut batches = self.engine.batches(&context, table.select_columns(&columns).map_err(explain)?).await?;
+        while let Some(batch) = batches.recv().await {
+            self.reader.read(&batch?, |fact| {
+                watched.watcher.feed(fact);
+            })?;
+        }
+        Ok(judged_anew)
+    }
+
+    /// What the lake says of the chains of a tenant: the highest revision of each.
+    async fn known(&self, tenant: &Arc<str>, snapshot: &Arc<Snapshot>) -> Result<HashMap<String, Known>, QueryError> {
+        let explain = |e| self.engine.explain(e);
+        let scope = Scope::Tenant(tenant.clone());
+        let context = self.engine.context(&scope, snapshot.clone(), &Limits::local()).map_err(explain)?;
+        let asked = "SELECT chain_id, revision, state, widened, fingerprint, first_source, first_event, aliases[1] \
+            FROM chain_revisions";
+        let mut batches = self.engine.batches(&context, context.sql(asked).await.map_err(explain)?).await?;
+        let mut known: HashMap<String, Known> = HashMap::new();
+        while let Some(batch) = batches.recv().await {
+            let batch = batch?;
+            let text = |at: usize, row: usize| {
+                let column = batch.column(at).as_string::<i32>();
+                if column.is_valid(row) { column.value(row) } else { "" }.to_owned()
+            };
+            let long = |at: usize, row: usize| batch.column(at).as_primitive::<Int64Type>().value(row);
+            for row in 0..batch.num_rows() {
+                let (id, revision) = (text(0, row), long(1, row));
+                if known.get(&id).is_some_and(|k| i64::from(k.published.revision) >= revision) {
+                    continue;
+                }
+                let published = Published {
+                    id: id.clone(),
+                    revision: u32::try_from(revision).unwrap_or(u32::MAX),
+                    state: State::parse(&text(2, row)).unwrap_or(State::Open),
+                    fingerprint: u128::from_str_radix(&text(4, row), 16).unwrap_or(0),
+                };
+                let into = (text(2, row) == GONE).then(|| text(7, row));
+                known.insert(id, Known { published, widened: long(3, row), first: (text(5, row), text(6, row)), into });
+            }
+        }
+        Ok(known)
+    }
+}
+
+/// State of a chain whose events belong to another one now.
+const GONE: &str = "merged";
+
+impl Watched {
+    /// Rows for everything that has changed.
+    fn changes(&mut self, tenant: &str, version: u64, now: Micros, judged_anew: bool) -> Option<RecordBatch> {
+        let mut changes = self.watcher.poll();
+        if let Some(known) = self.known.take() {
+            changes = self.resume(known, changes);
+        }
+        let mut rows = Writing { rows: Rows::default(), count: 0, tenant, version, now };
+        let mut said: BTreeSet<String> = BTreeSet::new();
+        for change in changes {
+            let Change { chain, mut published, aliases, .. } = change;
+            let widened = self.widened(&chain);
+            let before = self.live.remove(&published.id);
+            let mut absorbed = Vec::new();
+            for old in aliases.iter().filter_map(|gone| self.live.remove(gone)) {
+                // Whatever meant the old id means the new one: nobody has to follow a trail.
+                for mut gone in old.absorbed.into_iter().chain([old.published]) {
+                    gone.revision += 1;
+                    rows.gone(&gone, &published.id, chain.ended(self.watcher.store()));
+                    absorbed.push(gone);
+                }
+            }
+            // A revision is a row: a change of state is one too.
+            published.revision = before.as_ref().map_or(0, |before| before.published.revision) + 1;
+            absorbed.extend(before.into_iter().flat_map(|before| before.absorbed));
+            rows.say(self.watcher.store(), &chain, &published, widened, &aliases);
+            said.insert(published.id.clone());
+            self.live.insert(published.id.clone(), Live { chain, published, widened, absorbed });
+        }
+        if judged_anew {
+            let mut judged: Vec<(String, i64)> = self
+                .live
+                .iter()
+                .filter(|(id, _)| !said.contains(*id))
+                .map(|(id, live)| (id.clone(), self.widened(&live.chain)))
+                .filter(|(id, widened)| self.live[id].widened != *widened)
+                .collect();
+            judged.sort_unstable();
+            for (id, widened) in judged {
+                let Some(live) = self.live.get_mut(&id) else { continue };
+                live.widened = widened;
+                live.published.revision += 1;
+                rows.say(self.watcher.store(), &live.chain, &live.published, widened, &[]);
+            }
+        }
+        (rows.count > 0).then(|| rows.rows.finish())
+    }
+
+    /// Takes up what was published before: of the first look at all chains, what is not new is left out.
+    fn resume(&mut self, known: HashMap<String, Known>, changes: Vec<Change>) -> Vec<Change> {
+        let store = self.watcher.store();
+        let mut chain_of: HashMap<(&str, &str), usize> = HashMap::new();
+        let ids: HashSet<&str> = changes.iter().map(|c| c.published.id.as_str()).collect();
+        let gone: Vec<&Known> =
+            known.values().filter(|k| k.into.is_none() && !ids.contains(k.published.id.as_str())).collect();
+        let mut absorbed: HashMap<&str, Vec<Published>> = HashMap::new();
+        for old in known.values() {
+            if let Some(into) = &old.into {
+                absorbed.entry(into).or_default().push(old.published.clone());
+            }
+        }
+        // The order of a map is no order.
+        absorbed.values_mut().for_each(|all| all.sort_by(|a, b| a.id.cmp(&b.id)));
+        if !gone.is_empty() {
+            for (at, change) in changes.iter().enumerate() {
+                for link in &change.chain.links {
+                    chain_of.insert((change.chain.source(store, link), change.chain.event(store, link)), at);
+                }
+            }
+        }
+        let mut merged: HashMap<usize, Vec<&Known>> = HashMap::new();
+        for old in gone {
+            if let Some(at) = chain_of.get(&(old.first.0.as_str(), old.first.1.as_str())) {
+                merged.entry(*at).or_default().push(old);
+            }
+        }
+        let mut fresh = Vec::new();
+        for (at, mut change) in changes.into_iter().enumerate() {
+            let widened = self.widened(&change.chain);
+            let before = known.get(&change.published.id).filter(|k| k.into.is_none());
+            for old in merged.remove(&at).unwrap_or_default().into_iter().chain(before) {
+                let (chain, id) = (change.chain.clone(), old.published.id.clone());
+                let absorbed = absorbed.remove(id.as_str()).unwrap_or_default();
+                let live = Live { chain, published: old.published.clone(), widened: old.widened, absorbed };
+                self.live.insert(id, live);
+                if old.published.id != change.published.id {
+                    change.aliases.push(old.published.id.clone());
+                }
+            }
+            change.aliases.sort_unstable();
+            let is_known = before.is_some_and(|before| {
+                before.published.fingerprint == change.published.fingerprint
+                    && before.published.state == change.published.state
+                    && before.widened == widened
+            });
+            if !is_known || !change.aliases.is_empty() {
+                fresh.push(change);
+            }
+        }
+        fresh
+    }
+
+    fn widened(&self, chain: &Chain) -> i64 {
+        if self.terms.book.is_empty() {
+            return 0;
+        }
+        let bounds = chain.all_bounds(self.watcher.store(), &self.terms);
+        bounds.iter().filter(|b| b.widened_at().is_some()).count() as i64
+    }
+}
+
+/// Rows under construction.
+struct Writing<'a> {
+    rows: Rows,
+    count: i64,
+    tenant: &'a str,
+    version: u64,
+    now: Micros,
+}
+
+impl Writing<'_> {
+    fn push(&mut self, chain_id: &str, revision: i64, ended: Micros, cells: &[Option<Cell<'_>>]) {
+        let place = Place {
+            tenant: self.tenant,
+            topic: "chains",
+            partition: 0,
+            offset: self.version as i64,
+            format: "catena",
+            redaction: "",
+            ingest_time: self.now,
+        };
+        let body = REVISIONS.body(cells);
+        self.rows.push_revision(&Revision { chain_id, revision, ended, body: &body }, &place);
+        self.count += 1;
+    }
+
+    /// An id was given up.
+    fn gone(&mut self, old: &Published, into: &str, ended: Micros) {
+        let own = |name: &str| match name {
+            "chain_id" => Some(text(&old.id)),
+            "revision" => Some(Cell::Int(i64::from(old.revision))),
+            "state" => Some(text(GONE)),
+            "aliases" => Some(Cell::List(vec![Cow::Borrowed(into)])),
+            "widened" => Some(Cell::Int(0)),
+            "reflects" => Some(Cell::Int(self.version as i64)),
+            _ => None,
+        };
+        let cells: Vec<Option<Cell<'_>>> = REVISIONS.own.iter().map(|c| own(c.name)).collect();
+        self.push(&old.id, i64::from(old.revision), ended, &cells);
+    }
+
+    fn say(&mut self, store: &Store, chain: &Chain, published: &Published, widened: i64, aliases: &[String]) {
+        let hops = || chain.paths.iter().flat_map(|p| p.hops.iter().skip(1)).filter(|h| h.id.is_some());
+        let root = chain.links.iter().map(|l| &chain.path(l).hops[0]).find(|h| h.id.is_some());
+        let told = |of: fn(catena_analysis::chain::rules::Told<'_>) -> Option<&str>| {
+            let all: BTreeSet<&str> = chain.links.iter().filter_map(|l| of(chain.told(store, l))).collect();
+            list(all)
+        };
+        let count = |outcome: Outcome| {
+            Cell::Int(chain.links.iter().filter(|l| chain.outcome(store, l) == outcome).count() as i64)
+        };
+        let standing = |s: Standing| Cell::Int(chain.count(s) as i64);
+        let first = &chain.links[0];
+        let cell = |name: &str| {
+            Some(match name {
+                "chain_id" => text(&published.id),
+                "revision" => Cell::Int(i64::from(published.revision)),
+                "state" => text(published.state.as_str()),
+                "root" => text(store.text(root?.id)),
+                "root_kind" => text(store.text(root.filter(|r| r.kind.is_some())?.kind)),
+                "lineage" => text(chain.lineage().as_str()),
+                "started" => Cell::Time(chain.started(store)),
+                "ended" => Cell::Time(chain.ended(store)),
+                "events" => Cell::Int(chain.links.len() as i64),
+                "operations" => Cell::Int(chain.operations.len() as i64),
+                "depth" => Cell::Int(i64::from(chain.depth)),
+                "fanout" => Cell::Int(i64::from(chain.fanout)),
+                "agents" => list(hops().map(|h| store.text(h.id)).collect()),
+                "tools" => told(|t| t.tool),
+                "servers" => told(|t| t.server),
+                "denied" => count(Outcome::Deny),
+                "stepped_up" => count(Outcome::StepUp),
+                "widened" => Cell::Int(widened),
+                "orphans" => standing(Standing::Orphan),
+                "unknown" => standing(Standing::Unknown),
+                "cycle_broken" => standing(Standing::Cut),
+                "confidence_permille" => Cell::Int(i64::from(chain.confidence().0)),
+                "coverage_permille" => Cell::Int(i64::from(chain.coverage()?.0)),
+                "link_coverage_permille" => Cell::Int(i64::from(chain.link_coverage().0)),
+                "aliases" => Cell::List(aliases.iter().map(|a| Cow::Borrowed(a.as_str())).collect()),
+                "first_source" => text(chain.source(store, first)),
+                "first_event" => text(chain.event(store, first)),
+                "fingerprint" => Cell::Text(Cow::Owned(format!("{:032x}", published.fingerprint))),
+                "reflects" => Cell::Int(self.version as i64),
+                _ => return None,
+            })
+        };
+        let cells: Vec<Option<Cell<'_>>> = REVISIONS.own.iter().map(|c| cell(c.name)).collect();
+        self.push(&published.id, i64::from(published.revision), chain.ended(store), &cells);
+    }
+}
+
+fn text(text: &str) -> Cell<'_> {
+    Cell::Text(Cow::Borrowed(text))
+}
+
+fn list<'s>(all: BTreeSet<&'s str>) -> Cell<'s> {
+    Cell::List(all.into_iter().map(Cow::Borrowed).collect())
+}
