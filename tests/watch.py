@@ -73,33 +73,35 @@ def main():
         n = kills = 0
         with Served(folder, "[flush]\nage_ms = 200\n", "--role", "collect") as served:
             followers = [Follower(lake), Follower(lake)]
-            while kills < KILLS:
-                lines = [event(dice, n + i, live) for i in range(dice.randrange(20, 200))]
-                n += len(lines)
-                status, said = served.post("/ingest/v1/events", "\n".join(lines).encode())
-                if status != 200:
-                    sys.exit(f"watch: {status} {said}")
-                time.sleep(dice.uniform(0.1, 1.5))
-                if dice.random() < 0.6:
-                    at = dice.randrange(2)
-                    followers[at].kill()
-                    followers[at] = Follower(lake)
-                    kills += 1
-            deadline = time.monotonic() + 90
-            while True:
-                time.sleep(1)
-                last = f"""SELECT {COLUMNS} FROM chain_revisions r
-                    JOIN (SELECT chain_id, max(revision) AS revision FROM chain_revisions GROUP BY 1) newest USING (chain_id, revision)
-                    WHERE state <> 'merged' ORDER BY chain_id"""
-                said, rebuilt = rows(lake, last), rows(lake, f"SELECT {COLUMNS} FROM chains ORDER BY chain_id")
-                counted = rows(lake, "SELECT count(*) AS n FROM decisions")[0]["n"]
-                if counted == n and said == rebuilt:
-                    break
-                if time.monotonic() > deadline:
-                    wrong = [s for s in said if s not in rebuilt][:3], [r for r in rebuilt if r not in said][:3]
-                    sys.exit(f"watch: {counted} of {n} decisions, {len(said)} chains said, {len(rebuilt)} rebuilt; {wrong}")
-            for follower in followers:
-                follower.kill()
+            try:
+                while kills < KILLS:
+                    lines = [event(dice, n + i, live) for i in range(dice.randrange(20, 200))]
+                    n += len(lines)
+                    status, said = served.post("/ingest/v1/events", "\n".join(lines).encode())
+                    if status != 200:
+                        sys.exit(f"watch: {status} {said}")
+                    time.sleep(dice.uniform(0.1, 1.5))
+                    if dice.random() < 0.6:
+                        at = dice.randrange(2)
+                        followers[at].kill()
+                        followers[at] = Follower(lake)
+                        kills += 1
+                deadline = time.monotonic() + 90
+                while True:
+                    time.sleep(1)
+                    last = f"""SELECT {COLUMNS} FROM chain_revisions r
+                        JOIN (SELECT chain_id, max(revision) AS revision FROM chain_revisions GROUP BY 1) newest USING (chain_id, revision)
+                        WHERE state <> 'merged' ORDER BY chain_id"""
+                    said, rebuilt = rows(lake, last), rows(lake, f"SELECT {COLUMNS} FROM chains ORDER BY chain_id")
+                    counted = rows(lake, "SELECT count(*) AS n FROM decisions")[0]["n"]
+                    if counted == n and said == rebuilt:
+                        break
+                    if time.monotonic() > deadline:
+                        wrong = [s for s in said if s not in rebuilt][:3], [r for r in rebuilt if r not in said][:3]
+                        sys.exit(f"watch: {counted} of {n} decisions, {len(said)} chains said, {len(rebuilt)} rebuilt; {wrong}")
+            finally:
+                for follower in followers:
+                    follower.kill()
         revisions = rows(lake, "SELECT chain_id, revision FROM chain_revisions")
         by_chain = {}
         for row in revisions:
