@@ -81,6 +81,31 @@ pub fn ingest(
 ) -> Result<Counts, FileError> {
     let unreadable = |source| FileError::Read { path: path.to_owned(), source };
     let input = Input::open(path).map_err(unreadable)?;
+    read(lake, runtime, path, input, job, progress)
+}
+
+/// Reads lines that were made of a file, as if they stood in it. The same lines again add nothing.
+pub fn ingest_lines(
+    lake: &Arc<Lake>,
+    runtime: &tokio::runtime::Handle,
+    path: &Path,
+    lines: String,
+    job: &Job,
+) -> Result<Counts, FileError> {
+    let identity = hex::encode(&Sha256::digest(&lines)[..16]);
+    let input = Input { identity, shape: Shape::Stream(Box::new(std::io::Cursor::new(lines.into_bytes()))) };
+    read(lake, runtime, path, input, job, &|_| {})
+}
+
+fn read(
+    lake: &Arc<Lake>,
+    runtime: &tokio::runtime::Handle,
+    path: &Path,
+    input: Input,
+    job: &Job,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Counts, FileError> {
+    let unreadable = |source| FileError::Read { path: path.to_owned(), source };
     let app = format!("file:{}", input.identity);
     let partition = Arc::new(Partition { app, topic: format!("file:{}", path.display()).into(), number: 0, start: 0 });
     let from = runtime.block_on(lake.position(&partition.app))?.unwrap_or(0).max(0) as u64;
@@ -331,8 +356,8 @@ impl Ingestion<'_> {
         mut start: u64,
         work: &mpsc::SyncSender<(u64, u64, Vec<u8>)>,
     ) -> std::io::Result<()> {
-        let mut carry = Vec::new();
-        for number in 0.. {
+        let (mut carry, mut number) = (Vec::new(), 0);
+        loop {
             let mut bytes = std::mem::take(&mut carry);
             let wanted = STREAM_SEGMENT_BYTES.saturating_sub(bytes.len()).max(1 << 20);
             let read = (&mut stream).take(wanted as u64).read_to_end(&mut bytes)?;
@@ -351,7 +376,8 @@ impl Ingestion<'_> {
             if work.send((number, start, bytes)).is_err() {
                 break;
             }
-            start += length;
+            // Segments land in the order of their numbers: none may be left out.
+            (start, number) = (start + length, number + 1);
         }
         Ok(())
     }

@@ -219,3 +219,33 @@ fn what_cannot_be_read_is_named() {
     let e = ingest(&t.lake, t.runtime.handle(), &cut, &job(2), &|_| {}).unwrap_err();
     assert!(e.to_string().contains("cut.gz"), "{e}");
 }
+
+#[test]
+fn lines_made_of_a_file_stand_in_the_lake_once() {
+    let t = Try::new();
+    let lines = (0..40).map(line).collect::<Vec<_>>().join("\n");
+    let take =
+        || ingest_lines(&t.lake, t.runtime.handle(), Path::new("tools.yaml"), lines.clone(), &job(1)).expect("lines");
+    let first = take();
+    let offsets = t.offsets();
+    assert_eq!(first.records, offsets.len() as u64);
+    assert!(first.decisions > 0 && first.rejected > 0);
+    take();
+    assert_eq!(t.offsets(), offsets);
+}
+
+#[test]
+fn a_stream_of_one_line_without_an_end_is_read() {
+    let t = Try::new();
+    let take = |lines: &str| {
+        let took = ingest_lines(&t.lake, t.runtime.handle(), Path::new("one"), lines.into(), &job(2)).expect("lines");
+        (took.records, took.decisions)
+    };
+    assert_eq!(take(&line(1)), (1, 1));
+    assert_eq!(take(&format!("{}\n{}", line(2), line(3))), (2, 2));
+    assert_eq!(take(""), (0, 0));
+    // Longer than what is read at once, and without a line's end until then.
+    let long = format!("{}{}", " ".repeat((1 << 20) + 5), line(4));
+    assert_eq!(take(&long), (1, 1));
+    assert_eq!(take(&format!("{long}\n{}", line(6))), (2, 2));
+}
