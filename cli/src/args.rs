@@ -99,8 +99,14 @@ pub(crate) enum Role {
 #[derive(Debug, Args)]
 pub(crate) struct Ingest {
     /// Files to read; - is standard input
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "catalog", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    /// Catalogue of tools to take in first: YAML, CSV, or the JSON answer to `tools/list`; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) catalog: Vec<PathBuf>,
+    /// Tool server of the catalogue's tools that name none
+    #[arg(long, value_name = "URL", requires = "catalog")]
+    pub(crate) catalog_server: Option<String>,
     /// Format of the records
     #[arg(long, default_value = "auto")]
     pub(crate) format: String,

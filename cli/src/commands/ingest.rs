@@ -3,12 +3,16 @@
 use super::{flush_settings, now, open_lake};
 use crate::args::Ingest;
 use crate::config::{Config, parse_format};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use catena_collect::batch::ROW_GROUP_ROWS;
 use catena_collect::receive::file::{self, Job};
 use catena_collect::worker::Counts;
+use catena_decode::Format;
+use catena_decode::authority::catalogue::{self, About, Kind};
 use catena_decode::mapping::Mappings;
+use catena_schemas::Micros;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +39,11 @@ pub(crate) fn run(runtime: &tokio::runtime::Runtime, config: &Config, args: &Ing
     }
     let started = Instant::now();
     let mut counts = Counts::default();
+    for path in &args.catalog {
+        let lines = catalogue(path, args.catalog_server.as_deref())?;
+        let job = Job { format: Format::Catena, ..job.clone() };
+        counts.add(&file::ingest_lines(&lake, runtime.handle(), path, lines, &job)?);
+    }
     for path in &args.files {
         let name = path.display().to_string();
         let progress = |bytes: u64| {
@@ -55,6 +64,27 @@ pub(crate) fn run(runtime: &tokio::runtime::Runtime, config: &Config, args: &Ing
         print_totals(&counts);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A catalogue of tools as native records. It counts from when the file was last changed.
+fn catalogue(path: &Path, server: Option<&str>) -> Result<String> {
+    let name = path.display();
+    let unreadable = || format!("could not read the catalogue `{name}`");
+    let bytes = std::fs::read(path).with_context(unreadable)?;
+    let changed = std::fs::metadata(path).and_then(|m| m.modified()).with_context(unreadable)?;
+    let changed = changed.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let kind = match path.extension().and_then(|e| e.to_str()).unwrap_or_default() {
+        "yaml" | "yml" => Kind::Yaml,
+        "csv" => Kind::Csv,
+        "json" => Kind::ToolsList,
+        other => {
+            bail!("`{name}` ends in `{other}`; a catalogue is .yaml, .csv, or .json for an answer to `tools/list`")
+        }
+    };
+    let about = About { time: Micros(changed.as_micros() as i64), server };
+    let lines = catalogue::read(&bytes, kind, &about)
+        .with_context(|| format!("`{name}` is no catalogue (tools that name no server need --catalog-server)"))?;
+    Ok(lines.join("\n"))
 }
 
 /// The shipped mapping of a name, or the mapping in a file, before all others.
