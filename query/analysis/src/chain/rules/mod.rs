@@ -38,6 +38,7 @@ mod keys;
 mod operation;
 mod path;
 mod store;
+mod svg;
 mod tell;
 pub mod watch;
 
