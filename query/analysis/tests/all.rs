@@ -3,6 +3,7 @@
 mod against_model;
 mod authority;
 mod chains;
+mod patterns;
 mod pictures;
 mod properties;
 mod samples;

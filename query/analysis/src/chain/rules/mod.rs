@@ -37,6 +37,7 @@ mod judge;
 mod keys;
 mod operation;
 mod path;
+pub mod pattern;
 mod store;
 mod svg;
 mod tell;
