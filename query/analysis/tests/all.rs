@@ -6,6 +6,7 @@ mod chains;
 mod patterns;
 mod pictures;
 mod properties;
+mod reach;
 mod samples;
 mod stories;
 mod told;

@@ -38,6 +38,7 @@ mod keys;
 mod operation;
 mod path;
 pub mod pattern;
+pub mod reach;
 mod store;
 mod svg;
 mod tell;
