@@ -224,6 +224,8 @@ pub(crate) enum Picture {
     Json,
     /// For Graphviz
     Dot,
+    /// A picture
+    Svg,
 }
 
 #[derive(Debug, Args)]

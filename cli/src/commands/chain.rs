@@ -72,6 +72,7 @@ async fn show(config: &Config, tenant: Option<&str>, args: &ChainShow) -> Result
             Picture::Json => println!("{}", found.to_json()),
             Picture::Tree => print!("{}", found.draw(&Drawing::default())),
             Picture::Dot => print!("{}", found.to_dot()),
+            Picture::Svg => print!("{}", found.svg()),
         }
     }
     Ok(ExitCode::SUCCESS)

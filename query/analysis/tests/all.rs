@@ -2,7 +2,10 @@
 
 mod against_model;
 mod authority;
+mod patterns;
+mod pictures;
 mod properties;
+mod reach;
 mod samples;
 mod stories;
 mod told;

@@ -38,7 +38,7 @@ const SHOW_TABLES: &str = "SELECT table_name FROM information_schema.tables WHER
 /// Tables of `information_schema` that say what our tables look like, and nothing of settings.
 const CATALOG_TABLES: [&str; 2] = ["tables", "columns"];
 /// Table functions: they yield rows one batch at a time, so that the limits of a query hold for them.
-const TABLE_FUNCTIONS: [&str; 3] = ["generate_series", "range", "unnest"];
+const TABLE_FUNCTIONS: [&str; 6] = ["chain_of", "generate_series", "paths", "range", "reach", "unnest"];
 /// Scalar functions that are not offered: they tell where files are, or make a value of any size out of a number.
 const FORBIDDEN: &[(&str, &str)] = &[
     ("input_file_name", "it tells where files are"),

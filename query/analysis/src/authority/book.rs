@@ -95,6 +95,25 @@ pub struct Exchange {
     pub after: Authority,
 }
 
+/// A version of a grant, and the time that it held.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'a> {
+    /// The version.
+    pub grant: &'a Grant,
+    /// From when.
+    pub from: Micros,
+    /// The first instant at which it no longer did.
+    pub until: Micros,
+}
+
+/// What a catalogue says that a tool needs.
+#[derive(Clone, Debug, PartialEq)]
+struct Need {
+    recorded: Micros,
+    /// None when the catalogue does not say.
+    authority: Option<Authority>,
+}
+
 /// All records of a tenant.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
@@ -106,10 +125,12 @@ pub struct Book {
     reauths: BTreeMap<(Micros, String), Reauth>,
     /// By issued token. Two that differ say nothing certain.
     exchanges: BTreeMap<String, Option<Exchange>>,
+    /// What tools need, by server and tool, in order of time.
+    tools: BTreeMap<(String, String), Vec<Need>>,
 }
 
 impl Book {
-    /// Whether nothing is recorded.
+    /// Whether nothing is recorded that bounds anybody. A catalogue of tools bounds nobody.
     pub fn is_empty(&self) -> bool {
         self.grants.is_empty() && self.reauths.is_empty() && self.exchanges.is_empty()
     }
@@ -171,8 +192,36 @@ impl Book {
                     self.revoke(&id(&r.record.subject), at);
                 }
             }
-            _ => {}
+            Record::Tool(r) => {
+                let requires = r.record.traits.requires.as_ref();
+                let capability = requires.map(|atoms| atoms.iter().map(super::atom).collect());
+                let needs = capability.map(|c| Authority { capability: Some(c), ..Authority::default() });
+                self.tool(&r.record.server, &r.record.tool, instant(&r.time).unwrap_or(Micros(0)), needs);
+            }
+            Record::Lifecycle(_) | Record::Principal(_) => {}
         }
+    }
+
+    /// Enters a tool of a catalogue, and what a call of it needs, where that is said.
+    pub fn tool(&mut self, server: &str, tool: &str, recorded: Micros, needs: Option<Authority>) {
+        let known = self.tools.entry((server.to_owned(), tool.to_owned())).or_default();
+        let need = Need { recorded, authority: needs };
+        if !known.contains(&need) {
+            known.push(need);
+            known.sort_by_key(|n| (n.recorded, n.authority.as_ref().map(|a| a.to_json().to_string())));
+        }
+    }
+
+    /// What a tool needed at an instant, as its catalogue said last; one that was recorded later counts when none was before.
+    /// None when no catalogue says.
+    pub fn needs(&self, server: &str, tool: &str, at: Micros) -> Option<&Authority> {
+        let known = self.tools.get(&(server.to_owned(), tool.to_owned()))?;
+        known.iter().rev().find(|n| n.recorded <= at).or(known.first())?.authority.as_ref()
+    }
+
+    /// Server and name of every tool of the catalogue.
+    pub fn tools(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.tools.keys().map(|(server, tool)| (server.as_str(), tool.as_str()))
     }
 
     /// Enters a grant.
@@ -211,6 +260,31 @@ impl Book {
             self.grants.get(id)?.iter().rev().find(|g| g.valid_from <= at || fault::on(Fault::GrantsAlwaysHold))?;
         let revoked = self.revoked.get(id).is_some_and(|r| *r <= at);
         (begun.holds(at) && !revoked).then_some(begun)
+    }
+
+    /// Every version of every grant, whether it ever held or not.
+    pub fn grants(&self) -> impl Iterator<Item = &Grant> {
+        self.grants.values().flatten()
+    }
+
+    /// Every version of every grant that held at some instant, with the time that it did: what [`Book::grant_at`] says of all
+    /// instants at once.
+    pub fn held(&self) -> Vec<Held<'_>> {
+        let mut all = Vec::new();
+        for (id, versions) in &self.grants {
+            // A version counts until a higher one begins.
+            let mut higher = Micros(i64::MAX);
+            for grant in versions.iter().rev() {
+                let after_end = grant.valid_to.map(|to| Micros(to.0.saturating_add(1)));
+                let ends = [after_end, grant.revoked_at, self.revoked.get(id).copied()];
+                let until = ends.into_iter().flatten().min().map_or(higher, |end| end.min(higher));
+                if grant.valid_from < until {
+                    all.push(Held { grant, from: grant.valid_from, until });
+                }
+                higher = higher.min(grant.valid_from);
+            }
+        }
+        all
     }
 
     /// The first of the grants that one was derived from, as it held at an instant; itself when it was derived from none.

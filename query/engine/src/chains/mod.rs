@@ -11,6 +11,7 @@
 //! ```
 
 mod facts;
+mod functions;
 mod of_event;
 mod rebuilt;
 mod tables;
@@ -44,9 +45,13 @@ pub(crate) fn register(
     scope: &Scope,
 ) -> Result<()> {
     for about in tables::About::ALL {
-        let table =
-            tables::ChainTable { about, engine: engine.clone(), snapshot: snapshot.clone(), scope: scope.clone() };
+        let (engine, snapshot, scope) = (engine.clone(), snapshot.clone(), scope.clone());
+        let table = tables::ChainTable { about, engine, snapshot, scope, names: Vec::new(), pattern: None };
         context.register_table(about.name(), Arc::new(table))?;
+    }
+    for is in functions::Is::ALL {
+        let (engine, snapshot, scope) = (engine.clone(), snapshot.clone(), scope.clone());
+        context.register_udtf(is.name(), Arc::new(functions::Function { is, engine, snapshot, scope }));
     }
     Ok(())
 }
@@ -159,6 +164,11 @@ impl Shown {
     /// For Graphviz.
     pub fn to_dot(&self) -> String {
         self.chain().to_dot(&self.of.store)
+    }
+
+    /// As a picture.
+    pub fn svg(&self) -> String {
+        self.chain().svg(&self.of.store, &self.of.bounds(self.at))
     }
 
     /// In a line: who, and what the chain is.

@@ -16,6 +16,7 @@ use arrow_array::{
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use catena_analysis::chain::Chain;
+use catena_analysis::chain::rules::pattern::Pattern;
 use catena_analysis::chain::rules::{Hop, Link, Mark, Name, Standing};
 use catena_schemas::Outcome;
 use datafusion::catalog::{Session, TableProvider};
@@ -326,6 +327,10 @@ pub(super) struct ChainTable {
     pub(super) engine: Engine,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) scope: Scope,
+    /// Names that a chain must have.
+    pub(super) names: Vec<String>,
+    /// What the hops of an event must be.
+    pub(super) pattern: Option<Arc<Pattern>>,
 }
 
 #[async_trait]
@@ -357,7 +362,7 @@ impl TableProvider for ChainTable {
         let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
         let schema: SchemaRef = Arc::new(schema.project(&columns)?);
         let mut table = self.clone();
-        let mut names = Vec::new();
+        let mut names = std::mem::take(&mut table.names);
         for (column, name) in filters.iter().filter_map(wanted) {
             match (column, &table.scope) {
                 ("tenant", Scope::All) => table.scope = Scope::tenant(name),
@@ -429,7 +434,7 @@ impl PartitionStream for Part {
             });
             let slices = work.collect::<Vec<_>>().into_iter().flat_map(move |(all, chains)| {
                 let (schema, columns) = (schema.clone(), columns.clone());
-                Slices { about: table.about, all, chains, from: 0, schema, columns }
+                Slices { about: table.about, pattern: table.pattern.clone(), all, chains, from: 0, schema, columns }
             });
             Ok::<_, DataFusionError>(stream::iter(slices))
         });
@@ -440,6 +445,7 @@ impl PartitionStream for Part {
 /// The batches of one tenant, made as they are asked for.
 struct Slices {
     about: About,
+    pattern: Option<Arc<Pattern>>,
     all: Arc<Rebuilt>,
     /// What is left, the next one last.
     chains: Vec<usize>,
@@ -457,7 +463,11 @@ impl Iterator for Slices {
         while let Some(at) = self.chains.last().copied().filter(|_| rows.len() < ROWS) {
             let total = self.about.rows(&self.all.chains[at]);
             let to = total.min(self.from + ROWS - rows.len());
-            rows.extend((self.from..to).map(|place| Row { all: &self.all, at, place }));
+            let fits = |place: &usize| match &self.pattern {
+                None => true,
+                Some(pattern) => pattern.matches(&self.all.chains[at].places(&self.all.store, *place)),
+            };
+            rows.extend((self.from..to).filter(fits).map(|place| Row { all: &self.all, at, place }));
             self.from = to;
             if to == total {
                 self.chains.pop();

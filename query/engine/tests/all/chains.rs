@@ -238,9 +238,9 @@ async fn chains_events_and_operations_are_tables() {
         acme(),
         "SELECT count(*) FROM chains WHERE tenant = 'zeta'",
         expect![[r#"
-        count(*)
-        0
-    "#]],
+            count(*)
+            0
+        "#]],
     )
     .await;
     ask(
@@ -248,9 +248,9 @@ async fn chains_events_and_operations_are_tables() {
         Scope::All,
         "SELECT count(*) FROM chains WHERE tenant = 'zeta'",
         expect![[r#"
-        count(*)
-        1
-    "#]],
+            count(*)
+            1
+        "#]],
     )
     .await;
     ask(
@@ -279,6 +279,90 @@ async fn chains_events_and_operations_are_tables() {
         "#]],
     )
     .await;
+}
+
+#[tokio::test]
+async fn functions_answer_for_chains_paths_and_reach() {
+    let lake = lake();
+    let acme = || Scope::tenant("acme");
+    let all = "SELECT event_id FROM chain_of('t-9') ORDER BY time";
+    ask(
+        &lake,
+        acme(),
+        all,
+        expect![[r#"
+        event_id
+        e1
+        e2
+        e3
+        e4
+    "#]],
+    )
+    .await;
+    ask(
+        &lake,
+        acme(),
+        "SELECT count(*) FROM chain_of('z1')",
+        expect![[r#"
+        count(*)
+        0
+    "#]],
+    )
+    .await;
+    let fitting = "SELECT event_id FROM paths('human:alice > client:* >> agent:coder >> tool:*') ORDER BY time";
+    ask(
+        &lake,
+        acme(),
+        fitting,
+        expect![[r#"
+        event_id
+        e3
+        e4
+    "#]],
+    )
+    .await;
+    let reached = "SELECT what, server, id, reached, operations, allowed, denied, distance, could_reach FROM reach('agent', 'agent:coder') ORDER BY distance, what, id";
+    ask(
+        &lake,
+        acme(),
+        reached,
+        expect![[r#"
+        what,server,id,reached,operations,allowed,denied,distance,could_reach
+        agent,,agent:tester,true,1,1,0,1,unknown
+        server,,repo,false,1,0,1,1,unknown
+        server,,ci,true,1,1,0,2,unknown
+        tool,repo,push,false,1,0,1,2,unknown
+        tool,ci,run,true,1,1,0,3,unknown
+    "#]],
+    )
+    .await;
+    ask(
+        &lake,
+        acme(),
+        "SELECT what, id, reached, denied FROM reach('tool', 'push') ORDER BY what, id",
+        expect![[r#"
+        what,id,reached,denied
+        agent,agent:coder,true,1
+        agent,agent:planner,true,1
+        client,client:cc,true,1
+        requester,alice,true,1
+    "#]],
+    )
+    .await;
+    ask(&lake, acme(), "SELECT * FROM reach('human', 'zoe') WHERE reached", expect![[r#"
+        tenant,what,server,id,reached,operations,allowed,denied,stepped_up,first,last,example,distance,could_reach,why,beyond,cut,lake_version
+    "#]]).await;
+    let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
+    let refused = async |sql: &str| match engine.session(acme()).sql(sql, &Limits::default()).await {
+        Ok(_) => "answered".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    expect!["`human:alice > > x`: column 15: expected a hop: `kind:name`, a name or `*`, found `>`"]
+        .assert_eq(&refused("SELECT * FROM paths('human:alice > > x')").await);
+    expect!["`reach` is to be called as reach('human', 'alice'): of a human, agent, grant, tool or server; a tool may name its server third"].assert_eq(&refused("SELECT * FROM reach('alice')").await);
+    expect!["`reach` is to be called as reach('human', 'alice'): of a human, agent, grant, tool or server; a tool may name its server third"].assert_eq(&refused("SELECT * FROM reach('planet', 'x')").await);
+    expect!["`chain_of` is to be called as chain_of('event, session, trace or chain')"]
+        .assert_eq(&refused("SELECT * FROM chain_of(1)").await);
 }
 
 #[tokio::test]

@@ -93,7 +93,8 @@ pub(crate) async fn show(
         None | Some("json") => None,
         Some("text") => Some(("text/plain; charset=utf-8", draw as fn(&Shown) -> String)),
         Some("dot") => Some(("text/vnd.graphviz; charset=utf-8", Shown::to_dot as fn(&Shown) -> String)),
-        Some(_) => return Err(Problem::bad_request("format_unknown", "`format` is none of json, text, dot")),
+        Some("svg") => Some(("image/svg+xml", Shown::svg as fn(&Shown) -> String)),
+        Some(_) => return Err(Problem::bad_request("format_unknown", "`format` is none of json, text, dot, svg")),
     };
     let _turn = server.turn(session.scope()).await?;
     let shown = session.chain(&id, &server.settings.limits).await?;
@@ -101,6 +102,8 @@ pub(crate) async fn show(
         return Err(Problem::not_found("no chain, event, session or trace has this name"));
     }
     if let Some((kind, draw)) = text {
+        // A picture is one document.
+        let shown = if kind == "image/svg+xml" { &shown[..1] } else { &shown };
         let drawn: Vec<_> = shown.iter().map(draw).collect();
         return Ok(([(header::CONTENT_TYPE, kind)], drawn.join("\n")).into_response());
     }

@@ -113,6 +113,26 @@ impl Chain {
     }
 }
 
+impl Chain {
+    /// Operations, each after the one that led to it.
+    pub(super) fn parents_first(&self) -> Vec<usize> {
+        let operations = &self.operations;
+        let mut placed = vec![false; operations.len()];
+        let mut order = Vec::with_capacity(operations.len());
+        let mut walk = Vec::new();
+        for start in 0..operations.len() {
+            let mut at = Some(start);
+            while let Some(operation) = at.filter(|o| !placed[*o]) {
+                placed[operation] = true;
+                walk.push(operation);
+                at = operations[operation].parent();
+            }
+            order.extend(walk.drain(..).rev());
+        }
+        order
+    }
+}
+
 struct Planting<'a> {
     chain: &'a Chain,
     store: &'a Store,
@@ -134,7 +154,7 @@ impl Planting<'_> {
         let mut node_of = vec![0; self.chain.operations.len()];
         let mut parties: HashMap<(usize, u32, u32), usize> = HashMap::new();
         let mut missing: HashMap<usize, usize> = HashMap::new();
-        for at in self.parents_first() {
+        for at in self.chain.parents_first() {
             let operation = self.chain.operations[at];
             let link = &self.chain.links[operation.first as usize];
             let hops = &self.chain.paths[link.path as usize].hops;
@@ -177,23 +197,6 @@ impl Planting<'_> {
             self.nodes[at].operations = below + usize::from(matches!(self.nodes[at].is, Is::Operation { .. }));
         }
         self.nodes
-    }
-
-    fn parents_first(&self) -> Vec<usize> {
-        let operations = &self.chain.operations;
-        let mut placed = vec![false; operations.len()];
-        let mut order = Vec::with_capacity(operations.len());
-        let mut walk = Vec::new();
-        for start in 0..operations.len() {
-            let mut at = Some(start);
-            while let Some(operation) = at.filter(|o| !placed[*o]) {
-                placed[operation] = true;
-                walk.push(operation);
-                at = operations[operation].parent();
-            }
-            order.extend(walk.drain(..).rev());
-        }
-        order
     }
 
     /// The first reference of an event that no event answers to. Each missing thing stands once, by its earliest child.

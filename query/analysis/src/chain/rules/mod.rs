@@ -38,7 +38,10 @@ mod judge;
 mod keys;
 mod operation;
 mod path;
+pub mod pattern;
+pub mod reach;
 mod store;
+mod svg;
 mod tell;
 pub mod watch;
 
