@@ -50,17 +50,74 @@ function fill(table, columns, rows) {
 }
 
 async function show(id) {
-  $("tree").textContent = await ask(`/api/v1/chains/${encodeURIComponent(id)}?format=text`, "text");
-  $("tree").hidden = false;
+  const path = `/api/v1/chains/${encodeURIComponent(id)}`;
+  const [tree, picture] = await Promise.all([ask(`${path}?format=text`, "text"), ask(`${path}?format=svg`, "text")]);
+  $("tree").textContent = tree;
+  // As an image a picture can neither run anything nor load anything.
+  URL.revokeObjectURL($("picture").src);
+  $("picture").src = URL.createObjectURL(new Blob([picture], { type: "image/svg+xml" }));
+  $("picture").alt = `chain ${id}; the tree below says the same`;
+  $("chain").hidden = false;
+  $("chain").scrollIntoView({ block: "nearest" });
 }
 
-function opener(chain) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "link";
-  button.textContent = chain.chain_id;
-  button.addEventListener("click", () => show(chain.chain_id).catch(trouble));
-  return button;
+function said(value) {
+  if (Array.isArray(value)) return value.map(said).filter(Boolean).join(", ");
+  return value == null || typeof value === "object" ? "" : String(value);
+}
+
+async function explain(id) {
+  const { data } = await ask(`/api/v1/decisions/${encodeURIComponent(id)}/why`);
+  const { decision, event = {}, chain = {}, grants = [] } = data[0];
+  const hop = (h) => {
+    const authority = h.authority || {};
+    const beyond = authority.widened_by ? `, WIDENED by ${Object.values(authority.widened_by).map(said).join(", ")}` : "";
+    return `${h.id ?? "(unknown)"} (${h.tier} ${h.confidence}${beyond})`;
+  };
+  const bound = { in: "within what was delegated", out: "OUTSIDE what was delegated", unknown: "unknown: nobody recorded enough to say" };
+  const parts = {
+    decision: said([decision.event_id, decision.time, decision.source]),
+    call: said([decision.server, decision.tool, decision.action]),
+    verdict: said([decision.outcome, decision.enforced, decision.basis]),
+    reasons: said(decision.reasons),
+    policy: said([decision.policy_engine, decision.policy_id, decision.policy_version, decision.policy_rules]),
+    "on behalf": (event.path || []).map(hop).join(" → "),
+    bound: bound[event.bound_state] || "",
+    grant: grants.map((g) => `${said(g.grant_id)} from ${said(g.grantor)} to ${said(g.grantee)}: ${said(g.scope)}`).join("; ") || said(decision.grant_id),
+    standing: said([event.standing, event.parent_event && `led to by ${event.parent_event} (${event.parent_tier})`]),
+    chain: said([chain.chain_id, chain.lineage, chain.state]),
+    recorded: said([decision.topic, `partition ${decision.partition}`, `offset ${decision.offset}`]),
+  };
+  $("why").replaceChildren(...Object.entries(parts).filter(([, text]) => text).map(([name, text]) => {
+    const [div, dt, dd] = ["div", "dt", "dd"].map((tag) => document.createElement(tag));
+    dt.textContent = name;
+    if (name === "chain") dd.append(button(text, () => show(chain.chain_id)));
+    else dd.textContent = text;
+    div.append(dt, dd);
+    return div;
+  }));
+  $("why").hidden = false;
+}
+
+function button(text, act) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.className = "link";
+  made.textContent = text;
+  made.addEventListener("click", () => act().catch(trouble));
+  return made;
+}
+
+async function listChains() {
+  const wanted = new URLSearchParams([["limit", "20"]]);
+  for (const [name, value] of new FormData($("filter"))) if (value.trim()) wanted.set(name, value.trim());
+  const chains = await ask(`/api/v1/chains?${wanted}`);
+  $("found").textContent = `${chains.data.length} of ${chains.meta.total}`;
+  fill($("chains"), ["chain", "requester", "begins", "events", "outcomes", "widened", "confidence", "state", "ended"], chains.data.map((c) => ({
+    chain: button(c.chain_id, () => show(c.chain_id)), requester: c.requesters.join(", "), begins: c.lineage, events: c.events,
+    widened: c.widened, confidence: c.confidence, state: c.state, ended: c.ended,
+    outcomes: Object.entries(c.by_outcome).map(([o, n]) => `${n} ${o}`).join(", "),
+  })));
 }
 
 function trouble(error) {
@@ -84,12 +141,9 @@ async function refresh() {
   }));
   const at = status.lake_version == null ? "an empty lake" : `version ${status.lake_version} of the lake`;
   if ($("version").textContent === `${status.version}, ${at}`) return;
-  const chains = await ask("/api/v1/chains?limit=20");
-  fill($("chains"), ["chain", "requester", "events", "outcomes", "depth", "ended"], chains.data.map((c) => ({
-    chain: opener(c), requester: c.requesters.join(", "), events: c.events, depth: c.depth, ended: c.ended,
-    outcomes: Object.entries(c.by_outcome).map(([o, n]) => `${n} ${o}`).join(", "),
-  })));
-  const recent = await sql("SELECT time, outcome, requester, agent, coalesce(server_name, server) AS server, tool, reasons, format FROM decisions ORDER BY time DESC LIMIT 30");
+  await listChains();
+  const recent = await sql("SELECT event_id AS why, time, outcome, requester, agent, coalesce(server_name, server) AS server, tool, reasons, format FROM decisions ORDER BY time DESC LIMIT 30");
+  for (const row of recent.data) row.why = button("why", explain.bind(null, row.why));
   fill($("recent"), recent.meta.columns.map((c) => c.name), recent.data);
   const rejects = await sql("SELECT ingest_time, format, reason, detail, topic, partition, \"offset\" FROM rejects ORDER BY ingest_time DESC LIMIT 20");
   fill($("rejects"), rejects.meta.columns.map((c) => c.name), rejects.data);
@@ -107,6 +161,11 @@ $("access").addEventListener("submit", (event) => {
   key = $("key").value.trim();
   $("version").textContent = "asking …";
   refresh().then(() => { $("access").hidden = true; }, trouble);
+});
+
+$("filter").addEventListener("submit", (event) => {
+  event.preventDefault();
+  listChains().catch(trouble);
 });
 
 $("ask").addEventListener("submit", async (event) => {
