@@ -3,6 +3,7 @@
 mod against_model;
 mod authority;
 mod chains;
+mod hostile;
 mod properties;
 mod samples;
 mod stories;
