@@ -2,6 +2,7 @@
 
 mod against_model;
 mod authority;
+mod hostile;
 mod patterns;
 mod pictures;
 mod properties;

@@ -3,11 +3,11 @@
 //! Every check takes a seed and says what is wrong. A check runs over [`CASES`] seeds; for every protection that can be
 //! switched off (`catena_analysis::fault`), some check must object within a few thousand.
 
-use crate::told::{Dice, Told, chains, rich};
+use crate::told::{Dice, Exchange, Told, chains, chains_after, rich};
 use catena_analysis::chain::rules::watch::{Change, Published, Watcher};
 use catena_analysis::chain::rules::{Settings, Store, rebuild};
 use catena_analysis::fault::{self, Fault};
-use catena_schemas::Micros;
+use catena_schemas::{Micros, Outcome};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -243,6 +243,17 @@ impl Live {
         Ok(())
     }
 
+    /// Evicts some chains.
+    fn evict(&mut self, dice: &mut Dice) {
+        let ids: Vec<(String, String)> = self.said.keys().filter(|_| dice.chance(60)).cloned().collect();
+        for (tenant, watcher) in &mut self.watchers {
+            let own: Vec<String> = ids.iter().filter(|(t, _)| t == tenant).map(|(_, id)| id.clone()).collect();
+            for published in watcher.evict(&own) {
+                self.asleep.insert((tenant.clone(), published.id.clone()), published);
+            }
+        }
+    }
+
     /// P19: every id ever said leads to a chain.
     fn ids_resolve(&self) -> Verdict {
         for (tenant, id) in &self.ever {
@@ -301,13 +312,7 @@ fn eviction(seed: u64) -> Verdict {
         }
         if dice.chance(40) {
             live.poll()?;
-            let ids: Vec<(String, String)> = live.said.keys().filter(|_| dice.chance(60)).cloned().collect();
-            for (tenant, watcher) in &mut live.watchers {
-                let own: Vec<String> = ids.iter().filter(|(t, _)| t == tenant).map(|(_, id)| id.clone()).collect();
-                for published in watcher.evict(&own) {
-                    live.asleep.insert((tenant.clone(), published.id.clone()), published);
-                }
-            }
+            live.evict(&mut dice);
         }
     }
     live.poll()?;
@@ -392,6 +397,176 @@ fn folding(seed: u64) -> Verdict {
     ensure(operations == calls + 1, || "another's attempt was folded".into())
 }
 
+/// P18: a call that took several attempts counts as it would, had it gone through at once.
+fn attempts_count_once(seed: u64) -> Verdict {
+    let mut dice = Dice(seed);
+    let calls = 1 + dice.below(6);
+    let attempts: Vec<usize> = (0..calls).map(|_| 1 + dice.below(4)).collect();
+    let led_by: Vec<Option<usize>> = (0..calls).map(|c| (c > 0 && dice.chance(70)).then(|| dice.below(c))).collect();
+    let (mut once, mut split) = (Vec::new(), Vec::new());
+    for call in 0..calls {
+        let one = Told {
+            tenant: "t0".into(),
+            src: "g".into(),
+            eid: format!("e{call}.0"),
+            did: Some(format!("d{call}.0")),
+            pdid: led_by[call].map(|p| format!("d{p}.0")),
+            t: call as i64 * 10,
+            sub: Some("alice".into()),
+            client: Some("cli".into()),
+            tool: Some(format!("x{}", call % 3)),
+            args: Some("a".into()),
+            sess: Some("s".into()),
+            outcome: Some(Outcome::Allow),
+            ..Told::default()
+        };
+        let n = attempts[call];
+        for attempt in 0..n {
+            let mut told = Told {
+                eid: format!("e{call}.{attempt}"),
+                did: Some(format!("d{call}.{attempt}")),
+                t: one.t + attempt as i64,
+                rs_in: (attempt > 0).then(|| format!("q{call}.{attempt}")),
+                rs_out: (attempt + 1 < n).then(|| format!("q{call}.{}", attempt + 1)),
+                ..one.clone()
+            };
+            if attempt + 1 < n {
+                told.outcome = Some(if dice.chance(50) { Outcome::StepUp } else { Outcome::Deny });
+            }
+            // Children, and later attempts, may name any attempt that led to them.
+            told.pdid = led_by[call]
+                .filter(|_| attempt == 0 || dice.chance(50))
+                .map(|p| format!("d{p}.{}", dice.below(attempts[p])));
+            split.push(told);
+        }
+        once.push(one);
+    }
+    dice.shuffle(&mut split);
+    let counts = |set: &[Told]| -> BTreeSet<String> {
+        let mut all = BTreeSet::new();
+        for chain in all_of(set) {
+            all.insert(format!("{} {}", chain["depth"], chain["fanout"]));
+            for operation in chain["operations"].as_array().into_iter().flatten() {
+                let mut operation = operation.clone();
+                operation["attempts"] = Value::Null;
+                all.insert(operation.to_string());
+            }
+        }
+        all
+    };
+    let (a, b) = (counts(&once), counts(&split));
+    ensure(a == b, || format!("at once {a:?}\nin attempts {b:?}"))
+}
+
+fn all_of(set: &[Told]) -> Vec<Value> {
+    all(set).into_values().collect()
+}
+
+/// P14, the part of it that is here: neighbours of a path that are the same stand once, and once is enough.
+fn neighbours_collapse(seed: u64) -> Verdict {
+    let mut dice = Dice(seed);
+    let actors: Vec<String> = (0..dice.below(8)).map(|_| format!("agent{}", dice.below(3))).collect();
+    let mut collapsed = actors.clone();
+    collapsed.dedup();
+    let path = |actors: &[String], act: bool| -> Vec<String> {
+        let told = Told {
+            tenant: "t".into(),
+            src: "g".into(),
+            eid: "e".into(),
+            sub: Some("alice".into()),
+            actors: actors.to_vec(),
+            act,
+            ..Told::default()
+        };
+        let chain = all_of(&[told]).remove(0);
+        let hops = events(&chain)[0]["path"].as_array().cloned().unwrap_or_default();
+        hops.iter().filter_map(|h| h["id"].as_str()).map(str::to_owned).collect()
+    };
+    let act = dice.chance(50);
+    let (one, two) = (path(&actors, act), path(&collapsed, act));
+    ensure(one == two, || format!("{actors:?} is {one:?}, collapsed {two:?}"))?;
+    ensure(one.len() == 1 + collapsed.len() && one[1..] == collapsed[..], || format!("{actors:?} is {one:?}"))
+}
+
+/// The chains of one tenant's events: id, digest, JSON.
+fn digests(tenant: &str, set: &[Told]) -> BTreeMap<String, (u128, Value)> {
+    let mut store = Store::default();
+    for told in set {
+        told.tell(&mut store);
+    }
+    let chains = rebuild(tenant, &mut store, &[], &Settings::default()).chains;
+    let said = |c: &catena_analysis::chain::rules::Chain| (c.fingerprint(tenant, &store), c.to_json(tenant, &store));
+    chains.iter().map(|c| (c.id.clone(), said(c))).collect()
+}
+
+/// Digests of chains are equal where the chains are, whatever the store, and only there.
+fn digests_follow_chains(seed: u64) -> Verdict {
+    let (mut dice, set) = set(seed);
+    let mut other = doubled(&mut dice, &set);
+    if dice.chance(70) {
+        let at = dice.below(other.len());
+        match dice.below(3) {
+            0 => drop(other.remove(at)),
+            1 => other[at].t += 1,
+            _ => other.push(Told { eid: "more".into(), ..other[at].clone() }),
+        }
+    }
+    let (a, b) = (digests("t", &set), digests("t", &other));
+    for (id, (digest, json)) in &a {
+        if let Some((other_digest, other_json)) = b.get(id) {
+            ensure((digest == other_digest) == (json == other_json), || format!("{json}\nagainst\n{other_json}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// P20: what is equal in two tenants has no id and no digest in common.
+fn tenants_share_no_digest(seed: u64) -> Verdict {
+    let (_, set) = set(seed);
+    let (a, b) = (digests("a", &set), digests("b", &set));
+    ensure(a.len() == b.len(), || "tenants change chains".into())?;
+    ensure(a.keys().all(|id| !b.contains_key(id)), || "an id in two tenants".into())?;
+    let digests: BTreeSet<u128> = a.values().chain(b.values()).map(|(digest, _)| *digest).collect();
+    ensure(digests.len() == a.len() + b.len(), || "a digest in two tenants".into())
+}
+
+/// P3, P10, where tokens are exchanged: events and exchanges in any order, chains evicted between them.
+fn exchanges_any_time(seed: u64) -> Verdict {
+    let (mut dice, mut set) = set(seed);
+    for told in &mut set {
+        told.tenant = "t".into();
+        told.token = dice.chance(70).then(|| format!("k{}", dice.below(5)));
+        told.act &= dice.chance(30);
+    }
+    let exchanges: Vec<Exchange> = (0..dice.below(5))
+        .map(|_| {
+            let actor = dice.chance(60).then(|| format!("k{}", dice.below(5)));
+            (format!("k{}", dice.below(5)), format!("k{}", dice.below(5)), actor)
+        })
+        .collect();
+    let mut live = Live::new();
+    let mut left: Vec<usize> = (0..set.len() + exchanges.len()).collect();
+    dice.shuffle(&mut left);
+    for at in left {
+        match set.get(at) {
+            Some(told) => live.feed(told),
+            None => {
+                let (issued, subject, actor) = &exchanges[at - set.len()];
+                let new = || Watcher::new("t", Settings::default());
+                let watcher = live.watchers.entry("t".into()).or_insert_with(new);
+                watcher.exchange(issued, subject, actor.as_deref());
+            }
+        }
+        if dice.chance(50) {
+            live.poll()?;
+            live.evict(&mut dice);
+        }
+    }
+    live.poll()?;
+    same("exchanges", &chains_after(&set, &exchanges, &Settings::default()), &live.said)?;
+    live.ids_resolve()
+}
+
 /// An id with two contents is marked, on both.
 fn mutation_shows(seed: u64) -> Verdict {
     let (_, set) = set(seed);
@@ -438,7 +613,12 @@ properties![
     eviction,
     stronger_is_not_worse,
     folding,
+    attempts_count_once,
+    neighbours_collapse,
     mutation_shows,
+    digests_follow_chains,
+    tenants_share_no_digest,
+    exchanges_any_time,
 ];
 
 /// Whether a check objects while a rule is broken. A panic is an objection too.

@@ -62,6 +62,7 @@ pub(crate) struct Told {
     pub(crate) task: Option<String>,
     pub(crate) args: Option<String>,
     pub(crate) request: Option<String>,
+    pub(crate) token: Option<String>,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) actors: Vec<String>,
     pub(crate) act: bool,
@@ -138,6 +139,7 @@ impl Told {
             task: self.task.as_deref(),
             args: self.args.as_deref(),
             request: self.request.as_deref(),
+            token: self.token.as_deref(),
             outcome: self.outcome,
             actors,
             via: if self.act { Via::Act } else { Via::Unsaid },
@@ -208,13 +210,25 @@ pub(crate) fn rich(dice: &mut Dice, n: usize) -> Vec<Told> {
 
 /// The chains of all tenants, each as JSON, by tenant and id.
 pub(crate) fn chains(all: &[Told], settings: &Settings) -> BTreeMap<(String, String), Value> {
+    chains_after(all, &[], settings)
+}
+
+/// An exchange: the token that was issued, the subject's, and the actor's.
+pub(crate) type Exchange = (String, String, Option<String>);
+
+/// The same, where tokens were exchanged.
+pub(crate) fn chains_after(
+    all: &[Told],
+    exchanges: &[Exchange],
+    settings: &Settings,
+) -> BTreeMap<(String, String), Value> {
     let mut stores: BTreeMap<&str, Store> = BTreeMap::new();
     for told in all {
         told.tell(stores.entry(&told.tenant).or_default());
     }
     let mut found = BTreeMap::new();
     for (tenant, store) in &mut stores {
-        let chains = rebuild(tenant, store, &[], settings);
+        let chains = rebuild(tenant, store, exchanges, settings);
         for chain in &chains.chains {
             let before = found.insert((tenant.to_string(), chain.id.clone()), chain.to_json(tenant, store));
             assert!(before.is_none(), "two chains are called {}", chain.id);

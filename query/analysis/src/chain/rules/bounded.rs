@@ -56,6 +56,7 @@ impl Chain {
     pub fn bounds(&self, store: &Store, terms: &Terms, at: usize, needs: Option<Authority>) -> Bounds {
         let link = &self.links[at];
         let row = store.row_at(link.row);
+        let bearer = store.bearer_of(row);
         let text = |name: super::Name| name.is_some().then(|| store.text(name));
         let path = &self.paths[link.path as usize];
         let set = |span: super::store::Span| {
@@ -74,13 +75,13 @@ impl Chain {
                 .collect(),
             time: Micros(row.time),
             token: Authority {
-                scope: set(row.scope),
-                resource: set(row.resource),
-                aud: set(row.audience),
+                scope: set(bearer.scope),
+                resource: set(bearer.resource),
+                aud: set(bearer.audience),
                 ..Authority::default()
             },
             token_ref: text(row.token),
-            grant: text(row.grant),
+            grant: text(store.rare_of(row).grant),
             needs: needs.unwrap_or_else(|| self.itself(store, at)),
         };
         bounds(&terms.book, &terms.implied, &terms.authorities, &call, |event| {

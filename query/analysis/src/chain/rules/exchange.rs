@@ -5,7 +5,7 @@
 
 use super::evidence::{Confidence, Principal};
 use super::path::{Hop, Path, own};
-use super::store::{Name, Row, Store};
+use super::store::{NOBODY, Name, Row, Store};
 use ahash::{HashMap, HashSet};
 
 /// Exchanges walked back from one token.
@@ -25,6 +25,8 @@ pub(super) struct Exchanges {
     swaps: HashMap<Name, Option<Swap>>,
     bearers: HashMap<Name, u32>,
     concerned: HashSet<Name>,
+    /// Tokens that were issued for a token, as subject's or actor's.
+    issued_for: HashMap<Name, Vec<Name>>,
 }
 
 impl Exchanges {
@@ -33,26 +35,52 @@ impl Exchanges {
         let swap = Swap { subject: store.learn(subject), actor: actor.map_or(Name::NONE, |a| store.learn(a)) };
         let issued = store.learn(issued);
         self.concerned.extend([issued, swap.subject, swap.actor].into_iter().filter(|t| t.is_some()));
+        for given in [swap.subject, swap.actor].into_iter().filter(|t| t.is_some()) {
+            let all = self.issued_for.entry(given).or_default();
+            if all.last() != Some(&issued) {
+                all.push(issued);
+            }
+        }
         let held = self.swaps.entry(issued).or_insert(Some(swap));
         if *held != Some(swap) {
             *held = None;
         }
     }
 
-    /// Enters the events: who showed which token first.
-    pub(super) fn show(&mut self, store: &Store, rows: impl Iterator<Item = u32>) {
+    /// Enters events: who showed which token first. True when that changed for one of them.
+    pub(super) fn show(&mut self, store: &Store, rows: impl Iterator<Item = u32>) -> bool {
+        let mut changed = false;
         if self.swaps.is_empty() {
-            return;
+            return changed;
         }
         for row in rows {
             let token = store.row_at(row).token;
-            if token.is_some() {
-                let bearer = self.bearers.entry(token).or_insert(row);
-                if store.order(row, *bearer).is_lt() {
-                    *bearer = row;
+            if !self.concerns(token) {
+                continue;
+            }
+            let bearer = self.bearers.entry(token).or_insert(NOBODY);
+            if *bearer == NOBODY || store.order(row, *bearer).is_lt() {
+                *bearer = row;
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// A token, and those whose paths it can change: issued for it, or for one of those.
+    pub(super) fn that_rest_on(&self, token: Name) -> Vec<Name> {
+        let mut all = vec![token];
+        let mut seen: HashSet<Name> = all.iter().copied().collect();
+        let mut at = 0;
+        while let Some(token) = all.get(at).copied() {
+            at += 1;
+            for issued in self.issued_for.get(&token).into_iter().flatten() {
+                if seen.insert(*issued) {
+                    all.push(*issued);
                 }
             }
         }
+        all
     }
 
     /// Whether a token was issued, or given, in an exchange.
@@ -61,8 +89,8 @@ impl Exchanges {
     }
 
     /// The path of an event whose token was exchanged: whoever stood behind the first token, then the actors of each swap.
-    pub(super) fn path(&self, store: &Store, row: &Row, of_event: &Path) -> Option<Path> {
-        if row.token.is_none() {
+    pub(super) fn path(&self, store: &Store, row: &Row, of_event: &Path, hops_max: usize) -> Option<Path> {
+        if self.swaps.is_empty() || row.token.is_none() {
             return None;
         }
         let mut swaps = Vec::new();
@@ -76,10 +104,13 @@ impl Exchanges {
         }
         let first = swaps.last()?;
         let known = |hop: &Hop| Hop { tier: Principal::P3, confidence: Confidence(950), ..*hop };
-        let bearer = |token: Name| self.bearers.get(&token).map(|row| own(store, store.row_at(*row)));
+        let bearer = |token: Name| {
+            let row = self.bearers.get(&token)?;
+            Some(own(store, store.bearer_of(store.row_at(*row)), hops_max))
+        };
         let mut path = match bearer(first.subject) {
             Some(path) => path,
-            None => Path { hops: of_event.hops[..1].to_vec() },
+            None => Path { hops: of_event.hops[..1].to_vec(), is_capped: false },
         };
         let named = |hop: &&Hop| hop.id.is_some();
         if let (Some(root), Some(mine)) = (path.hops.first(), of_event.hops.first()) {
@@ -101,6 +132,7 @@ impl Exchanges {
         if let Some(presenter) = of_event.hops.last().filter(|_| of_event.hops.len() > 1) {
             path.add(*presenter);
         }
+        path.cap(hops_max);
         Some(path)
     }
 }

@@ -18,7 +18,8 @@ impl Index {
             let from = all.len();
             for link in &chain.links {
                 let row = store.row_at(link.row);
-                let names = [row.event, row.record, row.session, row.mcp_session, row.trace, row.parent];
+                let rare = store.rare_of(row);
+                let names = [row.event, rare.record, row.session, rare.mcp_session, row.trace, row.parent];
                 all.extend(names.into_iter().filter(|n| n.is_some()).map(|n| (n, at as u32)));
             }
             // The events of a chain repeat its session and trace.

@@ -6,7 +6,7 @@
 use super::evidence::{Call, Witnesses};
 use super::keys::{self, Index, Key, Use};
 use super::store::{NOBODY, Store};
-use super::{Link, Mark, Scratch, Secondary, Standing};
+use super::{Link, Mark, Secondary, Settings, Standing};
 use crate::fault::{self, Fault};
 
 /// A parent that a reference resolved to, as a place in the chain.
@@ -33,38 +33,47 @@ impl Said {
     }
 }
 
-/// Reads the references of a chain's rows, which are in order.
-pub(super) fn read(store: &Store, index: &Index, rows: &[u32], scratch: &Scratch) -> Said {
-    let mut said = Said { starts: Vec::with_capacity(rows.len() + 1), ..Said::default() };
-    said.starts.push(0);
-    for (at, row) in rows.iter().enumerate() {
-        let r = store.row_at(*row);
-        let start = said.candidates.len();
-        keys::keys(r, |key, of| {
-            let (tier, is_reference) = match of {
-                Use::Refers(tier) => (tier, true),
-                Use::Shares(tier) => (tier, false),
-                Use::Own | Use::Groups(_) => return,
-            };
-            let held = index.get(key).expect("a row's keys are entered with it");
-            // Of several attempts the first leads the others, and nobody leads it.
-            let parent = if is_reference { held.owner(*row) } else { Some(held.best).filter(|b| b != row) };
-            match parent {
-                Some(parent) => said.candidates.push(Candidate {
-                    tier,
-                    by_client: tier == Call::C2 && r.parent_by_client,
-                    parent: scratch.place_of[parent as usize],
-                }),
-                None if is_reference && held.best == NOBODY => said.ghosts.push((at as u32, key)),
-                None => {}
-            }
-        });
-        // The best first: tier, then confidence, then the earliest parent. Places are in the order of events.
-        said.candidates[start..]
-            .sort_unstable_by_key(|c| (c.tier, std::cmp::Reverse(c.tier.confidence(c.by_client)), c.parent));
-        said.starts.push(said.candidates.len() as u32);
+impl Said {
+    /// Reads the references of a chain's rows, which are in order. `place_of` has the place of each row in the chain.
+    pub(super) fn read(&mut self, store: &Store, index: &Index, rows: &[u32], place_of: &[u32]) {
+        let said = self;
+        said.candidates.clear();
+        said.starts.clear();
+        said.ghosts.clear();
+        said.starts.push(0);
+        for (at, row) in rows.iter().enumerate() {
+            let r = store.row_at(*row);
+            let start = said.candidates.len();
+            keys::keys(store, r, |key, of| {
+                let (tier, is_reference) = match of {
+                    Use::Refers(tier) => (tier, true),
+                    Use::Shares(tier) => (tier, false),
+                    Use::Own | Use::Groups(_) => return,
+                };
+                let held = index.get(key).expect("a row's keys are entered with it");
+                // Of several attempts the first leads the others, and nobody leads it.
+                let parent = if is_reference { held.owner(*row) } else { Some(held.best).filter(|b| b != row) };
+                match parent {
+                    Some(parent) => said.candidates.push(Candidate {
+                        tier,
+                        by_client: tier == Call::C2 && r.parent_by_client,
+                        parent: place_of[parent as usize],
+                    }),
+                    None if is_reference && held.best == NOBODY => said.ghosts.push((at as u32, key)),
+                    None => {}
+                }
+            });
+            // The best first: tier, then confidence, then the earliest parent. Places are in the order of events.
+            said.candidates[start..]
+                .sort_unstable_by_key(|c| (c.tier, std::cmp::Reverse(c.tier.confidence(c.by_client)), c.parent));
+            said.starts.push(said.candidates.len() as u32);
+        }
     }
-    said
+
+    /// Whether an event refers to something else than its primary parent.
+    pub(super) fn is_divided(&self, links: &[Link]) -> bool {
+        links.iter().enumerate().any(|(at, l)| self.of(at as u32).iter().any(|c| c.parent != l.parent))
+    }
 }
 
 /// Gives every event its primary parent, cuts rings, and says how each event stands.
@@ -109,8 +118,21 @@ pub(super) fn plant(said: &Said, links: &mut [Link], is_known: impl Fn(u32) -> b
     }
 }
 
-/// Cuts every ring of parents at the member that `weakest` names; the members whose parent was cut.
+/// Whether every parent stands before its child. Then there is no ring, and children can be taken as they come.
+pub(super) fn is_forward(mut parents: impl Iterator<Item = u32>) -> bool {
+    let mut at = 0;
+    parents.all(|parent| {
+        at += 1;
+        parent == NOBODY || parent < at - 1
+    })
+}
+
+/// Cuts every ring of parents at the member that `weakest` names; the members whose parent was cut. Each ring is walked
+/// once, however long it is.
 pub(super) fn cut_rings(parents: &mut [u32], weakest: impl Fn(&[u32]) -> u32) -> Vec<u32> {
+    if is_forward(parents.iter().copied()) {
+        return Vec::new();
+    }
     const NEVER: u32 = u32::MAX;
     const DONE: u32 = u32::MAX - 1;
     // Place in the current walk, or one of the two above.
@@ -143,8 +165,6 @@ pub(super) struct Walk {
     pub(super) order: Vec<u32>,
     enter: Vec<u32>,
     leave: Vec<u32>,
-    pub(super) depth: Vec<u32>,
-    pub(super) fanout: u32,
 }
 
 impl Walk {
@@ -153,7 +173,6 @@ impl Walk {
         let n = links.len();
         let mut next = vec![NOBODY; n];
         let mut first = vec![NOBODY; n];
-        let mut degree = vec![0u32; n];
         let mut roots = Vec::new();
         for at in (0..n as u32).rev() {
             match links[at as usize].parent {
@@ -161,26 +180,17 @@ impl Walk {
                 parent => {
                     next[at as usize] = first[parent as usize];
                     first[parent as usize] = at;
-                    degree[parent as usize] += 1;
                 }
             }
         }
-        let mut walk = Walk {
-            order: Vec::with_capacity(n),
-            enter: vec![0; n],
-            leave: vec![0; n],
-            depth: vec![0; n],
-            fanout: degree.iter().copied().max().unwrap_or(0),
-        };
+        let mut walk = Walk { order: Vec::with_capacity(n), enter: vec![0; n], leave: vec![0; n] };
         for root in roots.into_iter().rev() {
             let mut at = root;
             loop {
                 walk.enter[at as usize] = walk.order.len() as u32;
                 walk.order.push(at);
                 if first[at as usize] != NOBODY {
-                    let child = first[at as usize];
-                    walk.depth[child as usize] = walk.depth[at as usize] + 1;
-                    at = child;
+                    at = first[at as usize];
                     continue;
                 }
                 // Up, until somebody has a sibling.
@@ -194,9 +204,7 @@ impl Walk {
                 if at == root {
                     break;
                 }
-                let sibling = next[at as usize];
-                walk.depth[sibling as usize] = walk.depth[at as usize];
-                at = sibling;
+                at = next[at as usize];
             }
         }
         walk
@@ -222,7 +230,7 @@ pub(super) fn weigh(store: &Store, said: &Said, rows: &[u32], walk: &Walk, links
             }
         }
         let chosen = link.tier.map(Call::family);
-        for c in said.of(at) {
+        for c in said.of(at).iter().filter(|c| c.parent != link.parent) {
             let related = walk.leads_to(c.parent, link.parent) || walk.leads_to(link.parent, c.parent);
             if !related && Some(c.tier.family()) != chosen {
                 witnesses.object(c.tier.family());
@@ -230,10 +238,11 @@ pub(super) fn weigh(store: &Store, said: &Said, rows: &[u32], walk: &Walk, links
             }
         }
         let (child, parent) = (store.row_at(rows[at as usize]), store.row_at(rows[link.parent as usize]));
+        let (few, of_parent) = (store.rare_of(child), store.rare_of(parent));
         let same_issuer = child.issuer == parent.issuer;
         let same = |a: super::store::Name, b| a == b && a.is_some();
         for (agrees, tier) in [
-            (same_issuer && (same(child.txn, parent.txn) || same(child.acti, parent.acti)), Call::C5),
+            (same_issuer && (same(few.txn, of_parent.txn) || same(few.acti, of_parent.acti)), Call::C5),
             (child.principal == parent.principal && same(child.trace, parent.trace), Call::C6),
             (child.caller == parent.caller && same(child.session, parent.session), Call::C7),
         ] {
@@ -245,19 +254,16 @@ pub(super) fn weigh(store: &Store, said: &Said, rows: &[u32], walk: &Walk, links
     }
 }
 
-/// Steps that the search for cycles may take, per event; what is left then is counted as skipped.
-const STEPS_PER_EVENT: usize = 64;
-
 /// Further references as secondary parents, in the order of events; those that would close a cycle are skipped. The
 /// second number is how many were skipped.
-pub(super) fn joins(said: &Said, links: &[Link], walk: &Walk) -> (Vec<Secondary>, u32) {
+pub(super) fn joins(said: &Said, links: &[Link], walk: &Walk, settings: &Settings) -> (Vec<Secondary>, u32) {
     let mut kept: Vec<Secondary> = Vec::new();
     let mut skipped = 0;
     // Any order in which parents come first; edges that agree with it cannot close a cycle.
     let mut place: Vec<u32> = Vec::new();
     let mut order: Vec<u32> = Vec::new();
     let mut below: Vec<Vec<u32>> = Vec::new();
-    let mut steps = STEPS_PER_EVENT * links.len();
+    let mut steps = settings.join_steps as usize * links.len();
     for at in 0..links.len() as u32 {
         let link = &links[at as usize];
         // An event whose ring was cut gets no second choice.
@@ -310,6 +316,12 @@ fn reorder(
     steps: &mut usize,
 ) -> bool {
     let (from, limit) = (place[child as usize], place[parent as usize]);
+    // What stands between them is moved one by one: that is work too.
+    let between = (limit - from) as usize + 1;
+    if *steps < between {
+        *steps = 0;
+        return false;
+    }
     let mut stack = vec![child];
     let mut seen = ahash::HashSet::default();
     seen.insert(child);

@@ -104,7 +104,7 @@ impl Chain {
         json!({
             "event_id": self.event(store, link), "source": self.source(store, link), "content": format!("{:032x}", row.content),
             "time": self.time(store, link).to_rfc3339(), "outcome": self.outcome(store, link).as_str(),
-            "reason": text(row.reason), "server": text(row.server), "tool": text(row.tool), "session": text(row.session.or(row.mcp_session)),
+            "reason": text(row.reason), "server": text(row.server), "tool": text(row.tool), "session": text(row.session.or(store.rare_of(row).mcp_session)),
             "trace": text(row.trace), "parent_decision": text(row.parent), "standing": link.standing.as_str(), "marks": marks,
             "parent_event": parent, "parent_content": parent_content, "parent_tier": link.tier.map(|t| t.as_str()),
             "confidence": link.confidence.share(),

@@ -4,10 +4,11 @@
 //! a token that was exchanged). So chains can be judged in any order, alone or at once.
 
 use super::exchange::Exchanges;
-use super::forest::{Walk, joins, plant, read, weigh};
+use super::forest::{Said, Walk, is_forward, joins, plant, weigh};
 use super::keys::{self, Index, Key, Kind, Sets, Use, window};
+use super::path::Laying;
 use super::store::{NOBODY, Name, Row, Store};
-use super::{Chain, Ghost, Link, Mark, NamedBy, Scratch, Settings, Standing, operation, path};
+use super::{Chain, Ghost, Link, Mark, NamedBy, Settings, Standing, operation};
 use sha2::{Digest, Sha256};
 
 /// All chains of a tenant.
@@ -29,28 +30,36 @@ pub fn rebuild(
         exchanges.enter(store, issued, subject, actor.as_deref());
     }
     exchanges.show(store, 0..store.len() as u32);
-    let (mut index, mut sets) = (Index::with_room_for(store.len()), Sets::default());
+    let (mut index, mut sets) = (Index::with_room_for(store), Sets::default());
     sets.grow(store.len());
     for row in 0..store.len() as u32 {
         index.enter(store, row, |other| {
             sets.join(row, other);
         });
     }
-    keys::near(store, settings, |a, b| {
+    let order = in_order(store);
+    keys::near(store, settings, order.iter().copied(), |a, b| {
         sets.join(a, b);
     });
-    let (rows, starts) = gather(store, &mut sets);
+    let (rows, starts) = gather(&order, &mut sets);
+    drop(order);
     let judge = Judge { tenant, store, index: &index, exchanges: &exchanges, settings };
     Chains { chains: judge.all(&rows, &starts) }
 }
 
-/// Rows by chain, each in order, chains in the order of their first rows; and where each chain starts.
-fn gather(store: &Store, sets: &mut Sets) -> (Vec<u32>, Vec<u32>) {
+/// Rows in the order of events. Most are told in it, or nearly.
+fn in_order(store: &Store) -> Vec<u32> {
     let mut order: Vec<(i64, u32)> = store.rows.iter().enumerate().map(|(i, r)| (r.time, i as u32)).collect();
-    order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| store.order(a.1, b.1)));
+    // This sort finds what is in order already.
+    order.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| store.order(a.1, b.1)));
+    order.into_iter().map(|(_, row)| row).collect()
+}
+
+/// Rows by chain, each in order, chains in the order of their first rows; and where each chain starts.
+fn gather(order: &[u32], sets: &mut Sets) -> (Vec<u32>, Vec<u32>) {
     let mut number = vec![NOBODY; order.len()];
     let mut sizes: Vec<u32> = Vec::new();
-    for (_, row) in &order {
+    for row in order {
         let set = sets.find(*row) as usize;
         if number[set] == NOBODY {
             number[set] = sizes.len() as u32;
@@ -65,12 +74,21 @@ fn gather(store: &Store, sets: &mut Sets) -> (Vec<u32>, Vec<u32>) {
     }
     let mut next = starts.clone();
     let mut rows = vec![0; order.len()];
-    for (_, row) in order {
-        let at = &mut next[number[sets.find(row) as usize] as usize];
-        rows[*at as usize] = row;
+    for row in order {
+        let at = &mut next[number[sets.find(*row) as usize] as usize];
+        rows[*at as usize] = *row;
         *at += 1;
     }
     (rows, starts)
+}
+
+/// Room that the judging of one chain needs, kept for the next; one per thread.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// Places of rows in the chain at hand.
+    place_of: Vec<u32>,
+    said: Said,
+    laying: Laying,
 }
 
 /// What judging needs.
@@ -113,21 +131,28 @@ impl Judge<'_> {
         for (at, row) in rows.iter().enumerate() {
             scratch.place_of[*row as usize] = at as u32;
         }
-        let said = read(store, self.index, rows, scratch);
+        scratch.said.read(store, self.index, rows, &scratch.place_of);
+        let said = &scratch.said;
         let mut links: Vec<Link> = rows.iter().map(|row| Link::of(*row)).collect();
         if !store.mutated.is_empty() {
-            for link in links.iter_mut().filter(|l| store.mutated.contains_key(&l.row)) {
+            for link in links.iter_mut().filter(|l| store.mutated.contains(&l.row)) {
                 link.marks.set(Mark::Mutated);
             }
         }
-        plant(&said, &mut links, |at| store.row_at(rows[at as usize]).subject.is_some());
-        let walk = Walk::over(&links);
-        weigh(store, &said, rows, &walk, &mut links);
+        plant(said, &mut links, |at| store.row_at(rows[at as usize]).subject.is_some());
+        let goes_forward = is_forward(links.iter().map(|l| l.parent));
+        let walk = if !goes_forward || said.is_divided(&links) { Walk::over(&links) } else { Walk::default() };
+        weigh(store, said, rows, &walk, &mut links);
         self.place(rows, &mut links);
-        let (secondary, secondary_skipped) = joins(&said, &links, &walk);
-        let operations = operation::fold(store, self.settings, &said, rows, &mut links);
-        let paths = path::lay(store, self.exchanges, rows, &walk.order, &mut links);
+        let (secondary, secondary_skipped) = joins(said, &links, &walk, self.settings);
+        let operations = operation::fold(store, self.settings, said, rows, &mut links);
+        let paths = if goes_forward {
+            scratch.laying.lay(self, rows, 0..links.len() as u32, &mut links)
+        } else {
+            scratch.laying.lay(self, rows, walk.order.iter().copied(), &mut links)
+        };
         let (id, named_by) = name(self.tenant, store, rows);
+        let (depth, fanout) = operation::shape(&operations);
         Chain {
             id,
             named_by,
@@ -136,8 +161,8 @@ impl Judge<'_> {
             secondary_skipped,
             ghosts: ghosts(store, &said.ghosts),
             paths,
-            depth: walk.depth.iter().max().map_or(0, |d| d + 1),
-            fanout: walk.fanout,
+            depth,
+            fanout,
             links,
         }
     }
@@ -154,16 +179,26 @@ impl Judge<'_> {
         };
         let is_loose = |l: &Link| l.parent == NOBODY;
         if links.iter().filter(|l| is_loose(l)).count() > 1 || links.iter().any(|l| l.standing == Standing::Cut) {
-            for row in rows {
-                if let Some((key, ..)) = key_of(*row) {
-                    *windows.entry(key).or_insert(0) += 1;
+            // Neighbours mostly have the same key.
+            let (mut run, mut length) = (None, 0);
+            for key in rows.iter().filter_map(|row| key_of(*row)).map(|(key, ..)| key) {
+                if run == Some(key) {
+                    length += 1;
+                    continue;
                 }
+                if let Some(run) = run.replace(key) {
+                    *windows.entry(run).or_insert(0) += length;
+                }
+                length = 1;
+            }
+            if let Some(run) = run {
+                *windows.entry(run).or_insert(0) += length;
             }
         }
         for link in links.iter_mut().filter(|l| is_loose(l)) {
             let row = self.store.row_at(link.row);
             let mut best = None;
-            keys::keys(row, |key, of| {
+            keys::keys(self.store, row, |key, of| {
                 if let Use::Groups(tier) = of {
                     let shared = self.index.get(key).is_some_and(|held| held.owner(link.row).is_some());
                     if shared && best.is_none_or(|b| tier < b) {
@@ -207,10 +242,10 @@ fn ghosts(store: &Store, said: &[(u32, Key)]) -> Vec<Ghost> {
 /// The smallest key of the strongest class. The earliest event comes last of all classes: arrivals in order of time then
 /// never rename a chain.
 fn name(tenant: &str, store: &Store, rows: &[u32]) -> (String, NamedBy) {
-    let smallest = |key: fn(&Row) -> [Name; 3]| {
+    let smallest = |key: fn(&Store, &Row) -> [Name; 3]| {
         let mut best: Option<[Name; 3]> = None;
         for row in rows {
-            let key = key(store.row_at(*row));
+            let key = key(store, store.row_at(*row));
             if key[0].is_none() || best == Some(key) {
                 continue;
             }
@@ -223,11 +258,14 @@ fn name(tenant: &str, store: &Store, rows: &[u32]) -> (String, NamedBy) {
         }
         best.map(|key| key.map(|n| store.text(n)))
     };
-    let transaction = smallest(|r| [r.txn.or(r.acti), r.issuer, if r.txn.is_some() { Name::NONE } else { r.acti }]);
+    let transaction = smallest(|store, r| {
+        let few = store.rare_of(r);
+        [few.txn.or(few.acti), r.issuer, if few.txn.is_some() { Name::NONE } else { few.acti }]
+    });
     if let Some(key) = transaction {
         return (digest(tenant, "transaction", &key, &[]), NamedBy::Transaction);
     }
-    if let Some(key) = smallest(|r| [r.trace, r.issuer, r.subject]) {
+    if let Some(key) = smallest(|_, r| [r.trace, r.issuer, r.subject]) {
         return (digest(tenant, "trace", &key, &[]), NamedBy::Trace);
     }
     let first = store.row_at(rows[0]);

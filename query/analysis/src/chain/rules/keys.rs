@@ -11,6 +11,7 @@ use super::store::{NOBODY, Name, Row, Store};
 use crate::fault::{self, Fault};
 use ahash::HashMap;
 use std::collections::BTreeMap;
+use std::mem::size_of;
 
 /// A key: its kind, and up to three numbers of names.
 pub(super) type Key = u128;
@@ -82,13 +83,14 @@ pub(super) enum Use {
     Groups(Call),
 }
 
+/// The most keys that one event can have, its window key among them: whatever a producer writes, there are no more.
+pub(super) const KEYS_MAX: usize = 14;
+
 /// The keys of a row, but for its window key.
-pub(super) fn keys(row: &Row, mut emit: impl FnMut(Key, Use)) {
+#[inline]
+pub(super) fn keys(store: &Store, row: &Row, mut emit: impl FnMut(Key, Use)) {
     let name = |n: Name| n.is_some().then_some(n.0);
     if let Some(id) = name(row.decision) {
-        emit(key(Kind::Decision, id, 0, 0), Use::Own);
-    }
-    if let Some(id) = name(row.record).filter(|_| row.record != row.decision) {
         emit(key(Kind::Decision, id, 0, 0), Use::Own);
     }
     if let Some(id) = name(row.predecessor) {
@@ -97,17 +99,8 @@ pub(super) fn keys(row: &Row, mut emit: impl FnMut(Key, Use)) {
     if let Some(id) = name(row.parent) {
         emit(key(Kind::Decision, id, 0, 0), Use::Refers(Call::C2));
     }
-    if let Some(state) = name(row.state_out) {
-        emit(key(Kind::State, state, 0, 0), Use::Own);
-    }
     if let Some(state) = name(row.state_in) {
         emit(key(Kind::State, state, 0, 0), Use::Refers(Call::C3));
-    }
-    if let Some(challenge) = name(row.challenge) {
-        emit(key(Kind::Challenge, challenge, 0, 0), Use::Shares(Call::C3));
-    }
-    if let Some(task) = name(row.task).filter(|_| row.protocol != Protocol::A2a) {
-        emit(key(Kind::Task, task, row.server.0, 0), Use::Shares(Call::C3));
     }
     if let Some(trace) = name(row.trace) {
         let span_of = if fault::on(Fault::SpanWithoutSubject) { 0 } else { row.principal };
@@ -120,10 +113,26 @@ pub(super) fn keys(row: &Row, mut emit: impl FnMut(Key, Use)) {
         let trace_of = if fault::on(Fault::TraceWithoutSubject) { 0 } else { row.principal };
         emit(key(Kind::Trace, trace_of, trace, 0), Use::Groups(Call::C6));
     }
-    if let Some(txn) = name(row.txn) {
+    if row.rare == 0 {
+        return;
+    }
+    let rare = store.rare_of(row);
+    if let Some(id) = name(rare.record).filter(|_| rare.record != row.decision) {
+        emit(key(Kind::Decision, id, 0, 0), Use::Own);
+    }
+    if let Some(state) = name(rare.state_out) {
+        emit(key(Kind::State, state, 0, 0), Use::Own);
+    }
+    if let Some(challenge) = name(rare.challenge) {
+        emit(key(Kind::Challenge, challenge, 0, 0), Use::Shares(Call::C3));
+    }
+    if let Some(task) = name(rare.task).filter(|_| row.protocol != Protocol::A2a) {
+        emit(key(Kind::Task, task, row.server.0, 0), Use::Shares(Call::C3));
+    }
+    if let Some(txn) = name(rare.txn) {
         emit(key(Kind::Transaction, row.issuer.0, txn, 0), Use::Groups(Call::C5));
     }
-    if let Some(acti) = name(row.acti) {
+    if let Some(acti) = name(rare.acti) {
         emit(key(Kind::Workflow, row.issuer.0, acti, 0), Use::Groups(Call::C5));
     }
 }
@@ -133,11 +142,26 @@ pub(super) fn names(key: Key) -> (u8, [u32; 3]) {
     ((key >> 96) as u8, [(key >> 64) as u32, (key >> 32) as u32, key as u32])
 }
 
+/// The name of a key that tells it apart best; the absent one when there is none.
+fn home(key: Key) -> usize {
+    let (kind, [a, b, c]) = names(key);
+    const SPAN: u8 = Kind::Span as u8;
+    const NEAR: u8 = Kind::Near as u8;
+    const TRANSACTION: u8 = Kind::Transaction as u8;
+    const PEER_TASK: u8 = Kind::PeerTask as u8;
+    let name = match kind {
+        SPAN | NEAR => c,
+        TRANSACTION..=PEER_TASK => b,
+        _ => a,
+    };
+    name as usize
+}
+
 /// Whether an event carries anything better than nearness.
-fn carries_a_key(row: &Row) -> bool {
+fn carries_a_key(store: &Store, row: &Row) -> bool {
     let mut any = false;
     // A name of its own is no tie to anything: every event has one.
-    keys(row, |_, of| any |= !matches!(of, Use::Own));
+    keys(store, row, |_, of| any |= !matches!(of, Use::Own));
     any
 }
 
@@ -145,7 +169,7 @@ fn carries_a_key(row: &Row) -> bool {
 fn resolves(store: &Store, row: &Row) -> bool {
     let is_there = |name: Name| name.is_some() && store.rows.iter().any(|r| r.decision == name);
     let mut groups = false;
-    keys(row, |_, of| groups |= matches!(of, Use::Groups(_)));
+    keys(store, row, |_, of| groups |= matches!(of, Use::Groups(_)));
     groups || is_there(row.parent)
 }
 
@@ -155,24 +179,26 @@ pub(super) fn window(store: &Store, row: &Row, settings: &Settings) -> Option<(K
         let caller = if fault::on(Fault::SessionWithoutSubject) { 0 } else { row.caller };
         return Some((key(Kind::Session, caller, row.session.0, 0), settings.session_gap_us, Call::C7));
     }
-    if row.mcp_session.is_some() {
-        let key = key(Kind::ServerSession, row.caller, row.mcp_session.0, row.server.0);
+    let rare = store.rare_of(row);
+    if rare.mcp_session.is_some() {
+        let key = key(Kind::ServerSession, row.caller, rare.mcp_session.0, row.server.0);
         return Some((key, settings.session_gap_us, Call::C7));
     }
-    if row.protocol == Protocol::A2a && row.task.is_some() {
+    if row.protocol == Protocol::A2a && rare.task.is_some() {
         // The serving agent mints the task, and its peers mint others further on: it says nothing beyond this hop.
-        return Some((key(Kind::PeerTask, row.caller, row.task.0, row.server.0), settings.session_gap_us, Call::C7));
+        return Some((key(Kind::PeerTask, row.caller, rare.task.0, row.server.0), settings.session_gap_us, Call::C7));
     }
     // Nobody is not somebody: two calls of unknown subjects have nothing in common.
     if row.subject.is_none() && !fault::on(Fault::NobodyIsSomebody) {
         return None;
     }
-    let is_tied = if fault::on(Fault::NearUntilResolved) { resolves(store, row) } else { carries_a_key(row) };
+    let is_tied = if fault::on(Fault::NearUntilResolved) { resolves(store, row) } else { carries_a_key(store, row) };
     if is_tied {
         return None;
     }
     // Without a client the caller itself tells apart what would otherwise be everything of one person.
-    let caller = row.client.or(store.actors_of(row).last().map_or(Name::NONE, |a| a.id));
+    let actors = store.actors_of(store.bearer_of(row));
+    let caller = row.client.or(actors.last().map_or(Name::NONE, |a| a.id));
     Some((key(Kind::Near, row.principal, caller.0, row.token.0), settings.near_gap_us, Call::C9))
 }
 
@@ -209,6 +235,7 @@ impl Sets {
 /// What is known of a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
+    key: [u32; 4],
     /// Any row that has the key.
     pub(super) any: u32,
     /// The earliest row that owns it, and the next: an event is never its own parent.
@@ -216,7 +243,15 @@ pub(super) struct Held {
     pub(super) next: u32,
 }
 
+fn words(key: Key) -> [u32; 4] {
+    [(key >> 96) as u32, (key >> 64) as u32, (key >> 32) as u32, key as u32]
+}
+
 impl Held {
+    fn new(key: Key, any: u32) -> Held {
+        Held { key: words(key), any, best: NOBODY, next: NOBODY }
+    }
+
     /// The owner as a row sees it.
     pub(super) fn owner(&self, of: u32) -> Option<u32> {
         let owner = if self.best == of && !fault::on(Fault::OwnParent) { self.next } else { self.best };
@@ -225,21 +260,28 @@ impl Held {
 }
 
 /// All keys of a store.
+///
+/// Names are numbered as they come, and so keys stand as they came: near the keys of their neighbours. The first key of a
+/// name is found by the name alone; only further ones (a span id that every trace counts anew) are hashed.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    pub(super) held: HashMap<Key, Held>,
+    held: Vec<Held>,
+    /// One more than the place of a name's first key.
+    first: Vec<u32>,
+    more: HashMap<Key, u32>,
+    free: Vec<u32>,
 }
 
 impl Index {
-    /// Room for the keys of so many rows: growing would move every key several times.
-    pub(super) fn with_room_for(rows: usize) -> Index {
-        Index { held: HashMap::with_capacity_and_hasher(rows * 5 / 2, Default::default()) }
+    /// Room for the keys of a store.
+    pub(super) fn with_room_for(store: &Store) -> Index {
+        Index { held: Vec::with_capacity(store.len() * 2), first: vec![0; store.texts_len()], ..Index::default() }
     }
 
     /// Enters a row; `tie` is told every row that it shares a key with.
     pub(super) fn enter(&mut self, store: &Store, row: u32, mut tie: impl FnMut(u32)) {
-        keys(store.row_at(row), |key, of| {
-            let held = self.held.entry(key).or_insert(Held { any: row, best: NOBODY, next: NOBODY });
+        keys(store, store.row_at(row), |key, of| {
+            let held = self.entry(key, row);
             if held.any != row {
                 tie(held.any);
             }
@@ -258,30 +300,80 @@ impl Index {
         });
     }
 
+    /// What is held of a key; of a new one, that a row has it.
+    fn entry(&mut self, key: Key, row: u32) -> &mut Held {
+        let at = match self.place(key) {
+            Some(at) => at,
+            None => self.add(key, row),
+        };
+        &mut self.held[at]
+    }
+
+    fn place(&self, key: Key) -> Option<usize> {
+        let first = self.first.get(home(key)).copied().unwrap_or(0);
+        if first != 0 && self.held[first as usize - 1].key == words(key) {
+            return Some(first as usize - 1);
+        }
+        if self.more.is_empty() { None } else { self.more.get(&key).map(|at| *at as usize) }
+    }
+
+    fn add(&mut self, key: Key, row: u32) -> usize {
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.held[at as usize] = Held::new(key, row);
+                at as usize
+            }
+            None => {
+                self.held.push(Held::new(key, row));
+                self.held.len() - 1
+            }
+        };
+        let home = home(key);
+        if self.first.len() <= home {
+            self.first.resize(home + 1, 0);
+        }
+        if self.first[home] == 0 && home != 0 {
+            self.first[home] = at as u32 + 1;
+        } else {
+            self.more.insert(key, at as u32);
+        }
+        at
+    }
+
+    /// Removes a key with everything that is known of it.
+    pub(super) fn remove(&mut self, key: Key) {
+        let Some(at) = self.place(key) else { return };
+        if self.more.remove(&key).is_none() {
+            self.first[home(key)] = 0;
+        }
+        self.free.push(at as u32);
+    }
+
     pub(super) fn get(&self, key: Key) -> Option<&Held> {
-        self.held.get(&key)
+        self.place(key).map(|at| &self.held[at])
+    }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.held.capacity() * size_of::<Held>()
+            + (self.first.capacity() + self.free.capacity()) * size_of::<u32>()
+            + self.more.capacity() * 8 / 7 * (size_of::<(Key, u32)>() + 1)
     }
 }
 
-/// Pairs of rows that a window key brings together, of all rows at once.
-pub(super) fn near(store: &Store, settings: &Settings, mut tie: impl FnMut(u32, u32)) {
-    let mut all: Vec<(Key, i64, u32)> = Vec::new();
-    for (at, row) in store.rows.iter().enumerate() {
-        if let Some((key, ..)) = window(store, row, settings) {
-            all.push((key, row.time, at as u32));
+/// Pairs of rows that a window key brings together, of all rows at once. Rows come in the order of time.
+pub(super) fn near(store: &Store, settings: &Settings, rows: impl Iterator<Item = u32>, mut tie: impl FnMut(u32, u32)) {
+    // The row that had a window key last.
+    let mut last = Index { first: vec![0; store.texts_len()], ..Index::default() };
+    for row in rows {
+        let r = store.row_at(row);
+        let Some((key, gap, _)) = window(store, r, settings) else { continue };
+        let held = last.entry(key, row);
+        let before = std::mem::replace(&mut held.any, row);
+        if before != row && r.time.saturating_sub(store.row_at(before).time) <= gap {
+            tie(before, row);
         }
     }
-    all.sort_unstable();
-    for pair in all.windows(2) {
-        let ((key, time, row), (next_key, next_time, next)) = (pair[0], pair[1]);
-        if key == next_key && next_time.saturating_sub(time) <= gap(key, settings) {
-            tie(row, next);
-        }
-    }
-}
-
-fn gap(key: Key, settings: &Settings) -> i64 {
-    if names(key).0 == Kind::Near as u8 { settings.near_gap_us } else { settings.session_gap_us }
 }
 
 /// The same, row by row.
@@ -305,6 +397,19 @@ impl Windows {
             tie(other.2);
         }
         self.rows.insert(here, ());
+    }
+
+    /// Removes a row.
+    pub(super) fn remove(&mut self, store: &Store, row: u32, settings: &Settings) {
+        let r = store.row_at(row);
+        if let Some((key, ..)) = window(store, r, settings) {
+            self.rows.remove(&(key, r.time, row));
+        }
+    }
+
+    /// Bytes of memory that it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.rows.len() * size_of::<(Key, i64, u32)>() * 3 / 2
     }
 }
 

@@ -25,6 +25,7 @@
 //! State that outlives a process is the lake's: [`watch::Watcher`] can be rebuilt from the events of the chains that are
 //! not sealed, and from what was published of them.
 
+mod asleep;
 mod bounded;
 mod dot;
 mod draw;
@@ -71,6 +72,11 @@ pub struct Settings {
     pub seal_us: i64,
     /// Events of one chain from which on it is called oversized.
     pub events_max: u32,
+    /// Principals of one path; of a longer one the first and the last are kept, and the event is marked.
+    pub hops_max: u32,
+    /// Steps per event that the search for cycles of further parents may take; parents that are left then are counted as
+    /// skipped.
+    pub join_steps: u32,
     /// Threads for the judging of chains.
     pub threads: usize,
 }
@@ -85,6 +91,8 @@ impl Default for Settings {
             lateness_us: 15 * MINUTE_US,
             seal_us: 24 * 60 * MINUTE_US,
             events_max: 100_000,
+            hops_max: 64,
+            join_steps: 64,
             threads: 1,
         }
     }
@@ -135,12 +143,21 @@ pub enum Mark {
     RootDiffers,
     /// Actors of its parent are gone from its verified path, and nobody said that some may be missing.
     Truncated,
+    /// Its path has more principals than are kept.
+    PathCapped,
 }
 
 impl Mark {
     /// Every mark.
-    pub const ALL: [Mark; 6] =
-        [Mark::Several, Mark::Conflict, Mark::Missing, Mark::Mutated, Mark::RootDiffers, Mark::Truncated];
+    pub const ALL: [Mark; 7] = [
+        Mark::Several,
+        Mark::Conflict,
+        Mark::Missing,
+        Mark::Mutated,
+        Mark::RootDiffers,
+        Mark::Truncated,
+        Mark::PathCapped,
+    ];
 
     /// As it stands in JSON.
     pub const fn as_str(self) -> &'static str {
@@ -151,6 +168,7 @@ impl Mark {
             Mark::Mutated => "record_mutated",
             Mark::RootDiffers => "root_differs",
             Mark::Truncated => "path_truncated",
+            Mark::PathCapped => "path_capped",
         }
     }
 }
@@ -292,14 +310,8 @@ pub struct Chain {
     pub ghosts: Vec<Ghost>,
     /// Distinct principal paths.
     pub paths: Vec<Path>,
-    /// Longest line of calls.
+    /// Longest line of operations: attempts at one call count once.
     pub depth: u32,
-    /// Most children of one call.
+    /// Most operations that one led to.
     pub fanout: u32,
-}
-
-/// Places of rows in the chain at hand; one per thread.
-#[derive(Debug, Default)]
-struct Scratch {
-    place_of: Vec<u32>,
 }

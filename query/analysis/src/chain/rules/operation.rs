@@ -24,7 +24,8 @@ pub(super) fn fold(
     let row = |at: u32| store.row_at(rows[at as usize]);
     let mut sets = Sets::default();
     sets.grow(rows.len());
-    // Most chains repeat nothing; then there is nothing to look up.
+    // Most chains repeat nothing and ask for nothing more; then there is nothing to look up.
+    let asks = rows.iter().any(|r| store.row_at(*r).outcome == Some(Outcome::StepUp));
     let mut last_of = HashMap::default();
     let mut repeats = HashMap::default();
     for at in 0..rows.len() as u32 {
@@ -34,11 +35,18 @@ pub(super) fn fold(
                 sets.join(at, c.parent);
             }
         }
-        let (Some(what), parent) = (same_call(r), links[at as usize].parent) else { continue };
-        if r.request.is_some() {
-            let first = *repeats.entry((parent, what, r.request)).or_insert(at);
+        let request = store.rare_of(r).request;
+        if !asks && request.is_none() {
+            continue;
+        }
+        let Some(what) = same_call(r) else { continue };
+        let parent = links[at as usize].parent;
+        if request.is_some() {
+            let first = *repeats.entry((parent, what, request)).or_insert(at);
             sets.join(at, first);
         }
+        // An attempt that echoed the answer stands where the first one stands: what follows it is another call.
+        let parent = links[sets.find(at) as usize].parent;
         if let Some(before) = last_of.insert((parent, what), at) {
             let b = row(before);
             // Nobody is not somebody: the calls of two unknown callers are not the same call.
@@ -100,6 +108,31 @@ fn number(store: &Store, rows: &[u32], links: &mut [Link], sets: &mut Sets) -> V
         operation.parent = parent;
     }
     operations
+}
+
+/// The longest line of operations, and the most that one of them led to. Attempts count once.
+pub(super) fn shape(operations: &[Operation]) -> (u32, u32) {
+    let mut children = vec![0u32; operations.len()];
+    for operation in operations.iter().filter(|o| o.parent != NOBODY) {
+        children[operation.parent as usize] += 1;
+    }
+    let fanout = children.iter().copied().max().unwrap_or(0);
+    let mut depths = children;
+    depths.fill(0);
+    let mut line = Vec::new();
+    for start in 0..operations.len() as u32 {
+        let mut at = start;
+        while at != NOBODY && depths[at as usize] == 0 {
+            line.push(at);
+            at = operations[at as usize].parent;
+        }
+        let mut depth = if at == NOBODY { 0 } else { depths[at as usize] };
+        for at in line.drain(..).rev() {
+            depth += 1;
+            depths[at as usize] = depth;
+        }
+    }
+    (depths.into_iter().max().unwrap_or(0), fanout)
 }
 
 /// Whether the call went through. A gateway that does not say forwards what it allows.

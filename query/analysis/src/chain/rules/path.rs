@@ -11,11 +11,13 @@
 //! ```
 
 use super::evidence::{Confidence, Principal};
-use super::exchange::Exchanges;
 use super::fact::Via;
-use super::store::{NOBODY, Name, Row, Store};
+use super::judge::Judge;
+use super::store::{Bearer, NOBODY, Name, Store};
 use super::{Link, Mark};
 use crate::fault::{self, Fault};
+use ahash::{HashMap, RandomState};
+use hashbrown::HashTable;
 
 /// A principal of a path, and how its place there is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +55,8 @@ impl Hop {
 pub struct Path {
     /// Principals.
     pub hops: Vec<Hop>,
+    /// Principals are missing before the last, because there were more than [`Settings::hops_max`](super::Settings).
+    pub is_capped: bool,
 }
 
 impl Path {
@@ -84,89 +88,163 @@ impl Path {
         }
     }
 
+    /// Leaves out what stands before the last hop, from a length on: the root, the first hops and the presenter stay.
+    pub(super) fn cap(&mut self, hops_max: usize) {
+        if self.hops.len() > hops_max.max(2) {
+            let from = hops_max.max(2) - 1;
+            self.hops.drain(from..self.hops.len() - 1);
+            self.is_capped = true;
+        }
+    }
+
     fn starts_with(&self, other: &Path) -> bool {
         self.hops.len() >= other.hops.len() && self.hops.iter().zip(&other.hops).all(|(a, b)| a.may_be(b))
     }
 }
 
-/// The paths of a chain's events, parents first, each distinct path once.
-pub(super) fn lay(store: &Store, exchanges: &Exchanges, rows: &[u32], order: &[u32], links: &mut [Link]) -> Vec<Path> {
-    let mut paths: Vec<Path> = Vec::new();
-    let mut known = ahash::HashMap::default();
-    for at in order {
-        let row = store.row_at(rows[*at as usize]);
-        let own = own(store, row);
-        let link = &links[*at as usize];
-        let path = if row.via == Via::Act && row.proof.holds() && own.hops.len() > 1 {
-            check_parent(&own, link, links, &paths, row.partial).inspect_mark(links, *at)
-        } else if let Some(path) = exchanges.path(store, row, &own) {
-            path
-        } else if link.parent == NOBODY {
-            own
-        } else {
-            let parent = &paths[links[link.parent as usize].path as usize];
-            let (path, differs) = inherit(&own, parent, link.confidence);
-            if differs {
-                links[*at as usize].marks.set(Mark::RootDiffers);
-            }
-            path
-        };
-        // Most events have the path of one shortly before.
-        let recent = paths.len().saturating_sub(4);
-        let place = match paths[recent..].iter().position(|p| *p == path) {
-            Some(i) => (recent + i) as u32,
-            None => *known.entry(path.clone()).or_insert_with(|| {
-                paths.push(path);
-                paths.len() as u32 - 1
-            }),
-        };
-        links[*at as usize].path = place;
-    }
-    paths
+/// What is kept while the paths of a chain are laid: whoever stands behind many calls is worked out once.
+#[derive(Debug, Default)]
+pub(super) struct Laying {
+    /// What bearers say of themselves.
+    owns: Vec<Own>,
+    own_of: HashMap<u32, u32>,
+    /// What was inherited: by own path, parent's path and link.
+    inherited: HashMap<(u32, u32, Confidence), (u32, bool)>,
+    places: HashTable<(u64, u32)>,
+    paths: Vec<Path>,
+    hasher: RandomState,
 }
 
-/// A path, and what its parent's path says against it.
-struct Checked {
+/// What a bearer says of itself.
+#[derive(Debug)]
+struct Own {
+    bearer: u32,
     path: Path,
-    differs: bool,
-    truncated: bool,
+    /// Its place among the chain's paths, once an event has it.
+    place: u32,
 }
 
-impl Checked {
-    fn inspect_mark(self, links: &mut [Link], at: u32) -> Path {
-        let marks = &mut links[at as usize].marks;
-        if self.differs {
-            marks.set(Mark::RootDiffers);
+impl Laying {
+    /// The paths of a chain's events, each distinct path once. `order` has parents before children.
+    pub(super) fn lay(
+        &mut self,
+        judge: &Judge<'_>,
+        rows: &[u32],
+        order: impl Iterator<Item = u32>,
+        links: &mut [Link],
+    ) -> Vec<Path> {
+        let (store, exchanges, hops_max) = (judge.store, judge.exchanges, judge.settings.hops_max as usize);
+        self.owns.clear();
+        empty(&mut self.own_of);
+        empty(&mut self.inherited);
+        self.places.clear();
+        for at in order {
+            let row = store.row_at(rows[at as usize]);
+            let own = self.own(store, row.bearer, hops_max);
+            let bearer = store.bearer_at(row.bearer);
+            let link = links[at as usize];
+            let own_path = &self.owns[own as usize].path;
+            let speaks = bearer.via == Via::Act && bearer.proof.holds() && own_path.hops.len() > 1;
+            let place = if speaks && link.parent != NOBODY {
+                let parent = &self.paths[links[link.parent as usize].path as usize];
+                check_parent(own_path, parent, bearer.partial, &mut links[at as usize]);
+                self.place_of_own(own)
+            } else if speaks {
+                self.place_of_own(own)
+            } else if let Some(path) = exchanges.path(store, row, own_path, hops_max) {
+                self.place_of(path)
+            } else if link.parent == NOBODY {
+                self.place_of_own(own)
+            } else {
+                let of_parent = links[link.parent as usize].path;
+                let (place, differs) = self.place_of_inherited(own, of_parent, link.confidence, hops_max);
+                if differs {
+                    links[at as usize].marks.set(Mark::RootDiffers);
+                }
+                place
+            };
+            if self.paths[place as usize].is_capped {
+                links[at as usize].marks.set(Mark::PathCapped);
+            }
+            links[at as usize].path = place;
         }
-        if self.truncated {
-            marks.set(Mark::Truncated);
-        }
-        self.path
+        std::mem::take(&mut self.paths)
     }
+
+    fn own(&mut self, store: &Store, bearer: u32, hops_max: usize) -> u32 {
+        // Most events have the bearer of one shortly before.
+        let recent = self.owns.len().saturating_sub(4);
+        if let Some(at) = self.owns[recent..].iter().position(|o| o.bearer == bearer) {
+            return (recent + at) as u32;
+        }
+        if let Some(at) = self.own_of.get(&bearer).filter(|_| recent > 0) {
+            return *at;
+        }
+        let at = self.owns.len() as u32;
+        self.owns.push(Own { bearer, path: own(store, store.bearer_at(bearer), hops_max), place: NOBODY });
+        self.own_of.insert(bearer, at);
+        at
+    }
+
+    fn place_of_own(&mut self, own: u32) -> u32 {
+        let known = self.owns[own as usize].place;
+        if known != NOBODY {
+            return known;
+        }
+        let place = self.place_of(self.owns[own as usize].path.clone());
+        self.owns[own as usize].place = place;
+        place
+    }
+
+    fn place_of_inherited(&mut self, own: u32, parent: u32, edge: Confidence, hops_max: usize) -> (u32, bool) {
+        if let Some(known) = self.inherited.get(&(own, parent, edge)) {
+            return *known;
+        }
+        let (path, differs) = inherit(&self.owns[own as usize].path, &self.paths[parent as usize], edge, hops_max);
+        let found = (self.place_of(path), differs);
+        self.inherited.insert((own, parent, edge), found);
+        found
+    }
+
+    fn place_of(&mut self, path: Path) -> u32 {
+        let hash = self.hasher.hash_one(&path);
+        let paths = &self.paths;
+        if let Some((_, place)) = self.places.find(hash, |(h, at)| *h == hash && paths[*at as usize] == path) {
+            return *place;
+        }
+        let place = self.paths.len() as u32;
+        self.paths.push(path);
+        self.places.insert_unique(hash, (hash, place), |(h, _)| *h);
+        place
+    }
+}
+
+/// Empties a map. One that a large chain left would take long to empty for every small one.
+fn empty<K, V>(map: &mut HashMap<K, V>) {
+    if map.capacity() > 1024 { *map = HashMap::default() } else { map.clear() }
 }
 
 /// Holds a path of its own against that of the parent: another root, or actors that are gone without a word.
-fn check_parent(own: &Path, link: &Link, links: &[Link], paths: &[Path], partial: bool) -> Checked {
-    let mut checked = Checked { path: own.clone(), differs: false, truncated: false };
-    if link.parent == NOBODY {
-        return checked;
+fn check_parent(own: &Path, parent: &Path, is_partial: bool, link: &mut Link) {
+    let (Some(a), Some(b)) = (own.hops.first(), parent.hops.first()) else { return };
+    let known = a.id.is_some() && b.id.is_some();
+    let differs = known && !a.may_be(b);
+    if differs {
+        link.marks.set(Mark::RootDiffers);
     }
-    let parent = &paths[links[link.parent as usize].path as usize];
-    let (a, b) = (own.hops.first(), parent.hops.first());
-    if let (Some(a), Some(b)) = (a, b) {
-        let known = a.id.is_some() && b.id.is_some();
-        checked.differs = known && !a.may_be(b);
-        let from_act = parent.hops.iter().skip(1).all(|h| matches!(h.tier, Principal::P2 | Principal::P4));
-        let other_actor = own.hops.last().zip(parent.hops.last()).is_some_and(|(x, y)| !x.may_be(y));
-        // The caller of the parent may go on by itself: then its own path is the beginning of the parent's.
-        let unrelated = !own.starts_with(parent) && !parent.starts_with(own);
-        checked.truncated = known && !checked.differs && from_act && other_actor && unrelated && !partial;
+    if !known || differs || is_partial {
+        return;
     }
-    checked
+    let from_act = parent.hops.iter().skip(1).all(|h| matches!(h.tier, Principal::P2 | Principal::P4));
+    let other_actor = own.hops.last().zip(parent.hops.last()).is_some_and(|(x, y)| !x.may_be(y));
+    // The caller of the parent may go on by itself: then its own path is the beginning of the parent's.
+    if from_act && other_actor && !own.starts_with(parent) && !parent.starts_with(own) {
+        link.marks.set(Mark::Truncated);
+    }
 }
 
-/// What an event says of itself.
-pub(super) fn own(store: &Store, row: &Row) -> Path {
+/// What a bearer says of itself.
+pub(super) fn own(store: &Store, row: &Bearer, hops_max: usize) -> Path {
     let holds = row.proof.holds();
     let mut path = Path::default();
     let root = if row.subject.is_none() {
@@ -198,11 +276,12 @@ pub(super) fn own(store: &Store, row: &Row) -> Path {
         let (tier, confidence) = if holds { (Principal::P7, 600) } else { (Principal::P9, 250) };
         path.add(Hop::new(row.client, Name::NONE, Name::NONE, tier, confidence));
     }
+    path.cap(hops_max);
     path
 }
 
 /// The parent's path, extended by whom this event adds; and whether the event names another root.
-fn inherit(own: &Path, parent: &Path, edge: Confidence) -> (Path, bool) {
+fn inherit(own: &Path, parent: &Path, edge: Confidence, hops_max: usize) -> (Path, bool) {
     let (Some(root), Some(parent_root)) = (own.hops.first(), parent.hops.first()) else { return (own.clone(), false) };
     let differs = root.id.is_some() && parent_root.id.is_some() && !root.may_be(parent_root);
     // An event whose parent acts for somebody else has only its own word; an unknown parent has nothing to give.
@@ -216,7 +295,7 @@ fn inherit(own: &Path, parent: &Path, edge: Confidence) -> (Path, bool) {
             _ => from_parent,
         }
     };
-    let mut path = Path::default();
+    let mut path = Path { is_capped: own.is_capped || parent.is_capped, ..Path::default() };
     if root.id.is_some() && own.hops.len() > 1 && parent.starts_with(own) {
         // Its caller is on the parent's path already: it says so itself, and nothing speaks against it.
         for (mine, hop) in own.hops.iter().zip(&parent.hops) {
@@ -235,5 +314,6 @@ fn inherit(own: &Path, parent: &Path, edge: Confidence) -> (Path, bool) {
         let is_new = path.hops.last().is_none_or(|last| !last.may_be(presenter));
         path.hops.extend(is_new.then_some(*presenter));
     }
+    path.cap(hops_max);
     (path, false)
 }

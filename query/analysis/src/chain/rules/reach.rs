@@ -1,7 +1,8 @@
 //! Blast radius: what somebody reached, and what they could have reached; and of a tool, who did and who could have.
 //!
-//! Guarantee: whatever was reached and was not in reach by the grants that are recorded says `beyond`. More events only add;
-//! grants that nobody recorded are unknown, never guessed. One store, one tenant.
+//! Guarantee: whatever was reached and was not in reach by the grants that are recorded says `beyond`. An event that leaves the
+//! parents and paths of others as they are only adds. Grants that nobody recorded are unknown, never guessed. One store,
+//! one tenant.
 //!
 //! ```text
 //!             what was reached                         what could have been

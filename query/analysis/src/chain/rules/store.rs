@@ -5,13 +5,18 @@
 //!
 //! Texts become numbers ([`Name`]) when a fact is told; from then on everything is compared as numbers, and the texts
 //! matter only where an order must not depend on arrival: instants first, then source, id and content.
+//!
+//! A row holds what nearly every event has. What many events have in common (who called, with which token's authority)
+//! stands once, as a [`Bearer`]; what few events have stands aside, as [`Rare`].
 
 use super::fact::{Fact, Proof, Protocol, Via};
 use crate::fault::{self, Fault};
-use ahash::{HashMap, RandomState};
+use ahash::{HashMap, HashSet, RandomState};
 use catena_schemas::{Enforced, Outcome};
 use hashbrown::HashTable;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::mem::size_of;
 
 /// A text of a store. Zero is the absent text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,19 +42,25 @@ impl Name {
 }
 
 /// Texts, each once.
+///
+/// The table is open: a slot holds the upper half of a hash, and a name; zero is free. A text's slot is the next free one
+/// from the place that the upper bits of its hash name, so growing reads and writes from left to right.
 #[derive(Debug)]
 struct Texts {
     bytes: String,
     /// Where each text ends; the first is the absent one.
     ends: Vec<usize>,
-    /// Hash and name. The hash is kept so that growing does not read every text again.
-    table: HashTable<(u64, u32)>,
+    slots: Vec<u64>,
+    bits: u32,
     hasher: RandomState,
 }
 
+const UPPER: u64 = 0xffff_ffff_0000_0000;
+
 impl Texts {
     fn new() -> Texts {
-        Texts { bytes: String::new(), ends: vec![0], table: HashTable::new(), hasher: RandomState::new() }
+        let bits = 6;
+        Texts { bytes: String::new(), ends: vec![0], slots: vec![0; 1 << bits], bits, hasher: RandomState::new() }
     }
 
     fn get(&self, name: u32) -> &str {
@@ -59,30 +70,86 @@ impl Texts {
         }
     }
 
+    fn get_bytes(&self, name: u32) -> &[u8] {
+        &self.bytes.as_bytes()[self.ends[name as usize - 1]..self.ends[name as usize]]
+    }
+
+    fn hash(&self, text: &str) -> u64 {
+        self.hasher.hash_one(text)
+    }
+
+    fn slot(&self, hash: u64) -> usize {
+        (hash >> (64 - self.bits)) as usize
+    }
+
+    /// Makes room for so many texts: five slots of eight may be taken.
+    fn reserve(&mut self, more: usize) {
+        let most = |bits: u32| (1usize << bits) / 8 * 5;
+        if self.ends.len() + more <= most(self.bits) {
+            return;
+        }
+        while self.ends.len() + more > most(self.bits) {
+            self.bits += 1;
+        }
+        let old = std::mem::replace(&mut self.slots, vec![0; 1 << self.bits]);
+        for entry in old.into_iter().filter(|e| *e != 0) {
+            let free = self.free_from(self.slot(entry & UPPER));
+            self.slots[free] = entry;
+        }
+    }
+
+    fn free_from(&self, mut at: usize) -> usize {
+        while self.slots[at] != 0 {
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+        at
+    }
+
+    /// The name of a text, or the free slot where it belongs.
+    fn look(&self, hash: u64, text: &str) -> Result<Name, usize> {
+        let mut at = self.slot(hash);
+        loop {
+            let entry = self.slots[at];
+            if entry == 0 {
+                return Err(at);
+            }
+            if (entry ^ hash) & UPPER == 0 && self.get_bytes(entry as u32) == text.as_bytes() {
+                return Ok(Name(entry as u32));
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+    }
+
     fn intern(&mut self, text: Option<&str>) -> Name {
         let Some(text) = text.filter(|t| !t.is_empty()) else { return Name::NONE };
-        let hash = self.hasher.hash_one(text);
-        let (bytes, ends) = (&self.bytes, &self.ends);
-        let same =
-            |entry: &(u64, u32)| entry.0 == hash && bytes[ends[entry.1 as usize - 1]..ends[entry.1 as usize]] == *text;
-        if let Some((_, name)) = self.table.find(hash, same) {
-            return Name(*name);
-        }
+        self.reserve(1);
+        self.intern_hashed(self.hash(text), text)
+    }
+
+    /// There must be room.
+    fn intern_hashed(&mut self, hash: u64, text: &str) -> Name {
+        let free = match self.look(hash, text) {
+            Ok(name) => return name,
+            Err(free) => free,
+        };
         let name = u32::try_from(self.ends.len()).expect("a store holds fewer than four billion texts");
         self.bytes.push_str(text);
         self.ends.push(self.bytes.len());
-        self.table.insert_unique(hash, (hash, name), |entry| entry.0);
+        self.slots[free] = hash & UPPER | u64::from(name);
         Name(name)
     }
 
     fn find(&self, text: &str) -> Option<Name> {
-        let hash = self.hasher.hash_one(text);
-        self.table.find(hash, |entry| entry.0 == hash && self.get(entry.1) == text).map(|e| Name(e.1))
+        self.look(self.hash(text), text).ok()
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>() + self.slots.len() * size_of::<u64>()
     }
 }
 
 /// An actor of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Acting {
     pub(super) id: Name,
     pub(super) issuer: Name,
@@ -99,75 +166,99 @@ pub(super) struct Span {
     pub(super) said: bool,
 }
 
-/// A stored fact.
-#[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) content: u128,
-    pub(super) time: i64,
-    pub(super) source: Name,
-    pub(super) event: Name,
-    pub(super) decision: Name,
-    pub(super) record: Name,
-    pub(super) parent: Name,
-    pub(super) predecessor: Name,
-    pub(super) trace: Name,
-    pub(super) span: Name,
-    pub(super) parent_span: Name,
-    pub(super) state_in: Name,
-    pub(super) state_out: Name,
-    pub(super) challenge: Name,
-    pub(super) task: Name,
-    pub(super) txn: Name,
-    pub(super) acti: Name,
-    pub(super) session: Name,
-    pub(super) mcp_session: Name,
+/// Who made a call, and with which authority, as a record says. Many records say the same.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bearer {
     pub(super) issuer: Name,
     pub(super) subject: Name,
     pub(super) subject_kind: Name,
     pub(super) client: Name,
-    pub(super) token: Name,
-    pub(super) parent_token: Name,
-    pub(super) server: Name,
-    pub(super) tool: Name,
-    pub(super) args: Name,
-    pub(super) request: Name,
-    pub(super) grant: Name,
-    pub(super) reason: Name,
     /// Number of (issuer, subject).
-    pub(super) principal: u32,
+    principal: u32,
     /// Number of (principal, client).
-    pub(super) caller: u32,
+    caller: u32,
     actors: Span,
     pub(super) scope: Span,
     pub(super) resource: Span,
     pub(super) audience: Span,
     pub(super) proof: Proof,
     pub(super) via: Via,
-    pub(super) protocol: Protocol,
-    pub(super) outcome: Option<Outcome>,
-    pub(super) enforced: Option<Enforced>,
-    pub(super) parent_by_client: bool,
     pub(super) subject_verified: bool,
     pub(super) key_bound: bool,
     pub(super) partial: bool,
 }
 
-/// What makes an event the event that it is.
-type Identity = (Name, Name, u128);
+/// What few records say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rare {
+    pub(super) record: Name,
+    pub(super) state_out: Name,
+    pub(super) challenge: Name,
+    pub(super) task: Name,
+    pub(super) txn: Name,
+    pub(super) acti: Name,
+    pub(super) mcp_session: Name,
+    pub(super) parent_token: Name,
+    pub(super) request: Name,
+    pub(super) grant: Name,
+}
+
+/// A stored fact.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    /// Digest of what the record says.
+    pub(super) content: u128,
+    pub(super) time: i64,
+    pub(super) source: Name,
+    pub(super) event: Name,
+    pub(super) decision: Name,
+    pub(super) parent: Name,
+    pub(super) predecessor: Name,
+    pub(super) trace: Name,
+    pub(super) span: Name,
+    pub(super) parent_span: Name,
+    pub(super) state_in: Name,
+    pub(super) session: Name,
+    pub(super) issuer: Name,
+    pub(super) subject: Name,
+    pub(super) client: Name,
+    pub(super) token: Name,
+    pub(super) server: Name,
+    pub(super) tool: Name,
+    pub(super) args: Name,
+    pub(super) reason: Name,
+    /// Number of (issuer, subject).
+    pub(super) principal: u32,
+    /// Number of (principal, client).
+    pub(super) caller: u32,
+    /// Place of its bearer.
+    pub(super) bearer: u32,
+    /// Place of what is rare; the first place says nothing.
+    pub(super) rare: u32,
+    pub(super) protocol: Protocol,
+    pub(super) outcome: Option<Outcome>,
+    pub(super) enforced: Option<Enforced>,
+    pub(super) parent_by_client: bool,
+}
 
 /// The facts of one tenant.
 #[derive(Debug)]
 pub struct Store {
     texts: Texts,
     pub(super) rows: Vec<Row>,
+    rare: Vec<Rare>,
+    bearers: Vec<Bearer>,
+    /// Hash and place of each bearer.
+    bearer_of: HashTable<(u64, u32)>,
     acting: Vec<Acting>,
     names: Vec<Name>,
     pairs: HashMap<(u32, u32, bool), u32>,
-    /// First row of an event id, so that the table of identities holds only ids that came twice.
-    first_of: Vec<u32>,
-    again: HashMap<Identity, u32>,
+    /// The row of an event id, or [`NOBODY`], or [`SEVERAL`].
+    row_of: Vec<u32>,
+    /// Rows of ids that came more than once.
+    again: BTreeMap<Identity, u32>,
     /// Rows whose id came with other content too.
-    pub(super) mutated: HashMap<u32, ()>,
+    pub(super) mutated: HashSet<u32>,
     /// Rows that another one made mutated, until somebody looks.
     pub(super) touched: Vec<u32>,
 }
@@ -177,152 +268,304 @@ impl Default for Store {
         Store {
             texts: Texts::new(),
             rows: Vec::new(),
+            rare: vec![Rare::default()],
+            bearers: Vec::new(),
+            bearer_of: HashTable::new(),
             acting: Vec::new(),
             names: Vec::new(),
             pairs: HashMap::default(),
-            first_of: Vec::new(),
-            again: HashMap::default(),
-            mutated: HashMap::default(),
+            row_of: Vec::new(),
+            again: BTreeMap::new(),
+            mutated: HashSet::default(),
             touched: Vec::new(),
         }
     }
 }
 
+/// What makes an event the event that it is: its id, its source, what it says.
+type Identity = (Name, Name, u128);
+
 /// No row.
 pub(super) const NOBODY: u32 = u32::MAX;
+
+/// An event id that came more than once: its rows stand in `again`.
+const SEVERAL: u32 = u32::MAX - 1;
+
+/// Texts that nearly every event has.
+const COLUMNS: usize = 19;
 
 impl Store {
     /// Tells a fact. The place of its row, and whether it is new.
     pub fn tell(&mut self, fact: &Fact<'_>) -> (u32, bool) {
-        let (source, event) = (self.texts.intern(Some(fact.source)), self.texts.intern(Some(fact.event_id)));
         let row = u32::try_from(self.rows.len()).expect("a store holds fewer than four billion events");
-        if let Some(known) = self.broken_winner(source, event, fact) {
-            return (known, false);
+        assert!(row < SEVERAL, "a store holds fewer than four billion events");
+        // An all-zero trace or span id is invalid (W3C Trace Context): it says nothing.
+        fn valid(text: Option<&str>) -> Option<&str> {
+            text.filter(|t| t.bytes().any(|b| b != b'0'))
         }
-        if let Some(known) = self.recognise(row, (source, event, fact.content)) {
-            return (known, false);
+        let is_its_id = fact.decision == Some(fact.event_id);
+        let said: [Option<&str>; COLUMNS] = [
+            Some(fact.source),
+            Some(fact.event_id),
+            fact.decision.filter(|_| !is_its_id),
+            fact.parent,
+            fact.predecessor,
+            valid(fact.trace),
+            valid(fact.span),
+            valid(fact.parent_span),
+            fact.state_in,
+            fact.session,
+            fact.issuer,
+            fact.subject,
+            fact.client,
+            fact.token,
+            fact.server,
+            fact.tool,
+            fact.args,
+            fact.subject_kind,
+            fact.reason,
+        ];
+        let hashes = self.warm(&said);
+        let (source, event) = (self.name_of(&said, &hashes, 0), self.name_of(&said, &hashes, 1));
+        let broken = self.broken_winner(source, event, fact);
+        if broken.is_none() {
+            if let Some(known) = self.recognise(row, (event, source, fact.content)) {
+                return (known, false);
+            }
         }
-        let made = self.row(source, event, fact);
+        let mut names = [Name::NONE; COLUMNS];
+        for (at, name) in names.iter_mut().enumerate() {
+            *name = self.name_of(&said, &hashes, at);
+        }
+        if is_its_id {
+            names[2] = event;
+        }
+        let made = self.row(&names, fact);
+        if let Some((held, wins)) = broken {
+            if wins {
+                self.rows[held as usize] = made;
+            }
+            return (held, false);
+        }
         self.rows.push(made);
         (row, true)
     }
 
-    /// What two contents under one id would become, were identity the id alone.
-    fn broken_winner(&mut self, source: Name, event: Name, fact: &Fact<'_>) -> Option<u32> {
+    /// Hashes of texts. Their slots lie far apart: all are asked for before any is needed, so that the waits overlap.
+    fn warm(&mut self, said: &[Option<&str>; COLUMNS]) -> [u64; COLUMNS] {
+        self.texts.reserve(COLUMNS);
+        let mut hashes = [0; COLUMNS];
+        for (hash, text) in hashes.iter_mut().zip(said) {
+            if let Some(text) = text.filter(|t| !t.is_empty()) {
+                *hash = self.texts.hash(text);
+            }
+        }
+        // A loop of its own: hashing between two of the waits would leave no room for them to overlap.
+        let seen = hashes.iter().fold(0, |seen, hash| seen ^ self.texts.slots[self.texts.slot(*hash)]);
+        std::hint::black_box(seen);
+        hashes
+    }
+
+    fn name_of(&mut self, said: &[Option<&str>; COLUMNS], hashes: &[u64; COLUMNS], at: usize) -> Name {
+        match said[at] {
+            Some(text) if !text.is_empty() => self.texts.intern_hashed(hashes[at], text),
+            _ => Name::NONE,
+        }
+    }
+
+    /// What two contents under one id would become, were identity the id alone: which row holds it, and whether it loses.
+    fn broken_winner(&self, source: Name, event: Name, fact: &Fact<'_>) -> Option<(u32, bool)> {
         let (last, least) = (fault::on(Fault::LastWins), fault::on(Fault::OneWinnerPerId));
         if !last && !least {
             return None;
         }
         let held = self.rows.iter().position(|r| (r.source, r.event) == (source, event))?;
-        if last || fact.content < self.rows[held].content {
-            self.rows[held] = self.row(source, event, fact);
-        }
-        Some(held as u32)
+        Some((held as u32, last || fact.content < self.rows[held].content))
     }
 
     /// The row of an identity, or none, and then it is the identity of `row`.
     fn recognise(&mut self, row: u32, identity: Identity) -> Option<u32> {
-        let at = identity.1.0 as usize;
-        if self.first_of.len() <= at {
-            self.first_of.resize(at + 1, NOBODY);
+        let (event, source, _) = identity;
+        let at = event.0 as usize;
+        if self.row_of.len() <= at {
+            self.row_of.resize(at + 1, NOBODY);
         }
-        let first = self.first_of[at];
-        if first == NOBODY {
-            self.first_of[at] = row;
-            return None;
-        }
-        let of = |r: &Row| (r.source, r.event, r.content);
-        let first_identity = of(&self.rows[first as usize]);
-        if first_identity == identity {
-            return Some(first);
+        match self.row_of[at] {
+            NOBODY => {
+                self.row_of[at] = row;
+                return None;
+            }
+            SEVERAL => {}
+            only => {
+                let r = self.row_at(only);
+                let known = (r.event, r.source, r.content);
+                if known == identity {
+                    return Some(only);
+                }
+                self.again.insert(known, only);
+                self.row_of[at] = SEVERAL;
+            }
         }
         if let Some(known) = self.again.get(&identity) {
             return Some(*known);
         }
-        // The content under which the id came first from this source stands under content 0 and a mark of its own.
-        let sibling = if first_identity.0 == identity.0 {
-            Some(first)
-        } else {
-            self.again.get(&(identity.0, identity.1, u128::MAX)).copied()
-        };
-        match sibling {
-            Some(_) if fault::on(Fault::MutationUnmarked) => {}
-            Some(other) => {
-                self.mutated.insert(row, ());
-                if self.mutated.insert(other, ()).is_none() {
-                    self.touched.push(other);
-                }
-            }
-            None => {
-                self.again.insert((identity.0, identity.1, u128::MAX), row);
+        // All contents of one id from one source are marked: any of them leads to the others.
+        let sibling = self.again.range((event, source, 0)..=(event, source, u128::MAX)).next().map(|(_, row)| *row);
+        if let Some(other) = sibling.filter(|_| !fault::on(Fault::MutationUnmarked)) {
+            self.mutated.insert(row);
+            if self.mutated.insert(other) {
+                self.touched.push(other);
             }
         }
         self.again.insert(identity, row);
         None
     }
 
-    fn row(&mut self, source: Name, event: Name, fact: &Fact<'_>) -> Row {
-        let texts = &mut self.texts;
-        // An all-zero trace or span id is invalid (W3C Trace Context): it says nothing.
-        let mut hex = |text: Option<&str>| texts.intern(text.filter(|t| t.bytes().any(|b| b != b'0')));
-        let (trace, span, parent_span) = (hex(fact.trace), hex(fact.span), hex(fact.parent_span));
-        let mut name = |text: Option<&str>| texts.intern(text);
-        let (issuer, subject, client) = (name(fact.issuer), name(fact.subject), name(fact.client));
-        let mut row = Row {
+    /// Forgets that a row was told, so that its fact is new when it comes again. The row itself stays where it is.
+    pub(super) fn forget(&mut self, row: u32) {
+        let r = self.row_at(row);
+        let (identity, at) = ((r.event, r.source, r.content), r.event.0 as usize);
+        if self.row_of[at] == row {
+            self.row_of[at] = NOBODY;
+        } else {
+            self.again.remove(&identity);
+        }
+        self.mutated.remove(&row);
+    }
+
+    fn row(&mut self, names: &[Name; COLUMNS], fact: &Fact<'_>) -> Row {
+        let [
+            source,
+            event,
+            decision,
+            parent,
+            predecessor,
+            trace,
+            span,
+            parent_span,
+            state_in,
+            session,
+            issuer,
+            subject,
+            client,
+            token,
+            server,
+            tool,
+            args,
+            subject_kind,
+            reason,
+        ] = *names;
+        let bearer = self.bearer([issuer, subject, subject_kind, client], fact);
+        let Bearer { principal, caller, .. } = self.bearers[bearer as usize];
+        Row {
             content: fact.content,
             time: fact.time.0,
             source,
             event,
-            decision: name(fact.decision),
-            record: name(fact.record),
-            parent: name(fact.parent),
-            predecessor: name(fact.predecessor),
+            decision,
+            parent,
+            predecessor,
             trace,
             span,
             parent_span,
-            state_in: name(fact.state_in),
+            state_in,
+            session,
+            issuer,
+            subject,
+            client,
+            token,
+            server,
+            tool,
+            args,
+            reason,
+            principal,
+            caller,
+            bearer,
+            rare: self.rarely(fact),
+            protocol: fact.protocol,
+            outcome: fact.outcome,
+            enforced: fact.enforced,
+            parent_by_client: fact.parent_by_client,
+        }
+    }
+
+    /// The place of what is rare in a fact.
+    fn rarely(&mut self, fact: &Fact<'_>) -> u32 {
+        let mut name = |text: Option<&str>| self.texts.intern(text);
+        let rare = Rare {
+            record: name(fact.record),
             state_out: name(fact.state_out),
             challenge: name(fact.challenge),
             task: name(fact.task),
             txn: name(fact.txn),
             acti: name(fact.acti),
-            session: name(fact.session),
             mcp_session: name(fact.mcp_session),
-            issuer,
-            subject,
-            subject_kind: name(fact.subject_kind),
-            client,
-            token: name(fact.token),
             parent_token: name(fact.parent_token),
-            server: name(fact.server),
-            tool: name(fact.tool),
-            args: name(fact.args),
             request: name(fact.request),
             grant: name(fact.grant),
-            reason: name(fact.reason),
+        };
+        if rare == self.rare[0] {
+            return 0;
+        }
+        self.rare.push(rare);
+        self.rare.len() as u32 - 1
+    }
+
+    /// The place of a fact's bearer.
+    fn bearer(&mut self, [issuer, subject, subject_kind, client]: [Name; 4], fact: &Fact<'_>) -> u32 {
+        // Lists are written where they will stand, and taken back when somebody said the same before.
+        let (acting, names) = (self.acting.len(), self.names.len());
+        let bearer = Bearer {
+            issuer,
+            subject,
+            subject_kind,
+            client,
             principal: 0,
             caller: 0,
-            actors: Span::default(),
-            scope: Span::default(),
-            resource: Span::default(),
-            audience: Span::default(),
+            actors: self.actors(fact),
+            scope: self.list(fact.scope),
+            resource: self.list(fact.resource),
+            audience: self.list(fact.audience),
             proof: fact.proof,
             via: fact.via,
-            protocol: fact.protocol,
-            outcome: fact.outcome,
-            enforced: fact.enforced,
-            parent_by_client: fact.parent_by_client,
             subject_verified: fact.subject_verified,
             key_bound: fact.key_bound,
             partial: fact.partial,
         };
-        row.principal = self.pair(issuer.0, subject.0, false);
-        row.caller = self.pair(row.principal, client.0, true);
-        row.actors = self.actors(fact);
-        row.scope = self.list(fact.scope);
-        row.resource = self.list(fact.resource);
-        row.audience = self.list(fact.audience);
-        row
+        let hash = {
+            let lists = [bearer.scope, bearer.resource, bearer.audience].map(|s| (s.said, s.len));
+            let flags = (bearer.subject_verified, bearer.key_bound, bearer.partial);
+            let who = (issuer, subject, subject_kind, client);
+            let (actors, listed) = (&self.acting[acting..], &self.names[names..]);
+            self.texts.hasher.hash_one((who, bearer.proof, bearer.via, flags, lists, actors, listed))
+        };
+        let known =
+            self.bearer_of.find(hash, |(h, at)| *h == hash && self.is_same(&self.bearers[*at as usize], &bearer));
+        if let Some((_, at)) = known {
+            let at = *at;
+            self.acting.truncate(acting);
+            self.names.truncate(names);
+            return at;
+        }
+        let principal = self.pair(issuer.0, subject.0, false);
+        let caller = self.pair(principal, client.0, true);
+        let at = self.bearers.len() as u32;
+        self.bearers.push(Bearer { principal, caller, ..bearer });
+        self.bearer_of.insert_unique(hash, (hash, at), |(h, _)| *h);
+        at
+    }
+
+    fn is_same(&self, a: &Bearer, b: &Bearer) -> bool {
+        let plain = |x: &Bearer| {
+            let who = (x.issuer, x.subject, x.subject_kind, x.client);
+            (who, x.proof, x.via, x.subject_verified, x.key_bound, x.partial)
+        };
+        let same_list = |x: Span, y: Span| x.said == y.said && self.names_of(x) == self.names_of(y);
+        plain(a) == plain(b)
+            && self.actors_in(a.actors) == self.actors_in(b.actors)
+            && same_list(a.scope, b.scope)
+            && same_list(a.resource, b.resource)
+            && same_list(a.audience, b.audience)
     }
 
     fn pair(&mut self, a: u32, b: u32, is_caller: bool) -> u32 {
@@ -346,7 +589,7 @@ impl Store {
 
     fn list(&mut self, list: Option<&[&str]>) -> Span {
         let start = self.names.len() as u32;
-        let Some(list) = list else { return Span::default() };
+        let Some(list) = list else { return Span { start, ..Span::default() } };
         for text in list {
             let name = self.texts.intern(Some(text));
             if name.is_some() {
@@ -369,6 +612,32 @@ impl Store {
         self.rows.is_empty()
     }
 
+    /// Bytes of memory that the facts take: what has been asked for, whether or not it is filled.
+    pub fn bytes(&self) -> usize {
+        fn of<T>(all: &Vec<T>) -> usize {
+            all.capacity() * size_of::<T>()
+        }
+        // Tables of hashbrown: one byte of control for each place, and at most seven places of eight taken.
+        let table = |places: usize, entry: usize| places * 8 / 7 * (entry + 1);
+        self.texts.heap_bytes()
+            + of(&self.rows)
+            + of(&self.rare)
+            + of(&self.bearers)
+            + of(&self.acting)
+            + of(&self.names)
+            + of(&self.row_of)
+            + of(&self.touched)
+            + table(self.bearer_of.capacity(), size_of::<(u64, u32)>())
+            + table(self.pairs.capacity(), size_of::<(u32, u32, bool, u32)>())
+            + table(self.mutated.capacity(), size_of::<u32>())
+            + self.again.len() * (size_of::<Identity>() + size_of::<u32>()) * 3 / 2
+    }
+
+    /// Texts told, the absent one among them: names are smaller than this.
+    pub(super) fn texts_len(&self) -> usize {
+        self.texts.ends.len()
+    }
+
     /// A text; empty for an absent one.
     pub fn text(&self, name: Name) -> &str {
         self.texts.get(name.0)
@@ -388,8 +657,24 @@ impl Store {
         &self.rows[row as usize]
     }
 
-    pub(super) fn actors_of(&self, row: &Row) -> &[Acting] {
-        &self.acting[row.actors.start as usize..(row.actors.start + row.actors.len) as usize]
+    pub(super) fn bearer_at(&self, place: u32) -> &Bearer {
+        &self.bearers[place as usize]
+    }
+
+    pub(super) fn bearer_of(&self, row: &Row) -> &Bearer {
+        &self.bearers[row.bearer as usize]
+    }
+
+    pub(super) fn rare_of(&self, row: &Row) -> &Rare {
+        &self.rare[row.rare as usize]
+    }
+
+    fn actors_in(&self, span: Span) -> &[Acting] {
+        &self.acting[span.start as usize..(span.start + span.len) as usize]
+    }
+
+    pub(super) fn actors_of(&self, bearer: &Bearer) -> &[Acting] {
+        self.actors_in(bearer.actors)
     }
 
     pub(super) fn names_of(&self, span: Span) -> &[Name] {
@@ -416,22 +701,23 @@ impl Store {
     /// A row of another store of the same tenant, told here.
     pub(super) fn adopt(&mut self, other: &Store, row: u32) -> (u32, bool) {
         let r = other.row_at(row);
+        let (b, few) = (other.bearer_of(r), other.rare_of(r));
         let t = |name: Name| other.text(name);
         let o = |name: Name| name.is_some().then(|| other.text(name));
         let parties: Vec<_> = other
-            .actors_of(r)
+            .actors_of(b)
             .iter()
             .map(|a| super::fact::Party { id: t(a.id), issuer: o(a.issuer), kind: o(a.kind), verified: a.verified })
             .collect();
         let list = |span: Span| other.names_of(span).iter().map(|n| t(*n)).collect::<Vec<_>>();
-        let (scope, resource, audience) = (list(r.scope), list(r.resource), list(r.audience));
+        let (scope, resource, audience) = (list(b.scope), list(b.resource), list(b.audience));
         self.tell(&Fact {
             source: t(r.source),
             event_id: t(r.event),
             content: r.content,
             time: catena_schemas::Micros(r.time),
             decision: o(r.decision),
-            record: o(r.record),
+            record: o(few.record),
             parent: o(r.parent),
             parent_by_client: r.parent_by_client,
             predecessor: o(r.predecessor),
@@ -439,37 +725,37 @@ impl Store {
             span: o(r.span),
             parent_span: o(r.parent_span),
             state_in: o(r.state_in),
-            state_out: o(r.state_out),
-            challenge: o(r.challenge),
-            task: o(r.task),
-            txn: o(r.txn),
-            acti: o(r.acti),
+            state_out: o(few.state_out),
+            challenge: o(few.challenge),
+            task: o(few.task),
+            txn: o(few.txn),
+            acti: o(few.acti),
             session: o(r.session),
-            mcp_session: o(r.mcp_session),
+            mcp_session: o(few.mcp_session),
             issuer: o(r.issuer),
             subject: o(r.subject),
-            subject_kind: o(r.subject_kind),
-            subject_verified: r.subject_verified,
+            subject_kind: o(b.subject_kind),
+            subject_verified: b.subject_verified,
             client: o(r.client),
             token: o(r.token),
-            parent_token: o(r.parent_token),
-            proof: r.proof,
-            key_bound: r.key_bound,
+            parent_token: o(few.parent_token),
+            proof: b.proof,
+            key_bound: b.key_bound,
             actors: &parties,
-            via: r.via,
-            partial: r.partial,
+            via: b.via,
+            partial: b.partial,
             protocol: r.protocol,
             server: o(r.server),
             tool: o(r.tool),
             args: o(r.args),
-            request: o(r.request),
+            request: o(few.request),
             outcome: r.outcome,
             reason: o(r.reason),
             enforced: r.enforced,
-            grant: o(r.grant),
-            scope: r.scope.said.then_some(&scope),
-            resource: r.resource.said.then_some(&resource),
-            audience: r.audience.said.then_some(&audience),
+            grant: o(few.grant),
+            scope: b.scope.said.then_some(&scope),
+            resource: b.resource.said.then_some(&resource),
+            audience: b.audience.said.then_some(&audience),
         })
     }
 }

@@ -38,11 +38,11 @@ impl Chain {
             event_id: store.text(row.event),
             server: text(row.server),
             tool: text(row.tool),
-            session: text(row.session).or_else(|| text(row.mcp_session)),
+            session: text(row.session).or_else(|| text(store.rare_of(row).mcp_session)),
             trace: text(row.trace),
             parent: text(row.parent),
             token: text(row.token),
-            grant: text(row.grant),
+            grant: text(store.rare_of(row).grant),
         }
     }
 

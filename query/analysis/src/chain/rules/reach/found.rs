@@ -95,7 +95,8 @@ impl<'a> Found<'a> {
             Begin::Root(id) => at(*id).into_iter().filter(|i| *i == 0).collect(),
             Begin::Actor(id) => at(*id),
             Begin::Grant { grantee, grants } => {
-                let Some(named) = grants.get(&self.store.row_at(calls.chain.links[event].row).grant) else {
+                let row = self.store.row_at(calls.chain.links[event].row);
+                let Some(named) = grants.get(&self.store.rare_of(row).grant) else {
                     return Vec::new();
                 };
                 // The grant stands before its grantee; where that one is not on the path, before whoever called.
@@ -119,7 +120,7 @@ impl<'a> Found<'a> {
             return vec![(thing(What::Server, "", server), None)];
         }
         let mut names = vec![(thing(What::Tool, server, self.store.text(row.tool)), None)];
-        let resources = self.store.names_of(row.resource).iter().map(|n| self.store.text(*n));
+        let resources = self.store.names_of(self.store.bearer_of(row).resource).iter().map(|n| self.store.text(*n));
         names.extend(resources.map(|r| (thing(What::Resource, "", r), None)));
         names
     }
@@ -149,11 +150,11 @@ impl<'a> Found<'a> {
     }
 
     fn token(&mut self, chain: &Chain, event: usize) {
-        let row = self.store.row_at(chain.links[event].row);
+        let bearer = self.store.bearer_of(self.store.row_at(chain.links[event].row));
         let set = |span: List| {
             span.said.then(|| self.store.names_of(span).iter().map(|n| self.store.text(*n).to_owned()).collect())
         };
-        let token = Authority { scope: set(row.scope), resource: set(row.resource), ..Authority::default() };
+        let token = Authority { scope: set(bearer.scope), resource: set(bearer.resource), ..Authority::default() };
         if !token.is_unknown() && self.tokens.len() < TOKENS_MAX && !self.tokens.contains(&token) {
             self.tokens.push(token);
         }
