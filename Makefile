@@ -4,6 +4,7 @@ SHELL := bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PEERS := .cache/peers/bin/python
 SECONDS ?= 60
+MILLIONS ?= 1,3
 
 .PHONY: help demo test quick samples bench fuzz release lint tools peers kafka
 
@@ -24,8 +25,9 @@ samples: ## totals of real decision logs against what their driver knows
 	cargo build --locked --package catena
 	python3 tests/samples.py
 
-bench: release peers ## speed: ingest against DuckDB on the same events, and each decoder in MB/s per core
+bench: release peers ## speed: ingest and chains against DuckDB on the same events (MILLIONS=1,3), each decoder in MB/s per core
 	CATENA_BIN=$(TARGET)/release/catena CATENA_PEERS_PY=$(PEERS) python3 tests/bench/ingest.py
+	CATENA_BIN=$(TARGET)/release/catena CATENA_PEERS_PY=$(PEERS) python3 tests/bench/chains.py --millions $(MILLIONS)
 	cargo test --locked --release --package catena-decode speed -- --ignored --nocapture --test-threads 1
 
 fuzz: ## decoders and redaction on made-up input, each target for SECONDS=60; TARGETS="opa mcp" for some

@@ -446,7 +446,7 @@ fn attempts_count_once(seed: u64) -> Verdict {
         let mut all = BTreeSet::new();
         for chain in all_of(set) {
             all.insert(format!("{} {}", chain["depth"], chain["fanout"]));
-            for operation in chain["operations"].as_array().into_iter().flatten() {
+            for operation in chain["logical_calls"].as_array().into_iter().flatten() {
                 let mut operation = operation.clone();
                 operation["attempts"] = Value::Null;
                 all.insert(operation.to_string());
