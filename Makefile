@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PEERS := .cache/peers/bin/python
 SECONDS ?= 60
 
-.PHONY: help demo test quick samples bench fuzz release lint tools peers kafka
+.PHONY: help demo test quick samples producers bench fuzz release lint tools peers kafka
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,11 @@ quick: ## the thinking rooms and the house rules: a minute
 samples: ## totals of real decision logs against what their driver knows
 	cargo build --locked --package catena
 	python3 tests/samples.py
+
+producers: kafka peers ## real OPA, Cerbos, Envoy and schema registry against a running Catena; builds the first two, once
+	tests/install/producers.sh all
+	cargo build --locked --package catena
+	CATENA_BIN=$(TARGET)/debug/catena python3 tests/producers.py opa cerbos envoy registry
 
 bench: release peers ## speed: ingest against DuckDB on the same events, and each decoder in MB/s per core
 	CATENA_BIN=$(TARGET)/release/catena CATENA_PEERS_PY=$(PEERS) python3 tests/bench/ingest.py
