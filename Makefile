@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PEERS := .cache/peers/bin/python
 SECONDS ?= 60
 
-.PHONY: help demo test quick samples producers bench fuzz release lint tools peers kafka
+.PHONY: help demo test quick samples producers bench poison fuzz release lint tools peers kafka
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ producers: kafka peers ## real OPA, Cerbos, Envoy and schema registry against a 
 bench: release peers ## speed: ingest against DuckDB on the same events, and each decoder in MB/s per core
 	CATENA_BIN=$(TARGET)/release/catena CATENA_PEERS_PY=$(PEERS) python3 tests/bench/ingest.py
 	cargo test --locked --release --package catena-decode speed -- --ignored --nocapture --test-threads 1
+
+poison: kafka peers release ## healthy partitions beside 20,000 unreadable records a second: do they keep their rate?
+	CATENA_BIN=$(TARGET)/release/catena CATENA_PEERS_PY=$(PEERS) python3 tests/bench/poison.py
 
 fuzz: ## decoders and redaction on made-up input, each target for SECONDS=60; TARGETS="opa mcp" for some
 	fuzz/run.sh $(SECONDS) $(TARGETS)

@@ -445,9 +445,9 @@ class Broker:
         script = (
             "import sys, time; from confluent_kafka.admin import AdminClient, NewTopic\n"
             "a = AdminClient({'bootstrap.servers': sys.argv[1], 'log_level': 0, 'reconnect.backoff.ms': 200})\n"
-            "for f in a.create_topics([NewTopic(sys.argv[2], int(sys.argv[3]), 1)], operation_timeout=60, request_timeout=60).values(): f.result()"
+            "for f in a.create_topics([NewTopic(sys.argv[2], int(sys.argv[3]), 1)], operation_timeout=180, request_timeout=180).values(): f.result()"
         )
-        subprocess.run([PEERS, "-c", script, self.address, topic, str(partitions)], check=True, timeout=120)
+        subprocess.run([PEERS, "-c", script, self.address, topic, str(partitions)], check=True, timeout=200)
 
     def __exit__(self, *_):
         self.process.kill()
