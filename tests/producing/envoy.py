@@ -236,10 +236,10 @@ def run(folder, seed, signer):
             lake = folder / "lake"
             total = lambda tenant: count(lake, "SELECT count(*) AS n FROM records", "--tenant", tenant)
             for tenant in ("grpc", "http"):
-                wait(lambda tenant=tenant: total(tenant) >= CALLS + lists, f"record of `{tenant}`", 60)
+                wait(lambda tenant=tenant: total(tenant) >= CALLS + lists, f"record of `{tenant}`")
             # The file's last lines are in a buffer until it ends.
             envoy.stop()
-            wait(lambda: total("file") >= CALLS + lists, "line of the file", 60)
+            wait(lambda: total("file") >= CALLS + lists, "line of the file")
             served.stop()
     for tenant in TENANTS:
         rows = ask(lake, "SELECT outcome, requester, agent, session, tool, trace_id FROM decisions", "--tenant", tenant)

@@ -208,7 +208,7 @@ def run(folder, seed, _):
                     send("avro", [b"\0\0\x0f\x42\x3f" + framed["avro"][0][5:], framed["avro"][0][:-20]])  # a number that it does not know; cut off
                     send("json", [json.dumps(event(policy, calls["json"][0], "plain", at)).encode()])  # not framed at all
                     total = len(KINDS) * CALLS + 3
-                    wait(lambda: status() >= total, "record behind", 120)
+                    wait(lambda: status() >= total, "record behind")
                     served.stop()
     lake = folder / "lake"
     when = "2026-08-20T14:03:11.482913Z"

@@ -74,7 +74,7 @@ def answers(url):
         return False
 
 
-def wait(reached, what, longest=90):
+def wait(reached, what, longest=240):
     deadline = time.monotonic() + longest
     while not reached():
         if time.monotonic() > deadline:
