@@ -6,7 +6,7 @@ PEERS := .cache/peers/bin/python
 SECONDS ?= 60
 MILLIONS ?= 1,3
 
-.PHONY: help demo test quick samples bench fuzz release lint tools peers kafka
+.PHONY: help demo test quick samples producers bench poison fuzz release lint tools peers kafka
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,10 +25,18 @@ samples: ## totals of real decision logs against what their driver knows
 	cargo build --locked --package catena
 	python3 tests/samples.py
 
+producers: kafka peers ## real OPA, Cerbos, Envoy and schema registry against a running Catena; builds the first two, once
+	tests/install/producers.sh all
+	cargo build --locked --package catena
+	CATENA_BIN=$(TARGET)/debug/catena python3 tests/producers.py opa cerbos envoy registry
+
 bench: release peers ## speed: ingest and chains against DuckDB on the same events (MILLIONS=1,3), each decoder in MB/s per core
 	CATENA_BIN=$(TARGET)/release/catena CATENA_PEERS_PY=$(PEERS) python3 tests/bench/ingest.py
 	CATENA_BIN=$(TARGET)/release/catena CATENA_PEERS_PY=$(PEERS) python3 tests/bench/chains.py --millions $(MILLIONS)
 	cargo test --locked --release --package catena-decode speed -- --ignored --nocapture --test-threads 1
+
+poison: kafka peers release ## healthy partitions beside 20,000 unreadable records a second: do they keep their rate?
+	CATENA_BIN=$(TARGET)/release/catena CATENA_PEERS_PY=$(PEERS) python3 tests/bench/poison.py
 
 fuzz: ## decoders and redaction on made-up input, each target for SECONDS=60; TARGETS="opa mcp" for some
 	fuzz/run.sh $(SECONDS) $(TARGETS)

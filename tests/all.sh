@@ -31,6 +31,7 @@ part() { # name, pattern of its closing lines, command ...
 part tools "" tests/install/tools.sh test
 part kafka "" tests/kafka/install.sh
 part peers "" tests/install/peers.sh
+part packages "" tests/install/producers.sh
 part build "^ +Finished" cargo build "${whole[@]}" --all-targets
 part lint "^ +Finished" make lint
 part rust "^test result|^ +Running|^ +Doc-tests" cargo test "${whole[@]}"
@@ -39,6 +40,7 @@ part badinput "^file:|^http:|^kafka:|^mend:" python3 tests/badinput.py
 part secrets "^secrets:" python3 tests/secrets.py
 part exporters "^exporters:" python3 tests/exporters.py
 part watch "^watch:|^CATENA_SEED" python3 tests/watch.py
+part producers "^(opa|cerbos|envoy|registry):|^CATENA_SEED" python3 tests/producers.py
 part hazards "^upkeep:|^bucket:|^CATENA_SEED" python3 tests/hazards.py
 
 echo

@@ -222,7 +222,7 @@ class Served:
         self.file.write_text(f'lake = "{folder / "lake"}"\nlisten = "127.0.0.1:{self.port}"\n{settings}')
 
     def __enter__(self):
-        self.log = open(self.folder / "serve.log", "wb")
+        self.log = open(self.folder / "serve.log", "ab")
         self.process = subprocess.Popen([BIN, "serve", "--config", str(self.file), *self.flags], stdout=self.log, stderr=self.log)
         self.wait(lambda: self.get("/readyz")[0] == 200, "readiness")
         return self
@@ -441,13 +441,13 @@ class Broker:
         self.process = subprocess.Popen(self.java("kafka.Kafka", settings), **quiet)
         return self
 
-    def create(self, topic):
+    def create(self, topic, partitions=1):
         script = (
             "import sys, time; from confluent_kafka.admin import AdminClient, NewTopic\n"
             "a = AdminClient({'bootstrap.servers': sys.argv[1], 'log_level': 0, 'reconnect.backoff.ms': 200})\n"
-            "for f in a.create_topics([NewTopic(sys.argv[2], 1, 1)], operation_timeout=60, request_timeout=60).values(): f.result()"
+            "for f in a.create_topics([NewTopic(sys.argv[2], int(sys.argv[3]), 1)], operation_timeout=180, request_timeout=180).values(): f.result()"
         )
-        subprocess.run([PEERS, "-c", script, self.address, topic], check=True, timeout=120)
+        subprocess.run([PEERS, "-c", script, self.address, topic, str(partitions)], check=True, timeout=200)
 
     def __exit__(self, *_):
         self.process.kill()

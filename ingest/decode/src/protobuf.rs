@@ -8,6 +8,7 @@
 //!
 //! Works on the bytes themselves: one pass finds a message's fields, a second writes them in order; no tree is built.
 
+mod descriptor;
 mod schema;
 #[cfg(test)]
 mod tests;

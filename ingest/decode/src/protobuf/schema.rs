@@ -7,12 +7,13 @@
 //! Why our own: a schema is needed for its field numbers, types and names alone, which is a page of grammar; the libraries for it
 //! bring a compiler with diagnostics and take half a minute of every clean build.
 
+use super::descriptor;
 use std::collections::HashMap;
 
 /// Messages within messages.
-const NESTING_MAX: usize = 32;
+pub(super) const NESTING_MAX: usize = 32;
 /// Bytes of one text.
-const TEXT_BYTES_MAX: usize = 1 << 20;
+pub(super) const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// Why a schema was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -120,15 +121,18 @@ pub struct Schema {
 const WELL_KNOWN: &str = include_str!("../../schemas/well_known.proto");
 
 impl Schema {
-    /// Reads a text. `imports` are the texts it refers to, with their names; the types of `google/protobuf` need not be given.
+    /// Reads a text, or the base64 of the descriptor that was made of one. `imports` are the texts it refers to, with their names; the
+    /// types of `google/protobuf` need not be given.
     pub fn parse(text: &str, imports: &[(&str, &str)]) -> Result<Schema, SchemaError> {
         let mut schema = Schema::default();
         let mut waiting = Vec::new();
         let own = [("google/protobuf", WELL_KNOWN)];
         for (file, text) in own.iter().chain(imports.iter().filter(|i| !i.0.starts_with("google/protobuf/"))) {
-            Parser::new(file, text, &mut schema, &mut waiting)?.file()?;
+            let described = descriptor::text(text);
+            Parser::new(file, described.as_deref().unwrap_or(text), &mut schema, &mut waiting)?.file()?;
         }
-        schema.top = Parser::new("schema", text, &mut schema, &mut waiting)?.file()?;
+        let described = descriptor::text(text);
+        schema.top = Parser::new("schema", described.as_deref().unwrap_or(text), &mut schema, &mut waiting)?.file()?;
         for open in waiting {
             let kind = schema.resolve(&open.scope, &open.type_name).ok_or_else(|| SchemaError {
                 file: open.file.clone(),

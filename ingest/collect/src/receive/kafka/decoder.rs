@@ -15,6 +15,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::Offset;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -76,12 +77,14 @@ pub(super) struct Decoder<'c, 's, C: rdkafka::consumer::ConsumerContext> {
     worker: Worker,
     /// Places that the worker holds a position of.
     begun: Vec<Arc<Place>>,
+    /// By topic, for records that are refused before the worker sees them. Each is made once: that takes longer than to use it.
+    redactors: HashMap<usize, Redactor>,
 }
 
 impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
     pub(super) fn new(shared: &'s Shared, consumer: &'c BaseConsumer<C>, link: &'s Link) -> Self {
         let worker = Worker::new(shared.lake.clone(), shared.worker.clone());
-        Decoder { shared, consumer, link, worker, begun: Vec::new() }
+        Decoder { shared, consumer, link, worker, begun: Vec::new(), redactors: HashMap::new() }
     }
 
     /// Runs until the reader drops its end of the queue.
@@ -143,8 +146,11 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
                         opened.as_bytes()
                     }
                     Ok(Err((reason, detail))) => {
-                        let key = canonical::tenant_key(&self.shared.lake.secret(), &settings.tenant);
-                        let redactor = Redactor::with_rules(key, self.shared.worker.rules.clone());
+                        let shared = self.shared;
+                        let redactor = self.redactors.entry(place.topic).or_insert_with(|| {
+                            let key = canonical::tenant_key(&shared.lake.secret(), &settings.tenant);
+                            Redactor::with_rules(key, shared.worker.rules.clone())
+                        });
                         let rejection = redactor.reject(reason, detail, bytes);
                         let offsets = (message.offset(), message.offset() + 1);
                         let (tenant, format) = (&settings.tenant, settings.format);

@@ -1,14 +1,15 @@
 //! Schemas from a registry that speaks Confluent's interface: Confluent's own, Apicurio, Redpanda, Karapace.
 //!
 //! Guarantees: a schema is asked for once and remembered, since a registry never changes one under its number. That the registry
-//! does not know a number is an answer; that it cannot be reached is none, and nothing is decided about the record then.
+//! does not know a number is an answer, remembered for [`REFUSED_FOR`], so that records of a wrong number cost no question each; that it
+//! cannot be reached is none, and nothing is decided about the record then.
 
 use catena_decode::framing::Registered;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use url::Url;
 
 /// Time for one question.
@@ -17,13 +18,23 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const REFERENCES_MAX: usize = 64;
 /// Schemas remembered.
 const KNOWN_MAX: usize = 10_000;
+/// How long it is believed that there is no schema of a number: there may be one in a moment, and a wrong number seldom comes alone.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
 
 /// One registry.
 #[derive(Debug)]
 pub struct Registry {
     url: Url,
     client: reqwest::Client,
-    known: Mutex<HashMap<u32, Known>>,
+    known: Mutex<HashMap<u32, Remembered>>,
+    refused_for: Duration,
+}
+
+/// What is known of a number; a refusal only until some time.
+#[derive(Debug)]
+struct Remembered {
+    known: Known,
+    until: Option<Instant>,
 }
 
 /// A schema, or why there is none to be had.
@@ -58,26 +69,26 @@ impl Registry {
     /// A registry at an address, with user and password in it if it wants them.
     pub fn new(url: Url) -> Result<Registry, reqwest::Error> {
         let client = reqwest::Client::builder().timeout(TIMEOUT).connect_timeout(TIMEOUT).build()?;
-        Ok(Registry { url, client, known: Mutex::default() })
+        Ok(Registry { url, client, known: Mutex::default(), refused_for: REFUSED_FOR })
     }
 
     /// The schema of a number. The inner error says why it has none: no such schema, or one that is not understood.
     pub async fn schema(&self, id: u32) -> Result<Known, Unreachable> {
-        if let Some(known) = self.known.lock().get(&id) {
-            return Ok(known.clone());
+        if let Some(remembered) = self.known.lock().get(&id)
+            && remembered.until.is_none_or(|until| Instant::now() < until)
+        {
+            return Ok(remembered.known.clone());
         }
         let found = match self.ask(&["schemas", "ids", &id.to_string()]).await? {
             None => Err(format!("the registry has no schema {id}")),
             Some(answer) => self.read(answer).await?,
         };
-        // A number that is not known yet may be so in a moment: only schemas are remembered.
-        if found.is_ok() {
-            let mut known = self.known.lock();
-            if known.len() >= KNOWN_MAX {
-                known.clear();
-            }
-            known.insert(id, found.clone());
+        let until = found.is_err().then(|| Instant::now() + self.refused_for);
+        let mut known = self.known.lock();
+        if known.len() >= KNOWN_MAX {
+            known.clear();
         }
+        known.insert(id, Remembered { known: found.clone(), until });
         Ok(found)
     }
 
@@ -179,6 +190,20 @@ mod tests {
         assert_eq!(asked.load(Ordering::Relaxed), 1);
         let schema = registry.schema(2).await.unwrap().unwrap();
         assert_eq!(schema.json(&[2, b'a']).unwrap().text, r#"{"who":{"id":"a"}}"#);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_remembered_for_a_while() {
+        let (mut registry, asked) = answering().await;
+        for _ in 0..3 {
+            assert_eq!(registry.schema(9).await.unwrap().unwrap_err(), "the registry has no schema 9");
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        registry.refused_for = Duration::ZERO;
+        for _ in 0..3 {
+            registry.schema(10).await.unwrap().unwrap_err();
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 4);
     }
 
     #[tokio::test]
