@@ -31,7 +31,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
 /// Bytes that an event takes while its chains are in memory, and a little more: measured at 1 million events.
-const EVENT_BYTES: u64 = 700;
+const EVENT_BYTES: u64 = 600;
 /// Batches that wait to be told.
 const QUEUE: usize = 4;
 
@@ -194,17 +194,7 @@ impl Engine {
         snapshot: Arc<Snapshot>,
         files: Vec<Arc<DataFile>>,
     ) -> Result<Rebuilt, QueryError> {
-        let decisions = files.iter().filter(|f| f.class.as_ref() == Class::Decision.as_str());
-        let rows: u64 = decisions.filter_map(|f| f.rows).sum();
-        let (needed, held) = (rows.saturating_mul(EVENT_BYTES), self.options().chains_bytes as u64);
-        if needed > held {
-            let message = format!(
-                "chains of {rows} decisions need about {} MiB, more than {} MiB; raise `query.chains_bytes`",
-                needed >> 20,
-                held >> 20
-            );
-            return Err(QueryError::new(Code::Memory, message));
-        }
+        self.fits(&files)?;
         let (version, watermark) = (snapshot.version(), watermark(&files));
         let threads = self.options().threads.max(1);
         let context =
@@ -243,6 +233,22 @@ impl Engine {
             index: OnceLock::new(),
             judged: OnceLock::new(),
         })
+    }
+
+    /// Refuses to hold more chains than the setting allows.
+    pub(super) fn fits(&self, files: &[Arc<DataFile>]) -> Result<(), QueryError> {
+        let decisions = files.iter().filter(|f| f.class.as_ref() == Class::Decision.as_str());
+        let rows: u64 = decisions.filter_map(|f| f.rows).sum();
+        let (needed, held) = (rows.saturating_mul(EVENT_BYTES), self.options().chains_bytes as u64);
+        if needed <= held {
+            return Ok(());
+        }
+        let message = format!(
+            "chains of {rows} decisions need about {} MiB, more than {} MiB; raise `query.chains_bytes`",
+            needed >> 20,
+            held >> 20
+        );
+        Err(QueryError::new(Code::Memory, message))
     }
 
     /// Runs a query on all threads: its batches, in no order.

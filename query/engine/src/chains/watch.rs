@@ -86,12 +86,14 @@ pub struct Watch {
     settings: Settings,
     tenants: HashMap<Arc<str>, Watched>,
     reader: Reader,
+    /// Tenants with more decisions than fit, said once.
+    left_out: HashSet<Arc<str>>,
 }
 
 impl Watch {
     /// Watches a lake. Nothing is read yet.
     pub fn new(engine: Engine, settings: Settings) -> Watch {
-        Watch { engine, settings, tenants: HashMap::new(), reader: Reader::default() }
+        Watch { engine, settings, tenants: HashMap::new(), reader: Reader::default(), left_out: HashSet::new() }
     }
 
     /// Forgets a tenant: the next step reads it anew. For when somebody else has published.
@@ -123,6 +125,14 @@ impl Watch {
     ) -> Result<Option<Publication>, QueryError> {
         let Some(version) = snapshot.version() else { return Ok(None) };
         let files = sources(snapshot, tenant);
+        if let Err(error) = self.engine.fits(&files) {
+            // The others go on.
+            if self.left_out.insert(tenant.clone()) {
+                tracing::warn!(tenant = &**tenant, %error, "chains are not followed");
+            }
+            self.tenants.remove(tenant);
+            return Ok(None);
+        }
         let mut watched = match self.tenants.remove(tenant) {
             Some(watched) => watched,
             None => Watched {
