@@ -51,7 +51,7 @@ pub struct Options {
     pub metadata_cache_bytes: usize,
     /// Where to spill; the system's temporary folder if absent.
     pub spill: Option<PathBuf>,
-    /// Memory for the chains of one tenant.
+    /// Memory for chains.
     pub chains_bytes: usize,
 }
 

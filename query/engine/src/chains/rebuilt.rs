@@ -148,7 +148,35 @@ type Held = Arc<tokio::sync::Mutex<Option<Arc<Rebuilt>>>>;
 
 /// Chains by tenant, each of the newest version that was asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Cache(Mutex<HashMap<Arc<str>, Held>>);
+pub(crate) struct Cache(Mutex<Tenants>);
+
+#[derive(Debug, Default)]
+struct Tenants {
+    held: HashMap<Arc<str>, Held>,
+    /// Tenants and the bytes of their chains, the one that was asked for last at the end.
+    used: Vec<(Arc<str>, u64)>,
+}
+
+impl Cache {
+    fn of(&self, tenant: &Arc<str>) -> Held {
+        self.0.lock().held.entry(tenant.clone()).or_default().clone()
+    }
+
+    /// Notes that a tenant's chains were asked for, and lets go of those that were not asked for in the longest time, until
+    /// all fit.
+    fn note(&self, tenant: &Arc<str>, bytes: u64, bytes_max: u64) {
+        let mut tenants = self.0.lock();
+        let Tenants { held, used } = &mut *tenants;
+        used.retain(|(t, _)| t != tenant);
+        used.push((tenant.clone(), bytes));
+        let mut total: u64 = used.iter().map(|(_, b)| b).sum();
+        while total > bytes_max && used.len() > 1 {
+            let (gone, bytes) = used.remove(0);
+            held.remove(&gone);
+            total -= bytes;
+        }
+    }
+}
 
 impl Engine {
     /// The chains of the tenants of a scope, at a version.
@@ -161,6 +189,8 @@ impl Engine {
             Scope::Tenant(tenant) => vec![tenant.clone()],
             Scope::All => snapshot.tenants().map(Into::into).collect(),
         };
+        // What one answer is about stands in memory at once.
+        self.fits(tenants.iter().flat_map(|t| sources(snapshot, t)))?;
         let mut all = Vec::with_capacity(tenants.len());
         for tenant in tenants {
             all.push(self.rebuilt_of(tenant, snapshot).await?);
@@ -169,12 +199,13 @@ impl Engine {
     }
 
     async fn rebuilt_of(&self, tenant: Arc<str>, snapshot: &Arc<Snapshot>) -> Result<Arc<Rebuilt>, QueryError> {
-        let held = self.chains().0.lock().entry(tenant.clone()).or_default().clone();
+        let held = self.chains().of(&tenant);
         let (engine, snapshot) = (self.clone(), snapshot.clone());
         // On its own: a question that is given up must not throw away what the next one needs.
         let work = self.spawn(async move {
             let mut held = held.lock().await;
             let files = sources(&snapshot, &tenant);
+            engine.chains().note(&tenant, bytes(files.iter().cloned()).1, engine.options().chains_bytes as u64);
             if let Some(known) = held.as_ref().filter(|k| same(&k.files, &files)) {
                 return Ok(known.clone());
             }
@@ -194,7 +225,6 @@ impl Engine {
         snapshot: Arc<Snapshot>,
         files: Vec<Arc<DataFile>>,
     ) -> Result<Rebuilt, QueryError> {
-        self.fits(&files)?;
         let (version, watermark) = (snapshot.version(), watermark(&files));
         let threads = self.options().threads.max(1);
         let context =
@@ -236,15 +266,13 @@ impl Engine {
     }
 
     /// Refuses to hold more chains than the setting allows.
-    pub(super) fn fits(&self, files: &[Arc<DataFile>]) -> Result<(), QueryError> {
-        let decisions = files.iter().filter(|f| f.class.as_ref() == Class::Decision.as_str());
-        let rows: u64 = decisions.filter_map(|f| f.rows).sum();
-        let (needed, held) = (rows.saturating_mul(EVENT_BYTES), self.options().chains_bytes as u64);
+    fn fits(&self, files: impl IntoIterator<Item = Arc<DataFile>>) -> Result<(), QueryError> {
+        let ((rows, needed), held) = (bytes(files), self.options().chains_bytes as u64);
         if needed <= held {
             return Ok(());
         }
         let message = format!(
-            "chains of {rows} decisions need about {} MiB, more than {} MiB; raise `query.chains_bytes`",
+            "chains of {rows} decisions need about {} MiB, more than {} MiB; raise `query.chains_bytes`, or ask about one tenant",
             needed >> 20,
             held >> 20
         );
@@ -317,6 +345,13 @@ pub(super) fn sources(snapshot: &Snapshot, tenant: &str) -> Vec<Arc<DataFile>> {
     snapshot.files(Some(tenant)).filter(|f| wanted.contains(&f.class.as_ref())).cloned().collect()
 }
 
+/// Decisions in files, and the memory that their chains take, about.
+pub(super) fn bytes(files: impl IntoIterator<Item = Arc<DataFile>>) -> (u64, u64) {
+    let decisions = files.into_iter().filter(|f| f.class.as_ref() == Class::Decision.as_str());
+    let rows: u64 = decisions.filter_map(|f| f.rows).sum();
+    (rows, rows.saturating_mul(EVENT_BYTES))
+}
+
 fn same(a: &[Arc<DataFile>], b: &[Arc<DataFile>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.location == b.location)
 }
@@ -328,4 +363,32 @@ fn watermark(files: &[Arc<DataFile>]) -> Micros {
         _ => None,
     });
     Micros(arrived.max().unwrap_or(i64::MIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tenants are asked for in turn, each with so many bytes: who is held in the end.
+    fn check(asked: &[(&str, u64)], bytes_max: u64, want: &[&str]) {
+        let cache = Cache::default();
+        for (tenant, bytes) in asked {
+            let tenant: Arc<str> = (*tenant).into();
+            cache.of(&tenant);
+            cache.note(&tenant, *bytes, bytes_max);
+        }
+        let tenants = cache.0.lock();
+        let used: Vec<&str> = tenants.used.iter().map(|(t, _)| t.as_ref()).collect();
+        assert_eq!(used, want, "{asked:?}");
+        assert_eq!(tenants.held.len(), want.len());
+    }
+
+    #[test]
+    fn chains_of_tenants_that_nobody_asks_for_are_let_go() {
+        check(&[("a", 4), ("b", 4)], 10, &["a", "b"]);
+        check(&[("a", 4), ("b", 4), ("c", 4)], 10, &["b", "c"]);
+        check(&[("a", 4), ("b", 4), ("a", 4), ("c", 4)], 10, &["a", "c"]);
+        check(&[("a", 4), ("b", 20)], 10, &["b"]);
+        check(&[("a", 4), ("a", 9)], 10, &["a"]);
+    }
 }

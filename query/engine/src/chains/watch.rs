@@ -11,7 +11,7 @@
 //! ```
 
 use super::facts::{self, Reader};
-use super::rebuilt::sources;
+use super::rebuilt::{bytes, sources};
 use crate::engine::Engine;
 use crate::error::QueryError;
 use crate::limits::Limits;
@@ -110,8 +110,22 @@ impl Watch {
     pub async fn step(&mut self, now: Micros) -> Result<Vec<Publication>, QueryError> {
         let snapshot = self.engine.refresh().await?;
         let names: Vec<Arc<str>> = snapshot.tenants().map(Into::into).collect();
-        let mut all = Vec::new();
+        let (mut all, mut room) = (Vec::new(), self.engine.options().chains_bytes as u64);
         for tenant in names {
+            let (decisions, needed) = bytes(sources(&snapshot, &tenant));
+            if needed > room {
+                // The others go on.
+                if self.left_out.insert(tenant.clone()) {
+                    let (needed, room) = (needed >> 20, room >> 20);
+                    tracing::warn!(
+                        tenant = &*tenant,
+                        "chains of {decisions} decisions are not followed: they need about {needed} MiB of {room} MiB; raise `query.chains_bytes`"
+                    );
+                }
+                self.tenants.remove(&tenant);
+                continue;
+            }
+            room -= needed;
             all.extend(self.tenant(&tenant, &snapshot, now).await?);
         }
         Ok(all)
@@ -125,14 +139,6 @@ impl Watch {
     ) -> Result<Option<Publication>, QueryError> {
         let Some(version) = snapshot.version() else { return Ok(None) };
         let files = sources(snapshot, tenant);
-        if let Err(error) = self.engine.fits(&files) {
-            // The others go on.
-            if self.left_out.insert(tenant.clone()) {
-                tracing::warn!(tenant = &**tenant, %error, "chains are not followed");
-            }
-            self.tenants.remove(tenant);
-            return Ok(None);
-        }
         let mut watched = match self.tenants.remove(tenant) {
             Some(watched) => watched,
             None => Watched {

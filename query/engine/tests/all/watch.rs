@@ -225,3 +225,25 @@ async fn an_id_that_was_given_up_leads_to_the_chain_that_has_its_events_now() {
         assert_eq!(csv(&lake, twice).await, "count(*)\n0\n");
     }
 }
+
+#[tokio::test]
+async fn tenants_that_do_not_fit_are_left_out_and_the_others_followed() {
+    let mut lake = Lake::new();
+    lake.decisions("acme", 0, &events(STORY[0]));
+    let many: Vec<String> = (0..9).map(|n| format!("e{n} {n} allow zoe > agent:z @s-1 tickets/read")).collect();
+    lake.decisions("many", 0, &events(&many.join("\n")));
+    lake.decisions("zeta", 0, &events("e1 1 allow zoe > agent:z @s-1 tickets/read"));
+    let options = Options { chains_bytes: 5000, ..Options::default() };
+    let mut following = Watch::new(Engine::open(&lake.url(), options).await.expect("a lake"), Settings::default());
+    step(&mut following, &mut lake, NOW).await;
+    ask(
+        &lake,
+        "SELECT tenant, count(*) AS n FROM chain_revisions GROUP BY tenant ORDER BY tenant",
+        expect![[r#"
+        tenant,n
+        acme,2
+        zeta,1
+    "#]],
+    )
+    .await;
+}
