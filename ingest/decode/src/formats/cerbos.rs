@@ -143,18 +143,12 @@ impl<'t> Entry<'t> {
             return Err(("time_invalid", format!("`timestamp` is {}", v.to_json())));
         }
         let count = questions.len() as u32;
+        let (mut unknown, mut unknowns) = (None, 0);
         for (index, question) in questions.iter().enumerate() {
             let roots = Roots { input: question.input, output: question.output, ..Roots::record(self.root) };
             let Some(mapping) = mappings.choose(Format::Cerbos, &roots) else {
-                sink.rejection(
-                    redactor.reject_value(
-                        "mapping_missing",
-                        format!("no mapping's conditions hold for decision {index}"),
-                        self.root,
-                        self.root.source().as_bytes(),
-                    ),
-                    Format::Cerbos,
-                );
+                unknown.get_or_insert(index);
+                unknowns += 1;
                 continue;
             };
             taken.clear();
@@ -189,7 +183,9 @@ impl<'t> Entry<'t> {
             limit(&mut e, &mut budget);
             sink.event(&e, Format::Cerbos);
         }
-        Ok(())
+        let Some(first) = unknown else { return Ok(()) };
+        let detail = format!("no mapping's conditions hold for decision {first}");
+        Err(("mapping_missing", if unknowns == 1 { detail } else { format!("{detail}; and {} more", unknowns - 1) }))
     }
 
     fn questions(&self) -> Result<Vec<Question<'t>>, (&'static str, String)> {

@@ -1,0 +1,45 @@
+//! Ways by which a secret could get past the door, each tried with a record: none reaches a column, a kept copy or a message.
+//!
+//! In the cases `§` stands for the secret, which by itself could be anything: only what stands around it gives it away.
+
+use crate::seen::{Collected, KEY, context};
+use catena_decode::mapping::Mappings;
+use catena_decode::{Context, Decoder, Format, Redactor};
+use std::sync::Arc;
+
+const SECRET: &str = "hunter2-very-long";
+
+fn decoder(mapping: &str) -> Decoder {
+    let mappings = match mapping {
+        "" => Mappings::shipped(),
+        text => Arc::new(Mappings::shipped().with(text, "own").expect("the mapping is good")),
+    };
+    Decoder::with_mappings(Arc::new(Redactor::new(KEY)), mappings)
+}
+
+fn seen(mapping: &str, format: Format, record: &[u8], headers: &[(&str, &[u8])]) -> Collected {
+    let mut seen = Collected::default();
+    decoder(mapping).record(format, record, &Context { headers, ..context() }, &mut seen);
+    assert!(seen.total() > 0);
+    seen
+}
+
+/// A record of any format, under a mapping of one's own or none.
+fn check(mapping: &str, format: Format, record: &str) {
+    let record = record.replace('§', SECRET);
+    let all = seen(mapping, format, record.as_bytes(), &[]).everything();
+    assert!(!all.contains(SECRET), "{SECRET} survived in {all}\nof {record}");
+}
+
+/// A record that no mapping knows is refused once, with its bytes, however many questions it holds.
+#[test]
+fn a_record_of_cerbos_without_a_mapping_is_refused_once() {
+    let own =
+        "name = 'cerbos-mcp'\nformat = 'cerbos'\n[when]\nall = [{ pointer = '/input/requestId', equals = 'known' }]\n";
+    let record = r#"{"callId":"c","note":"\u0061","timestamp":"2026-11-21T00:19:07Z","checkResources":{"inputs":[{"requestId":"known","actions":["a"]},{"requestId":"r","actions":["a","b","c"]}],"outputs":[]}}"#;
+    let seen = seen(own, Format::Cerbos, record.as_bytes(), &[]);
+    let refused: Vec<_> = seen.rejections.iter().map(|r| (r.reason, r.detail.as_str())).collect();
+    assert_eq!(refused, [("mapping_missing", "no mapping's conditions hold for decision 1; and 2 more")]);
+    assert_eq!(seen.rejections[0].raw.as_deref(), Some(record.as_bytes()));
+    assert_eq!(seen.events.len(), 1, "what a mapping knows is not lost");
+}
