@@ -267,7 +267,7 @@ impl Redactor {
 
     /// Keyed digest of a token or handle; what already is one stays.
     pub fn digest(&self, value: &str) -> String {
-        if value.starts_with("hmac:") {
+        if names::is_digest(value.as_bytes()) {
             return value.to_owned();
         }
         format!("hmac:{}", hex::encode(&self.mac(value.as_bytes())[..16]))

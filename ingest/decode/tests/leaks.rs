@@ -31,6 +31,33 @@ fn check(mapping: &str, format: Format, record: &str) {
     assert!(!all.contains(SECRET), "{SECRET} survived in {all}\nof {record}");
 }
 
+/// Only what has the form of a digest is taken for one.
+#[test]
+fn what_only_begins_like_a_digest_is_digested() {
+    let digest = format!("hmac:{}", "0123456789abcdef".repeat(2));
+    for handle in ["hmac:§", "hmac:§0123456789abcdef0123456789abcdef", "hmac:"] {
+        for record in [
+            r#"{"id":"1","time":"2026-11-21T00:00:00Z","decision":{"verdict":"allow"},"token":{"ref":"H","acti":"H"},"call":{"handles_in":["H"],"state_in":"H"}}"#,
+            r#"{"kind":"exchange","id":"g","time":"2026-11-21T00:00:00Z","subject_token_ref":"H","issued_token_ref":"H"}"#,
+            r#"{"kind":"lifecycle","id":"g","time":"2026-11-21T00:00:00Z","event":"revoked","subject_kind":"token","subject":"H"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","requestState":"H"}}"#,
+        ] {
+            check("", Format::Auto, &record.replace('H', handle));
+        }
+    }
+    let redactor = Redactor::new(KEY);
+    assert_eq!(redactor.digest(&digest), digest, "what is one stays");
+    assert!(redactor.digest("hmac:").len() == digest.len());
+    assert_ne!(redactor.digest(&digest.to_uppercase()), digest.to_uppercase());
+    // One handle has one digest, whether or not it looks like a token.
+    let token = format!("gh{}_{}", "p", "9tGk2LmQx7VbZp4RwYc8NdJh3SfTu6Ae");
+    let record = format!(
+        r#"{{"id":"1","time":"2026-11-21T00:00:00Z","decision":{{"verdict":"allow"}},"token":{{"ref":"{token}"}},"call":{{"handles_in":["{token}"],"handles_out":"{token}"}}}}"#
+    );
+    let seen = seen("", Format::Auto, record.as_bytes(), &[]);
+    assert_eq!(seen.events[0].native.matches(&redactor.digest(&token)).count(), 3, "{}", seen.events[0].native);
+}
+
 /// A record that no mapping knows is refused once, with its bytes, however many questions it holds.
 #[test]
 fn a_record_of_cerbos_without_a_mapping_is_refused_once() {
