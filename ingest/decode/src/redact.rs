@@ -39,6 +39,7 @@ use crate::RAW_BYTES_MAX;
 use crate::json::{Kind, Tape, Value};
 use catena_schemas::rows::Rejection;
 use hmac::{Hmac, KeyInit, Mac};
+use names::Says;
 use rules::Scope;
 use search::Net;
 use sha2::{Digest, Sha256};
@@ -263,6 +264,31 @@ impl Redactor {
     pub(crate) fn write(&self, value: Value<'_>, manner: Manner<'_>, secret: bool, out: &mut String) {
         let mut writer = Writer::new(self, manner, search::DEPTH_MAX, None);
         if secret { writer.secret(value, out) } else { writer.value(value, out) }
+    }
+
+    /// What stands for a text under a name that tells; `None` when the name does not, and the text is to be looked at.
+    #[inline]
+    pub(crate) fn told(&self, name: &str, text: &str) -> Option<String> {
+        let (kind, says) = match self.rules.name(name.as_bytes()) {
+            Some(telling) => ("rule", if telling { Says::Secret } else { Says::Nothing }),
+            None => ("key", names::says(name.as_bytes(), true)),
+        };
+        let is_secret = match says {
+            Says::Secret => {
+                !text.is_empty() && !names::is_marker(text.as_bytes()) && !names::is_digest(text.as_bytes())
+            }
+            Says::Perhaps => names::random(text.as_bytes()),
+            Says::Nothing => false,
+        };
+        is_secret.then(|| self.marker(kind, text.as_bytes()))
+    }
+
+    /// Whether a name tells that what stands under it is a secret, whatever it looks like.
+    pub(crate) fn tells(&self, name: &str, scalar: bool) -> bool {
+        match self.rules.name(name.as_bytes()) {
+            Some(telling) => telling,
+            None => names::says(name.as_bytes(), scalar) == Says::Secret,
+        }
     }
 
     /// Keyed digest of a token or handle; what already is one stays.

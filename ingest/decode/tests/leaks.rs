@@ -31,6 +31,87 @@ fn check(mapping: &str, format: Format, record: &str) {
     assert!(!all.contains(SECRET), "{SECRET} survived in {all}\nof {record}");
 }
 
+fn json(s: &str) -> String {
+    let mut out = String::new();
+    catena_decode::json::write_string(s, &mut out);
+    out
+}
+
+/// What a mapping cuts out of a text is redacted before it is cut: what gives a secret away may be on the other side.
+#[test]
+fn a_mapping_cuts_what_has_been_redacted() {
+    let mapping = |fields: &str| format!("format = 'mapped'\n[fields]\n{fields}\n");
+    for (fields, record) in [
+        ("requester.id = { pointer = '/who', after = 'Bearer ' }", r#"{"who":"Bearer §"}"#),
+        ("requester.id = { pointer = '/who', after = '=' }", r#"{"who":"password=§"}"#),
+        ("requester.id = { pointer = '/who', before = '@' }", r#"{"who":"https://app:§@db.example/x"}"#),
+        (
+            "requester.id = { pointer = '/who', after = 'app:', before = '@' }",
+            r#"{"who":"https://app:§@db.example/x"}"#,
+        ),
+        ("id = { pointer = '/who', after = '=' }", r#"{"who":"password=§"}"#),
+        ("actors.id = { pointer = '/who', after = '=' }", r#"{"who":"password=§"}"#),
+        ("actors.declared = [{ pointer = '/who', after = '=' }]", r#"{"who":"password=§"}"#),
+        ("requester.roles = { pointer = '/who', after = '=' }", r#"{"who":["password=§","password=§x"]}"#),
+        ("requester.roles = { pointer = '/who', after = '=', split = ',' }", r#"{"who":"password=§,b"}"#),
+        ("call.resources = { pointer = '/who', each = '/x', after = '=' }", r#"{"who":[{"x":"password=§"}]}"#),
+        ("links.traceparent = { pointer = '/who', after = '=' }", r#"{"who":"password=§"}"#),
+        ("decision.enforced = { pointer = '/who', after = '=' }", r#"{"who":"password=§"}"#),
+    ] {
+        check(&mapping(fields), Format::Mapped, record);
+    }
+    let each = "format = 'mapped'\neach = '/list'\n[fields]\nid = { pointer = '/item/who', after = '=' }\n";
+    check(each, Format::Mapped, r#"{"list":[{"who":"password=§"}]}"#);
+    let cerbos = "format = 'cerbos'\n[fields]\ncerbos.reason = { pointer = '/val/why', after = '=' }\n";
+    check(
+        cerbos,
+        Format::Cerbos,
+        r#"{"callId":"c","checkResources":{"inputs":[{"actions":["a"]}],"outputs":[{"actions":{"a":{"effect":"EFFECT_DENY"}},"outputs":[{"src":"s","action":"a","val":{"why":"password=§"}}]}]}}"#,
+    );
+    // What is cut out of a clean text is what it was.
+    let fields = mapping("requester.id = { pointer = '/who', after = ':' }");
+    let seen = seen(&fields, Format::Mapped, br#"{"who":"user:dana","note":"password=x1y2z3"}"#, &[]);
+    assert_eq!(seen.events[0].requester, "dana");
+}
+
+/// A mapping that points at a member whose name tells gets no more than the arguments would.
+#[test]
+fn a_mapping_points_at_a_telling_name() {
+    for (field, pointer, record) in [
+        ("requester.id", "/password", r#"{"password":"§"}"#),
+        ("requester.roles", "/password", r#"{"password":"§"}"#),
+        ("requester.roles", "/auth/cookie", r#"{"auth":{"cookie":["§"]}}"#),
+        ("requester.roles", "/api_key/0", r#"{"api_key":["§"]}"#),
+        ("call.params", "/credentials", r#"{"credentials":{"user":"a","x":"§"}}"#),
+        ("id", "/api_key", r#"{"api_key":"§"}"#),
+        ("actors.id", "/client_secret", r#"{"client_secret":"§"}"#),
+        ("actors.list", "/client_secret", r#"{"client_secret":["§"]}"#),
+        ("actors.declared", "/client_secret", r#"{"client_secret":"§"}"#),
+        ("time", "/password", r#"{"password":"§"}"#),
+        ("links.request", "/headers/authorization", r#"{"headers":{"authorization":"§"}}"#),
+    ] {
+        check(&format!("format = 'mapped'\n[fields]\n{field} = '{pointer}'\n"), Format::Mapped, record);
+    }
+    let aside =
+        "format = 'mapped'\n[[aside]]\nwhen = { pointer = '/x', exists = true }\nreason = 'no'\ndetail = '/password'\n";
+    check(aside, Format::Mapped, r#"{"x":1,"password":"§"}"#);
+}
+
+#[test]
+fn reasons_of_envoy_are_redacted_whole() {
+    let line = |details: &str| {
+        format!(
+            r#"{{"request_id":"r","start_time":"2026-11-21T00:36:21Z","response_code_details":{},"mcp":{{"method":"tools/call"}}}}"#,
+            json(details)
+        )
+    };
+    for details in [
+        "jwt_authn_access_denied{password={§}}",
+    ] {
+        check("", Format::Envoy, &line(details));
+    }
+}
+
 /// Only what has the form of a digest is taken for one.
 #[test]
 fn what_only_begins_like_a_digest_is_digested() {

@@ -303,7 +303,7 @@ impl<'r> Reader<'r> {
     /// Scopes: a list, or one string with spaces (RFC 6749, section 3.3).
     fn scopes<'t>(&mut self, v: Value<'t>, path: &str) -> Texts<'t> {
         match v.as_str() {
-            Some(s) => pieces(self.string(s), " "),
+            Some(s) => pieces(self.string(s), &[" "]),
             None => self.texts(v, path),
         }
     }

@@ -308,8 +308,7 @@ impl<'t> Entry<'t> {
             let Some(val) = item.get("val").filter(|v| !v.is_null()) else { continue };
             fill.roots.val = Some(val);
             let stepping = fill.value(Slot::StepUp).is_some() && matches!(e.decision.outcome, Outcome::Deny);
-            if let Some(reason) = val.as_str().or_else(|| fill.peek(Slot::Reason)) {
-                let reason = fill.clean(reason);
+            if let Some(reason) = val.as_str().map(|s| fill.clean(s)).or_else(|| fill.said(Slot::Reason)) {
                 reasons.push(if stepping { Cow::Owned(format!("step_up:{reason}")) } else { reason });
             }
             if stepping {
