@@ -356,6 +356,7 @@ impl Parser<'_> {
             match self.bytes.get(self.at) {
                 Some(b'"') => {
                     self.push(Tag::Unescaped, arena_start, self.tape.arena.len());
+                    self.tape.arena.push('"');
                     self.at += 1;
                     return Ok(());
                 }
@@ -583,7 +584,7 @@ impl<'t> Value<'t> {
         self.tape.verbatim
     }
 
-    /// All unescaped strings of the record that had escapes, one after another: what [`Value::source`] hides.
+    /// All unescaped strings of the record that had escapes, a quote behind each: what [`Value::source`] hides.
     pub fn unescaped(&self) -> &'t str {
         &self.tape.arena
     }
