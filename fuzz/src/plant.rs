@@ -26,17 +26,23 @@ static PLANTS: LazyLock<Vec<Plant>> = LazyLock::new(|| {
     let plant = |secret, text: String| Plant { text, secret, member: false };
     let member = |text: String| Plant { text, secret: PLAIN, member: true };
     vec![
-        plant(RANDOM, format!("gh{}_{RANDOM}", "p")),
+        plant(RANDOM, format!(" gh{}_{RANDOM}", "p")),
         plant(RANDOM, format!(" Bearer {RANDOM}")),
         plant(PLAIN, format!(" postgres://app:{PLAIN}@db.example/x")),
         plant(PLAIN, format!(" password={PLAIN}")),
         plant(KEY_ID, format!(" AK{}{KEY_ID} ", "IA")),
         plant(RANDOM, format!("-----BEGIN RSA {k}-----\\n{RANDOM}\\n-----END RSA {k}-----", k = "PRIVATE KEY")),
-        plant(RANDOM, format!("gh\\u0070_{RANDOM}")),
+        plant(RANDOM, format!(" gh\\u0070_{RANDOM}")),
         plant(RANDOM, format!(" sk-{}-{RANDOM}", "proj")),
         member(format!("\"password\":\"{PLAIN}\"")),
         member(format!("{{\"client_secret\":[{{\"a\":\"{PLAIN}\"}}]}}")),
         member(format!("{{\\\"password\\\":\\\"{PLAIN}\\\"}}")),
+        member(format!("\"passwords\":[\"{PLAIN}\"]")),
+        member(format!("{{\"value\":\"{PLAIN}\",\"name\":\"password\"}}")),
+        plant(PLAIN, format!(" {{'password': ['{PLAIN}']}}")),
+        plant(PLAIN, format!(" user[password]={PLAIN}")),
+        plant(PLAIN, format!(" --password {PLAIN} ")),
+        plant(PLAIN, format!(" <password>{PLAIN}</password>")),
     ]
 });
 

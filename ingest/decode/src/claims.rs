@@ -118,7 +118,7 @@ fn list<'t>(
         }
     };
     if let (Some(s), Some(split), false) = (v.as_str(), split, filled) {
-        into.extend(pieces(text(s), split));
+        into.extend(pieces(text(s), &[split]));
         return true;
     }
     match (v.as_str(), v.kind()) {

@@ -62,8 +62,10 @@ pub(crate) fn written(format: Format, bytes: &[u8], context: &Context<'_>) -> Re
 }
 
 fn cerbos(encoding: &[u8], bytes: &[u8], context: &Context<'_>) -> Result<Option<Written>, Refusal> {
+    // Far more than is shown of it, because it is cut when it has been redacted.
+    const SHOWN_BYTES_MAX: usize = 8192;
     let detail = |what: &str, value: &[u8]| {
-        format!("the {what} is `{}`", String::from_utf8_lossy(&value[..value.len().min(64)]))
+        format!("the {what} is `{}`", String::from_utf8_lossy(&value[..value.len().min(SHOWN_BYTES_MAX)]))
     };
     let message = match (encoding, header(context, CERBOS_KIND)) {
         (b"json", _) => return Ok(None),

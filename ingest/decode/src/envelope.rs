@@ -5,9 +5,6 @@
 //! it is made.
 
 use crate::json::{Tape, write_string};
-use crate::{Format, Sink};
-use catena_schemas::authority::Entry;
-use catena_schemas::rows::Rejection;
 use catena_schemas::{Event, Micros};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -33,34 +30,9 @@ pub(crate) struct Envelope {
     pub(crate) flag: Option<String>,
 }
 
-/// Hands on to another sink what has been taken out of an envelope.
-pub(crate) struct Enveloped<'s> {
-    pub(crate) envelope: &'s Envelope,
-    pub(crate) sink: &'s mut dyn Sink,
-}
-
-impl Sink for Enveloped<'_> {
-    fn event(&mut self, event: &Event<'_>, format: Format) {
-        let mut e = event.clone();
-        self.envelope.fill(&mut e);
-        self.sink.event(&e, format);
-    }
-
-    fn authority(&mut self, entry: &Entry<'_>, format: Format) {
-        self.sink.authority(entry, format);
-    }
-
-    fn rejection(&mut self, rejection: Rejection, format: Format) {
-        self.sink.rejection(rejection, format);
-    }
-
-    fn aside(&mut self, aside: Rejection, format: Format) {
-        self.sink.aside(aside, format);
-    }
-}
-
 impl Envelope {
-    fn fill(&self, e: &mut Event<'_>) {
+    /// Fills what an event leaves empty.
+    pub(crate) fn fill(&self, e: &mut Event<'_>) {
         // The id itself came as the context's.
         if self.id.is_some() {
             e.flags.retain(|f| f != "id_missing");

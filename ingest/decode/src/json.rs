@@ -356,6 +356,7 @@ impl Parser<'_> {
             match self.bytes.get(self.at) {
                 Some(b'"') => {
                     self.push(Tag::Unescaped, arena_start, self.tape.arena.len());
+                    self.tape.arena.push('"');
                     self.at += 1;
                     return Ok(());
                 }
@@ -544,7 +545,17 @@ impl<'t> Value<'t> {
 
     /// The member of an object.
     pub fn get(&self, key: &str) -> Option<Value<'t>> {
-        self.entries().find(|(k, _)| *k == key).map(|(_, v)| v)
+        let n = self.node();
+        let (mut at, end) = if n.tag == Tag::Object { (self.at + 1, n.next) } else { (0, 0) };
+        while at < end {
+            // Mappings ask a record for many members that it does not have: most names are of another length.
+            let name = self.tape.nodes[at as usize];
+            if (name.end - name.start) as usize == key.len() && self.tape.string(self.text, at) == key {
+                return Some(Value { at: at + 1, ..*self });
+            }
+            at = self.step(at + 1);
+        }
+        None
     }
 
     /// The value at an RFC 6901 pointer; empty points at the value itself.
@@ -583,7 +594,7 @@ impl<'t> Value<'t> {
         self.tape.verbatim
     }
 
-    /// All unescaped strings of the record that had escapes, one after another: what [`Value::source`] hides.
+    /// All unescaped strings of the record that had escapes, a quote behind each: what [`Value::source`] hides.
     pub fn unescaped(&self) -> &'t str {
         &self.tape.arena
     }

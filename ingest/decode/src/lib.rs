@@ -22,12 +22,12 @@ pub mod redact;
 use catena_schemas::authority::Entry;
 use catena_schemas::rows::Rejection;
 use catena_schemas::{Event, Micros};
-use envelope::{Envelope, Enveloped};
+use envelope::Envelope;
 use json::{Kind, Tape, Value};
 use mapping::{Mappings, Roots};
 pub use redact::Redactor;
 use redact::Taken;
-use redact::tools::{Ruled, Tools};
+use redact::tools::Tools;
 use std::sync::Arc;
 
 /// A producer's dialect.
@@ -148,6 +148,32 @@ pub trait Sink {
     fn aside(&mut self, aside: Rejection, format: Format);
 }
 
+/// Hands on to another sink, events with a change. No type of its own for each change: records within records would make endless ones.
+struct Changed<'s> {
+    change: &'s dyn Fn(&mut Event<'_>),
+    sink: &'s mut dyn Sink,
+}
+
+impl Sink for Changed<'_> {
+    fn event(&mut self, event: &Event<'_>, format: Format) {
+        let mut event = event.clone();
+        (self.change)(&mut event);
+        self.sink.event(&event, format);
+    }
+
+    fn authority(&mut self, entry: &Entry<'_>, format: Format) {
+        self.sink.authority(entry, format);
+    }
+
+    fn rejection(&mut self, rejection: Rejection, format: Format) {
+        self.sink.rejection(rejection, format);
+    }
+
+    fn aside(&mut self, aside: Rejection, format: Format) {
+        self.sink.aside(aside, format);
+    }
+}
+
 /// What is known of a record besides its bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Context<'a> {
@@ -232,7 +258,7 @@ impl Decoder {
         let plain = std::mem::replace(&mut self.redactor, ruled.clone());
         // What was made for records inside records redacts as its maker did.
         self.nested = None;
-        self.encoded(format, bytes, context, &mut Ruled { redactor: &ruled, sink });
+        self.encoded(format, bytes, context, &mut Changed { change: &|e| ruled.apply(e), sink });
         self.nested = None;
         self.redactor = plain;
     }
@@ -248,7 +274,7 @@ impl Decoder {
             // Its headers are gone inside, so that this happens once.
             return match opened {
                 Ok(opened) => opened.hand_on(context, |bytes, context, envelope| {
-                    self.encoded(Format::Auto, bytes, context, &mut Enveloped { envelope, sink })
+                    self.encoded(Format::Auto, bytes, context, &mut Changed { change: &|e| envelope.fill(e), sink })
                 }),
                 Err((reason, detail)) => {
                     sink.rejection(self.redactor.reject(reason, detail, bytes), Format::Cloudevents)
@@ -263,7 +289,7 @@ impl Decoder {
             Ok(Some(encoding::Written { json, format })) => {
                 let flag = Some(format!("protobuf_unknown_fields:{}", json.unknown));
                 let envelope = Envelope { flag, ..Envelope::default() };
-                self.text(format, json.text.as_bytes(), context, &mut Enveloped { envelope: &envelope, sink })
+                self.text(format, json.text.as_bytes(), context, &mut Changed { change: &|e| envelope.fill(e), sink })
             }
             Err((reason, detail, format)) => sink.rejection(self.redactor.reject(reason, detail, bytes), format),
         }
@@ -527,7 +553,7 @@ impl One<'_> {
             let decoder = Decoder::with_mappings(self.redactor.clone(), self.mappings.clone());
             Box::new(Decoder { depth: self.depth + 1, ..decoder })
         });
-        decoder.record(Format::Auto, bytes, context, &mut Enveloped { envelope, sink });
+        decoder.record(Format::Auto, bytes, context, &mut Changed { change: &|e| envelope.fill(e), sink });
     }
 
     /// The dialect of a record, by its shape.

@@ -173,7 +173,7 @@ impl<'s> Writer<'s> {
     fn fields<'b>(&mut self, message: &'s Message, bytes: &'b [u8]) -> Result<Found<'b>, Malformed> {
         let (mut wire, mut found) = (Wire { rest: bytes }, Found::new());
         // The last of each `oneof`; those before it are gone.
-        let mut chosen: HashMap<usize, usize> = HashMap::new();
+        let mut chosen: Vec<(usize, usize)> = Vec::new();
         while !wire.rest.is_empty() {
             let before = wire.rest;
             let (number, raw) = match wire.field() {
@@ -183,7 +183,8 @@ impl<'s> Writer<'s> {
             match (message.position(number), raw) {
                 (Some(at), Some(raw)) => {
                     if let Some(one_of) = message.fields[at].one_of {
-                        chosen.insert(one_of, at);
+                        chosen.retain(|c| c.0 != one_of);
+                        chosen.push((one_of, at));
                     }
                     found.push((at, raw));
                 }
@@ -191,7 +192,7 @@ impl<'s> Writer<'s> {
             }
         }
         if !chosen.is_empty() {
-            found.retain(|(at, _)| message.fields[*at].one_of.is_none_or(|one_of| chosen.get(&one_of) == Some(at)));
+            found.retain(|(at, _)| message.fields[*at].one_of.is_none_or(|one_of| chosen.contains(&(one_of, *at))));
         }
         found.sort_by_key(|f| f.0);
         Ok(found)

@@ -12,17 +12,18 @@
 //!  record ──┤
 //!            yes ─> each string ─┬─ JSON ──────────> its strings, and their names (write)
 //!                                └─ text ─> hits ─┬─ long words ──> tokens
-//!                                   (search)      ├─ what stands before: headers, URLs, assignments
+//!                                   (search)      ├─ signs: headers, URLs, assignments (places)
 //!                                                 └─ base64, %xx ─> hits of what they say
 //! ```
 //!
-//! The clean path costs a few scans and no allocation: [`Redactor::suspects_record`] looks at the long words, which every token
-//! has, and for a handful of signs. When it says no there is nothing to find; when it says yes each string is looked at alone.
+//! The clean path costs one pass (runs) and no allocation: [`Redactor::suspects_record`] looks at the long words, which every token
+//! has, and at the signs behind which other secrets stand. When it says no there is nothing to find; when it says yes each string is looked at alone.
 
 pub mod dry_run;
 mod names;
 pub mod personal;
 mod pieces;
+mod places;
 mod rules;
 mod runs;
 mod search;
@@ -39,6 +40,7 @@ use crate::RAW_BYTES_MAX;
 use crate::json::{Kind, Tape, Value};
 use catena_schemas::rows::Rejection;
 use hmac::{Hmac, KeyInit, Mac};
+use names::Says;
 use rules::Scope;
 use search::Net;
 use sha2::{Digest, Sha256};
@@ -99,7 +101,7 @@ impl Taken {
 
 impl Redactor {
     /// Revision of what is built in: shapes, names, ways of looking. Raised when any of them changes.
-    pub const VERSION: &str = "r2";
+    pub const VERSION: &str = "r3";
 
     /// Under a tenant's key, with what is built in.
     pub fn new(key: [u8; 32]) -> Redactor {
@@ -136,17 +138,16 @@ impl Redactor {
     /// Whether a text may hold a secret; false is certain.
     #[inline]
     pub fn suspects(&self, text: &str) -> bool {
-        search::suspects_text(text.as_bytes(), search::DEPTH_MAX) || self.rules.touches_fields()
+        search::suspects(text.as_bytes()) || self.rules.touches_fields()
     }
 
     /// Whether a record may hold a secret, the values of telling members apart; false is certain. Strings that had escapes
-    /// are looked at in their unescaped form, where they stand one after another, so that a word's beginning cannot be told.
+    /// are looked at in their unescaped form, where a quote stands between them.
     #[inline]
     pub fn suspects_record(&self, root: Value<'_>) -> bool {
         let unescaped = root.unescaped().as_bytes();
-        search::suspects(root.source().as_bytes(), true, search::DEPTH_MAX)
-            || (!unescaped.is_empty()
-                && (search::suspects(unescaped, false, search::DEPTH_MAX) || names::may_tell(unescaped)))
+        search::suspects_record(root.source().as_bytes())
+            || (!unescaped.is_empty() && search::suspects(unescaped))
             || self.rules.touches_fields()
     }
 
@@ -237,7 +238,7 @@ impl Redactor {
     #[inline]
     pub fn json_column<'t>(&self, column: &str, value: Value<'t>, dirty: bool) -> Cow<'t, str> {
         let plain = value.is_verbatim() && !dirty && !self.rules.touches_fields();
-        if plain && !names::may_tell(value.source().as_bytes()) {
+        if plain && !names::tells(value) {
             return Cow::Borrowed(value.source());
         }
         let mut out = String::new();
@@ -265,9 +266,34 @@ impl Redactor {
         if secret { writer.secret(value, out) } else { writer.value(value, out) }
     }
 
+    /// What stands for a text under a name that tells; `None` when the name does not, and the text is to be looked at.
+    #[inline]
+    pub(crate) fn told(&self, name: &str, text: &str) -> Option<String> {
+        let (kind, says) = match self.rules.name(name.as_bytes()) {
+            Some(telling) => ("rule", if telling { Says::Secret } else { Says::Nothing }),
+            None => ("key", names::says(name.as_bytes(), true)),
+        };
+        let is_secret = match says {
+            Says::Secret => {
+                !text.is_empty() && !names::is_marker(text.as_bytes()) && !names::is_digest(text.as_bytes())
+            }
+            Says::Perhaps => names::random(text.as_bytes()),
+            Says::Nothing => false,
+        };
+        is_secret.then(|| self.marker(kind, text.as_bytes()))
+    }
+
+    /// Whether a name tells that what stands under it is a secret, whatever it looks like.
+    pub(crate) fn tells(&self, name: &str, scalar: bool) -> bool {
+        match self.rules.name(name.as_bytes()) {
+            Some(telling) => telling,
+            None => names::says(name.as_bytes(), scalar) == Says::Secret,
+        }
+    }
+
     /// Keyed digest of a token or handle; what already is one stays.
     pub fn digest(&self, value: &str) -> String {
-        if value.starts_with("hmac:") {
+        if names::is_digest(value.as_bytes()) {
             return value.to_owned();
         }
         format!("hmac:{}", hex::encode(&self.mac(value.as_bytes())[..16]))
@@ -315,8 +341,7 @@ impl Redactor {
 
     fn detail(&self, detail: String) -> String {
         const DETAIL_CHARS_MAX: usize = 500;
-        // Details quote values as JSON, in which nested JSON is escaped.
-        let mut detail = match self.suspects(&detail) || detail.contains('"') {
+        let mut detail = match self.suspects(&detail) {
             true => self.line(&detail).into_owned(),
             false => detail,
         };

@@ -9,6 +9,7 @@ mod exports;
 mod hostile;
 mod kept;
 mod ladder;
+mod leaks;
 mod mapping;
 mod mcp;
 mod openfga;

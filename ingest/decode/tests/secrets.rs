@@ -1,6 +1,6 @@
 //! Planted secrets: none reaches the sink, in whatever field of whatever record it stands; what only looks like one does.
 
-use crate::seen::{Collected, KEY, decode};
+use crate::seen::{KEY, decode};
 use catena_decode::json::Tape;
 use catena_decode::{Format, Redactor};
 
@@ -59,28 +59,10 @@ fn json(s: &str) -> String {
     out
 }
 
-fn everything(seen: &Collected) -> String {
-    let mut all = String::new();
-    for e in &seen.events {
-        all += &e.debug;
-        all += &e.params;
-        all += &e.extra;
-    }
-    for (line, debug) in &seen.entries {
-        all += line;
-        all += debug;
-    }
-    for r in seen.rejections.iter().chain(&seen.asides) {
-        all += &r.detail;
-        all += &String::from_utf8_lossy(r.raw.as_deref().unwrap_or_default());
-    }
-    all
-}
-
 fn absent(record: &[u8], secret: &str) {
     let seen = decode(Format::Auto, record);
     assert!(seen.total() > 0);
-    let all = everything(&seen);
+    let all = seen.everything();
     assert!(!all.contains(secret), "{secret} survived in {all}\nof {}", String::from_utf8_lossy(record));
     assert!(all.contains("[redacted:"), "{all}");
 }
@@ -115,7 +97,7 @@ fn no_planted_secret_survives() {
                 ),
             ] {
                 let seen = decode(Format::Auto, record.as_bytes());
-                let all = everything(&seen);
+                let all = seen.everything();
                 assert!(!all.contains(secret), "{secret} survived in {all}\nof {record}");
             }
         }
@@ -166,7 +148,7 @@ fn no_planted_secret_survives_in_executions_and_grants() {
         ] {
             let seen = decode(Format::Auto, record.as_bytes());
             assert!(seen.total() > 0);
-            let all = everything(&seen);
+            let all = seen.everything();
             assert!(!all.contains(secret), "{secret} survived in {all}\nof {record}");
         }
     }
@@ -206,7 +188,7 @@ fn telling_names_hide_their_values() {
                     r#"{{"decision_id":"d","timestamp":"2026-11-21T00:00:00Z","result":{{"effect":"allow"}},"request_context":{{"http":{{"headers":{{"{name}":{value}}}}}}}}}"#
                 ),
             ] {
-                let all = everything(&decode(Format::Auto, record.as_bytes()));
+                let all = decode(Format::Auto, record.as_bytes()).everything();
                 assert!(!all.contains("blue42") && !all.contains("4242424242"), "{all}\nof {record}");
                 assert!(all.contains("[redacted:key:"), "{all}");
             }
@@ -221,7 +203,7 @@ fn telling_names_hide_their_values() {
         "Authorization: Bearer blue42blue42",
         "x-api-key=blue42",
     ] {
-        let all = everything(&decode(Format::Auto, broken.as_bytes()));
+        let all = decode(Format::Auto, broken.as_bytes()).everything();
         assert!(!all.contains("blue42") && !all.contains("4242424242"), "{all}");
     }
 }

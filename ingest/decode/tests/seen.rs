@@ -55,6 +55,26 @@ impl Collected {
     pub(crate) fn total(&self) -> usize {
         self.events.len() + self.entries.len() + self.rejections.len() + self.asides.len()
     }
+
+    /// All that came out, as text: columns, kept bytes, messages.
+    pub(crate) fn everything(&self) -> String {
+        let mut all = String::new();
+        for e in &self.events {
+            all += &e.debug;
+            all += &e.native;
+            all += &e.params;
+            all += &e.extra;
+        }
+        for (line, debug) in &self.entries {
+            all += line;
+            all += debug;
+        }
+        for r in self.rejections.iter().chain(&self.asides) {
+            all += &r.detail;
+            all += &String::from_utf8_lossy(r.raw.as_deref().unwrap_or_default());
+        }
+        all
+    }
 }
 
 impl Sink for Collected {

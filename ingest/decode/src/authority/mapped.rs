@@ -10,8 +10,8 @@ use crate::formats::catena::instant;
 use crate::formats::mapped::Extra;
 use crate::json::{Kind, Value};
 use crate::mapping::records::{Filler, RecordMapping};
-use crate::mapping::{Mappings, Origin, OutcomeRule, Roots};
-use crate::redact::{Redactor, Taken, pieces};
+use crate::mapping::{Mappings, Origin, OutcomeRule, Pointer, Roots};
+use crate::redact::{Manner, Redactor, Taken, pieces};
 use crate::{Context, Decoded};
 use catena_schemas::Micros;
 use catena_schemas::authority::{Cell, Column, Entry, EntryKind};
@@ -80,15 +80,21 @@ struct Filling<'t, 'r> {
 
 /// What an alternative found.
 enum Found<'t> {
-    Value(Value<'t>),
-    /// Texts of the line and of the mapping, and what joins them. They are redacted one by one, because what a secret is can hang on
-    /// what stands before it.
-    Parts(Vec<&'t str>, &'t str),
+    /// A value, and what it is called.
+    Value(Value<'t>, &'t str),
+    /// Texts of the line and of the mapping with what they are called, and what joins them. They are redacted one by one, because
+    /// what a secret is can hang on what stands before it.
+    Parts(Vec<(&'t str, &'t str)>, &'t str),
 }
 
 impl<'t> Filling<'t, '_> {
     fn clean(&self, s: &'t str) -> Cow<'t, str> {
         if self.dirty { self.redactor.text(s) } else { Cow::Borrowed(s) }
+    }
+
+    /// The same for what may be called something telling.
+    fn named(&self, name: &str, s: &'t str) -> Cow<'t, str> {
+        self.redactor.told(name, s).map_or_else(|| self.clean(s), Cow::Owned)
     }
 
     fn envelope(&mut self) -> Result<(), Decoded<'t>> {
@@ -97,9 +103,13 @@ impl<'t> Filling<'t, '_> {
         self.draft.source.instance = self.text(&mapping.instance);
         self.draft.id = self.text(&mapping.id).unwrap_or_default();
         for filler in &mapping.time {
-            let Some((Found::Value(v), _)) = self.find(filler) else { continue };
-            let time =
-                time(v).ok_or_else(|| Decoded::Rejection("time_invalid", format!("the time is {}", v.to_json())))?;
+            let Some((Found::Value(v, name), _)) = self.find(filler) else { continue };
+            let time = time(v).ok_or_else(|| {
+                let secret =
+                    if self.redactor.tells(name, false) { self.redactor.told(name, &v.to_json()) } else { None };
+                let shown = secret.unwrap_or_else(|| v.to_json());
+                Decoded::Rejection("time_invalid", format!("the time is {shown}"))
+            })?;
             self.draft.time = Some(time);
             self.taken.insert(v);
             break;
@@ -111,8 +121,10 @@ impl<'t> Filling<'t, '_> {
     fn find(&self, filler: &'t Filler) -> Option<(Found<'t>, Option<&'t str>)> {
         let alternative = match filler {
             Filler::Joined(pointers, with) => {
-                let parts: Option<Vec<&'t str>> =
-                    pointers.iter().map(|p| p.follow(&self.roots)?.as_scalar().filter(|s| !s.is_empty())).collect();
+                let part = |p: &'t Pointer| {
+                    p.follow(&self.roots)?.as_scalar().filter(|s| !s.is_empty()).map(|s| (p.name(), s))
+                };
+                let parts: Option<Vec<_>> = pointers.iter().map(part).collect();
                 return Some((Found::Parts(parts?, with), None));
             }
             Filler::Plain(alternative) => alternative,
@@ -122,15 +134,15 @@ impl<'t> Filling<'t, '_> {
         }
         let split = alternative.split.as_deref();
         match &alternative.from {
-            Origin::Constant(text) => Some((Found::Parts(vec![text], ""), split)),
+            Origin::Constant(text) => Some((Found::Parts(vec![("", text)], ""), split)),
             Origin::Pointer(pointer) => {
                 let v = pointer.follow(&self.roots).filter(|v| !v.is_null())?;
                 match v.as_scalar() {
                     Some("") => None,
                     Some(s) if !alternative.prefix.is_empty() => {
-                        Some((Found::Parts(vec![&alternative.prefix, s], ""), split))
+                        Some((Found::Parts(vec![("", &alternative.prefix), (pointer.name(), s)], ""), split))
                     }
-                    _ => Some((Found::Value(v), split)),
+                    _ => Some((Found::Value(v, pointer.name()), split)),
                 }
             }
         }
@@ -140,7 +152,7 @@ impl<'t> Filling<'t, '_> {
         fillers.iter().find_map(|f| {
             let (found, _) = self.find(f)?;
             let text = self.redacted(&found)?;
-            if let Found::Value(v) = found {
+            if let Found::Value(v, _) = found {
                 self.taken.insert(v);
             }
             Some(text)
@@ -153,7 +165,7 @@ impl<'t> Filling<'t, '_> {
             match self.cell(column, &found, split) {
                 Some(cell) => {
                     self.draft.set(column.name, cell);
-                    if let Found::Value(v) = found {
+                    if let Found::Value(v, _) = found {
                         self.taken.insert(v);
                     }
                     return;
@@ -166,8 +178,11 @@ impl<'t> Filling<'t, '_> {
     /// Text as it stands in the line.
     fn raw(&self, found: &Found<'t>) -> Option<Cow<'t, str>> {
         match found {
-            Found::Parts(parts, with) => Some(Cow::Owned(parts.join(with))),
-            Found::Value(v) => v.as_scalar().map(Cow::Borrowed),
+            Found::Parts(parts, with) => {
+                let texts: Vec<&str> = parts.iter().map(|part| part.1).collect();
+                Some(Cow::Owned(texts.join(with)))
+            }
+            Found::Value(v, _) => v.as_scalar().map(Cow::Borrowed),
         }
     }
 
@@ -175,10 +190,10 @@ impl<'t> Filling<'t, '_> {
     fn redacted(&self, found: &Found<'t>) -> Option<Cow<'t, str>> {
         match found {
             Found::Parts(parts, with) => {
-                let parts: Vec<_> = parts.iter().map(|s| self.clean(s)).collect();
+                let parts: Vec<_> = parts.iter().map(|(name, s)| self.named(name, s)).collect();
                 Some(Cow::Owned(parts.join(with)))
             }
-            Found::Value(v) => v.as_scalar().map(|s| self.clean(s)),
+            Found::Value(v, name) => v.as_scalar().map(|s| self.named(name, s)),
         }
     }
 
@@ -192,22 +207,30 @@ impl<'t> Filling<'t, '_> {
             Stored::Int | Stored::Long => Cell::Int(text()?.parse().ok()?),
             Stored::Bool => Cell::Bool(text()?.parse().ok()?),
             Stored::Time => match found {
-                Found::Value(v) => Cell::Time(time(*v)?),
+                Found::Value(v, _) => Cell::Time(time(*v)?),
                 Found::Parts(..) => Cell::Time(Micros::parse_rfc3339(&text()?)?),
             },
             Stored::Json => match found {
-                Found::Value(v) if matches!(v.kind(), Kind::Object | Kind::Array) => {
-                    Cell::Json(self.redactor.json_text(*v, self.dirty))
+                Found::Value(v, name) if matches!(v.kind(), Kind::Object | Kind::Array) => {
+                    Cell::Json(match self.redactor.tells(name, false) {
+                        true => {
+                            let mut out = String::new();
+                            let manner = Manner { dirty: true, sorted: false, taken: None };
+                            self.redactor.write(*v, manner, true, &mut out);
+                            Cow::Owned(out)
+                        }
+                        false => self.redactor.json_text(*v, self.dirty),
+                    })
                 }
                 _ => return None,
             },
             Stored::List => Cell::List(match (text(), found) {
                 (Some(text), _) => match split {
-                    Some(split) => pieces(text, split),
+                    Some(split) => pieces(text, &[split]),
                     None => vec![text],
                 },
-                (None, Found::Value(v)) if v.kind() == Kind::Array => {
-                    v.items().map(|i| i.as_scalar().map(|s| self.clean(s))).collect::<Option<_>>()?
+                (None, Found::Value(v, name)) if v.kind() == Kind::Array => {
+                    v.items().map(|i| i.as_scalar().map(|s| self.named(name, s))).collect::<Option<_>>()?
                 }
                 _ => return None,
             }),

@@ -128,7 +128,7 @@ impl<'t> Reader<'t, '_> {
         if let Some(s) = v.as_str() {
             let scopes = name.starts_with("scope");
             let text = self.clean(s);
-            return Some(if scopes { pieces(text, " ") } else { vec![text] });
+            return Some(if scopes { pieces(text, &[" "]) } else { vec![text] });
         }
         let texts = v.items().all(|i| i.as_str().is_some());
         (v.kind() == Kind::Array && texts)

@@ -303,7 +303,7 @@ impl<'r> Reader<'r> {
     /// Scopes: a list, or one string with spaces (RFC 6749, section 3.3).
     fn scopes<'t>(&mut self, v: Value<'t>, path: &str) -> Texts<'t> {
         match v.as_str() {
-            Some(s) => pieces(self.string(s), " "),
+            Some(s) => pieces(self.string(s), &[" "]),
             None => self.texts(v, path),
         }
     }
@@ -406,8 +406,9 @@ impl<'r> Reader<'r> {
             self.flag(format!("invalid:{path}"));
             return Vec::new();
         }
-        let texts = self.texts(v, path);
-        texts.iter().map(|s| Cow::Owned(self.digest_of(s))).collect()
+        // Of what was sent: the digest of what redaction left of it would join with no other.
+        let texts = v.as_str().into_iter().chain(v.items().filter_map(|i| i.as_str()));
+        texts.map(|s| Cow::Owned(self.digest_of(s))).collect()
     }
 
     /// `catena` of our own records: what the native event has no place for.

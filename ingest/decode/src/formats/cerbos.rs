@@ -143,18 +143,12 @@ impl<'t> Entry<'t> {
             return Err(("time_invalid", format!("`timestamp` is {}", v.to_json())));
         }
         let count = questions.len() as u32;
+        let (mut unknown, mut unknowns) = (None, 0);
         for (index, question) in questions.iter().enumerate() {
             let roots = Roots { input: question.input, output: question.output, ..Roots::record(self.root) };
             let Some(mapping) = mappings.choose(Format::Cerbos, &roots) else {
-                sink.rejection(
-                    redactor.reject_value(
-                        "mapping_missing",
-                        format!("no mapping's conditions hold for decision {index}"),
-                        self.root,
-                        self.root.source().as_bytes(),
-                    ),
-                    Format::Cerbos,
-                );
+                unknown.get_or_insert(index);
+                unknowns += 1;
                 continue;
             };
             taken.clear();
@@ -189,7 +183,9 @@ impl<'t> Entry<'t> {
             limit(&mut e, &mut budget);
             sink.event(&e, Format::Cerbos);
         }
-        Ok(())
+        let Some(first) = unknown else { return Ok(()) };
+        let detail = format!("no mapping's conditions hold for decision {first}");
+        Err(("mapping_missing", if unknowns == 1 { detail } else { format!("{detail}; and {} more", unknowns - 1) }))
     }
 
     fn questions(&self) -> Result<Vec<Question<'t>>, (&'static str, String)> {
@@ -312,8 +308,7 @@ impl<'t> Entry<'t> {
             let Some(val) = item.get("val").filter(|v| !v.is_null()) else { continue };
             fill.roots.val = Some(val);
             let stepping = fill.value(Slot::StepUp).is_some() && matches!(e.decision.outcome, Outcome::Deny);
-            if let Some(reason) = val.as_str().or_else(|| fill.peek(Slot::Reason)) {
-                let reason = fill.clean(reason);
+            if let Some(reason) = val.as_str().map(|s| fill.clean(s)).or_else(|| fill.said(Slot::Reason)) {
                 reasons.push(if stepping { Cow::Owned(format!("step_up:{reason}")) } else { reason });
             }
             if stepping {

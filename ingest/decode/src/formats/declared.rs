@@ -108,8 +108,9 @@ impl<'m> Work<'m, '_> {
         }
         let Some(fan) = &mapping.fan else {
             let item = Item { roots, index: place.0, count: place.1 };
-            let mut e = self.event(mapping, format, &item, None, context)?;
-            let mut extra = Extra::new(self.redactor, self.redactor.suspects_record(root), self.taken);
+            let dirty = self.redactor.suspects_record(root);
+            let mut e = self.event(mapping, format, &item, None, dirty, context)?;
+            let mut extra = Extra::new(self.redactor, dirty, self.taken);
             extra.members(root);
             e.extra = extra.finish();
             sink.event(&e, format);
@@ -141,7 +142,7 @@ impl<'m> Work<'m, '_> {
             if self.aside(mapping, &item.roots, true, format, sink) {
                 continue;
             }
-            let mut e = match self.event(mapping, format, item, Some(item.index), context) {
+            let mut e = match self.event(mapping, format, item, Some(item.index), dirty, context) {
                 Ok(e) => e,
                 Err((reason, detail)) => {
                     failures += 1;
@@ -216,10 +217,10 @@ impl<'m> Work<'m, '_> {
         format: Format,
         item: &Item<'t>,
         part: Option<u32>,
+        dirty: bool,
         context: &Context<'t>,
     ) -> Result<Event<'t>, (&'static str, String)> {
         self.taken.clear();
-        let dirty = self.redactor.suspects_record(item.roots.record);
         let mut fill = self.filling(mapping, item.roots, dirty);
         let mut e = Event::default();
         fill.time(&mut e, None, context)?;
@@ -233,7 +234,7 @@ impl<'m> Work<'m, '_> {
             e.decision.reasons.push(Cow::Borrowed("outcome_unmapped"));
         }
         if let Some(index) = part {
-            let record = fill.peek(Slot::Id).map(|id| fill.clean(id));
+            let record = fill.said(Slot::Id);
             fill.take(Slot::Id);
             if record.is_none() {
                 fill.flag("id_missing");
@@ -250,8 +251,11 @@ impl<'m> Work<'m, '_> {
     /// Holds a record, or one item of it, aside if the mapping says so.
     fn aside(&self, mapping: &Mapping, roots: &Roots<'_>, item: bool, format: Format, sink: &mut impl Sink) -> bool {
         let Some(aside) = mapping.asides.iter().find(|a| a.holds(roots, &mapping.outcome, item)) else { return false };
-        let detail = aside.detail.as_ref().and_then(|p| p.follow(roots)).and_then(|v| v.as_scalar());
-        sink.aside(self.redactor.aside(aside.reason, detail.unwrap_or_default().to_owned()), format);
+        let detail = aside.detail.as_ref().and_then(|p| {
+            let text = p.follow(roots)?.as_scalar()?;
+            Some(self.redactor.told(p.name(), text).unwrap_or_else(|| text.to_owned()))
+        });
+        sink.aside(self.redactor.aside(aside.reason, detail.unwrap_or_default()), format);
         true
     }
 }

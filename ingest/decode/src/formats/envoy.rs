@@ -8,7 +8,7 @@
 use super::mapped::{Extra, Filling};
 use crate::json::{Kind, Tape, Value, write_string};
 use crate::mapping::{Mappings, Roots, Slot};
-use crate::redact::{Redactor, Taken};
+use crate::redact::{Redactor, Taken, pieces};
 use crate::{Context, Decoded, Format};
 use catena_schemas::event::{Basis, Enforced, Event, Outcome, Phase};
 use std::borrow::Cow;
@@ -72,10 +72,9 @@ pub(crate) fn decode<'t>(
     let verdict = match verdict(&mut fill, is_call) {
         Some(verdict) => verdict,
         None => {
-            return match method {
-                Some(method) => Decoded::Aside("not_a_call", method.to_owned()),
-                None => Decoded::Aside("not_mcp", fill.peek(Slot::EnvoyDetails).unwrap_or_default().to_owned()),
-            };
+            let (reason, slot) =
+                if method.is_some() { ("not_a_call", Slot::Method) } else { ("not_mcp", Slot::EnvoyDetails) };
+            return Decoded::Aside(reason, fill.said(slot).unwrap_or_default().into_owned());
         }
     };
     if let Err((reason, detail)) = fill.time(&mut e, None, context) {
@@ -94,12 +93,11 @@ pub(crate) fn decode<'t>(
         _ => None,
     };
     if verdict.outcome != Outcome::Allow
-        && let Some(details) = fill.peek(Slot::EnvoyDetails)
+        && let Some(details) = fill.said(Slot::EnvoyDetails)
     {
-        d.reasons.extend(reasons(details).map(|r| fill.clean(r)));
+        d.reasons.extend(reasons(details));
     }
-    if let Some(policy) = fill.peek(Slot::EnvoyRbacPolicy) {
-        let policy = fill.clean(policy);
+    if let Some(policy) = fill.said(Slot::EnvoyRbacPolicy) {
         if verdict.engine == Some("envoy.rbac") {
             d.policy_id = Some(policy.clone());
         }
@@ -181,6 +179,6 @@ fn verdict(fill: &mut Filling<'_, '_>, is_call: bool) -> Option<Verdict> {
 }
 
 /// `jwt_authn_access_denied{Jwt_is_expired}` is two reasons; `[none]` is none.
-fn reasons(details: &str) -> impl Iterator<Item = &str> {
-    details.split(['{', '}', '[', ']']).filter(|part| !part.is_empty() && *part != "none")
+fn reasons(details: Cow<'_, str>) -> impl Iterator<Item = Cow<'_, str>> {
+    pieces(details, &["{", "}", "[", "]"]).into_iter().filter(|part| part != "none")
 }

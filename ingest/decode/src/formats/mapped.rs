@@ -73,7 +73,12 @@ impl<'t> Filling<'t, '_> {
         })
     }
 
-    /// Text of a field, as it is, for the decoder's own use; not taken.
+    /// Text of a field, without secrets; not taken.
+    pub(crate) fn said(&self, slot: Slot) -> Text<'t> {
+        self.found(slot).find_map(|(found, alternative)| self.redacted(found, alternative))
+    }
+
+    /// Text of a field, as it is, for the decoder's own use: what comes out of the record is [`Filling::said`]; not taken.
     pub(crate) fn peek(&self, slot: Slot) -> Option<&'t str> {
         self.found(slot).find_map(|(found, _)| found.scalar())
     }
@@ -97,18 +102,40 @@ impl<'t> Filling<'t, '_> {
 
     pub(crate) fn text(&mut self, slot: Slot) -> Text<'t> {
         for (found, alternative) in self.found(slot) {
-            let Some(s) = found.scalar() else {
+            let Some(text) = self.redacted(found, alternative) else {
                 self.flag(format!("invalid:{}", slot.name()));
                 continue;
             };
             found.value().into_iter().for_each(|v| self.taken.insert(v));
-            return Some(self.worded(s, alternative));
+            return Some(prefixed(text, alternative));
         }
         None
     }
 
-    fn worded(&self, s: &'t str, alternative: &Alternative) -> Cow<'t, str> {
-        prefixed(self.plain(s), alternative)
+    /// What was found, without secrets: redacted as a whole, and then cut as the mapping wants it, because what gives a secret away
+    /// may be on the other side of the cut.
+    fn redacted(&self, found: Found<'t>, alternative: &'t Alternative) -> Text<'t> {
+        match found {
+            Found::Constant(text) => Some(Cow::Borrowed(text)),
+            Found::Value(v) | Found::Part(v, _) => self.part(v.as_scalar()?, alternative),
+        }
+    }
+
+    /// The part of a text that is meant; `None` when it has none.
+    fn part(&self, text: &'t str, alternative: &'t Alternative) -> Text<'t> {
+        let part = alternative.word(text)?;
+        if let Some(marker) = self.redactor.told(alternative.name(), text) {
+            return Some(Cow::Owned(marker));
+        }
+        match self.plain(text) {
+            Cow::Borrowed(_) => Some(self.plain(part)),
+            whole if alternative.is_whole() => Some(whole),
+            // Where the cut would be is gone when it was part of the secret.
+            Cow::Owned(redacted) => Some(match alternative.word(&redacted) {
+                Some(part) => Cow::Owned(self.redactor.text(part).into_owned()),
+                None => Cow::Owned(redacted),
+            }),
+        }
     }
 
     fn plain(&self, s: &'t str) -> Cow<'t, str> {
@@ -117,20 +144,19 @@ impl<'t> Filling<'t, '_> {
 
     fn texts(&mut self, slot: Slot) -> Texts<'t> {
         for (found, alternative) in self.found(slot) {
+            let text = self.redacted(found, alternative);
             let Some(v) = found.value() else {
-                return found.scalar().map(|s| self.worded(s, alternative)).into_iter().collect();
+                return text.map(|s| prefixed(s, alternative)).into_iter().collect();
             };
-            let mut texts = Vec::new();
-            if let Some(s) = found.scalar() {
-                match &alternative.split {
-                    Some(split) => {
-                        texts.extend(pieces(self.plain(s), split).into_iter().map(|s| prefixed(s, alternative)))
-                    }
-                    None => texts.push(self.worded(s, alternative)),
-                }
+            if let Some(text) = text {
                 self.taken.insert(v);
-                return texts;
+                let several = match &alternative.split {
+                    Some(split) => pieces(text, &[split]),
+                    None => vec![text],
+                };
+                return several.into_iter().map(|s| prefixed(s, alternative)).collect();
             }
+            let mut texts = Vec::new();
             let mut odd = v.kind() != Kind::Array;
             for item in v.items() {
                 let item = match &alternative.each {
@@ -138,10 +164,9 @@ impl<'t> Filling<'t, '_> {
                     None => Some(item),
                 };
                 match item.map(|i| (i, i.as_scalar())) {
-                    Some((_, Some(s))) if alternative.word(s).is_none() => {}
                     Some((item, Some(s))) => {
-                        let s = alternative.word(s).unwrap_or(s);
-                        let text = self.worded(s, alternative);
+                        let Some(text) = self.part(s, alternative) else { continue };
+                        let text = prefixed(text, alternative);
                         if !texts.contains(&text) {
                             texts.push(text);
                         }
@@ -162,7 +187,7 @@ impl<'t> Filling<'t, '_> {
     }
 
     fn json(&mut self, slot: Slot) -> Text<'t> {
-        let (found, _) = self.found(slot).next()?;
+        let (found, alternative) = self.found(slot).next()?;
         let Some(v) = found.value() else { return found.scalar().map(Cow::Borrowed) };
         self.taken.insert(v);
         let empty = matches!(v.kind(), Kind::Array | Kind::Object)
@@ -172,7 +197,11 @@ impl<'t> Filling<'t, '_> {
             return None;
         }
         let mut out = String::with_capacity(64);
-        self.redactor.write_column(slot.name(), v, self.manner(), &mut out);
+        if self.redactor.tells(alternative.name(), false) {
+            self.redactor.write(v, self.manner(), true, &mut out);
+        } else {
+            self.redactor.write_column(slot.name(), v, self.manner(), &mut out);
+        }
         Some(Cow::Owned(out))
     }
 
@@ -395,7 +424,12 @@ impl<'t> Filling<'t, '_> {
                     .or_else(|| v.as_str().and_then(|s| s.parse().ok()).and_then(Micros::from_epoch_guess))
                     .or_else(|| fractional_seconds(v))
                     .or_else(|| zoneless().then(|| Micros::parse_rfc3339(&format!("{}Z", v.as_str()?)))?);
-                e.time = read.ok_or_else(|| ("time_invalid", format!("the time is {}", v.to_json())))?;
+                e.time = read.ok_or_else(|| {
+                    let way = self.way(Slot::Time).map(|from| from.name()).unwrap_or_default();
+                    let secret =
+                        self.redactor.tells(way, false).then(|| self.redactor.told(way, &v.to_json())).flatten();
+                    ("time_invalid", format!("the time is {}", secret.unwrap_or_else(|| v.to_json())))
+                })?;
                 self.taken.insert(v);
                 self.skew(e.time, context);
             }

@@ -298,7 +298,7 @@ fn listed<'t>(fill: &mut Filling<'t, '_>, root: Value<'t>, e: &Event<'t>) -> Vec
         let known = found.len();
         found.extend(list.items().filter_map(|v| v.as_str()).map(|s| (fill.clean(s), outcome)));
         if let Some(text) = list.as_str() {
-            let names = pieces(fill.clean(text), ",").into_iter().map(|name| match name {
+            let names = pieces(fill.clean(text), &[","]).into_iter().map(|name| match name {
                 Cow::Borrowed(s) => Cow::Borrowed(s.trim()),
                 Cow::Owned(s) => Cow::Owned(s.trim().to_owned()),
             });

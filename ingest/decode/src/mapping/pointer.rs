@@ -96,6 +96,15 @@ impl std::fmt::Display for Pointer {
 }
 
 impl Pointer {
+    /// The name of the last member that it leads through: what its value is called.
+    pub(crate) fn name(&self) -> &str {
+        let named = self.steps.iter().rev().find_map(|step| match step {
+            Step::Member(name) => Some(name.as_str()),
+            Step::Item(..) | Step::First => None,
+        });
+        named.unwrap_or_default()
+    }
+
     pub(super) fn parse(text: &str, start: Start) -> Result<Pointer, String> {
         if !text.starts_with('/') {
             return Err(format!("`{text}` is not a pointer: it must start with `/`"));

@@ -93,6 +93,16 @@ pub(crate) enum Origin {
     Constant(String),
 }
 
+impl Origin {
+    /// What its content is called in the record, if anything.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Origin::Pointer(pointer) => pointer.name(),
+            Origin::Constant(_) => "",
+        }
+    }
+}
+
 /// One way to fill a field.
 #[derive(Clone, Debug)]
 pub(crate) struct Alternative {
@@ -112,13 +122,19 @@ impl Alternative {
         self.guard.holds(roots, outcomes)
     }
 
+    /// What its content is called in the record, if anything.
+    pub(crate) fn name(&self) -> &str {
+        let each = self.each.as_ref().map(Pointer::name).filter(|name| !name.is_empty());
+        each.unwrap_or_else(|| self.from.name())
+    }
+
     /// Whether text is taken as it stands.
     pub(crate) fn is_whole(&self) -> bool {
         self.cut.after.is_none() && self.cut.before.is_none() && self.cut.lookup.is_none()
     }
 
     /// What a text stands for; `None` when a separator is not in it, or the table does not know it.
-    pub(crate) fn word<'t>(&'t self, text: &'t str) -> Option<&'t str> {
+    pub(crate) fn word<'t, 'm: 't>(&'m self, text: &'t str) -> Option<&'t str> {
         let mut text = text;
         if let Some(separator) = &self.cut.after {
             text = text.split_once(separator.as_str())?.1;

@@ -144,7 +144,7 @@ impl Watch {
         // A name may hold a secret itself, and is not shown then.
         self.path
             .iter()
-            .map(|name| match search::suspects_text(name.as_bytes(), search::DEPTH_MAX) {
+            .map(|name| match search::suspects(name.as_bytes()) {
                 true => "/…".to_owned(),
                 false => format!("/{name}"),
             })

@@ -2,20 +2,27 @@
 //!
 //! Guarantee: under a telling name any value is a secret, but for placeholders (`***`, `null`, `${VAR}`) in running text; under a
 //! weak one (`token`, `sig`) only what looks random. Names are compared by their end, without case and separators, so
-//! `DB_PASSWORD`, `db-password` and `dbPassword` are one.
+//! `DB_PASSWORD`, `db-password` and `dbPassword` are one, and so is `password2`.
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
-use std::sync::LazyLock;
+use super::places;
+use crate::json::{Kind, Value};
 
 /// Ends of telling names.
 pub(crate) const TELLING: &[&str] = &[
     "password",
     "passwd",
+    "passwords",
+    "passwordconfirm",
+    "passwordconfirmation",
     "passphrase",
     "passcode",
     "pwd",
     "secret",
+    "secretstring",
+    "secretbinary",
+    "secretvalue",
     "apikey",
+    "apikeys",
     "accesskey",
     "accesskeyid",
     "secretkey",
@@ -43,6 +50,7 @@ pub(crate) const TELLING: &[&str] = &[
     "codeverifier",
     "clientassertion",
     "cookie",
+    "cookies",
     "credential",
     "credentials",
     "connectionstring",
@@ -77,16 +85,32 @@ pub(crate) enum Says {
     Nothing,
 }
 
-/// A name without case and separators; of a long one only the end matters.
+/// A name without case and separators, and without the number at its end; of a long one only the end matters.
 pub(crate) struct Folded {
     bytes: [u8; 40],
     from: usize,
+    numbered: bool,
+}
+
+fn is_separator(b: &u8) -> bool {
+    matches!(b, b'_' | b'-' | b'.' | b' ')
+}
+
+/// Digits of the number at the end of a name. A longer one is a year, or an id.
+#[inline]
+fn number(name: &[u8]) -> usize {
+    const DIGITS_MAX: usize = 2;
+    let digits =
+        name.iter().rev().filter(|b| !is_separator(b)).take(DIGITS_MAX + 1).take_while(|b| b.is_ascii_digit()).count();
+    if digits > DIGITS_MAX { 0 } else { digits }
 }
 
 impl Folded {
     pub(crate) fn new(name: &[u8]) -> Folded {
-        let mut folded = Folded { bytes: [0; 40], from: 40 };
-        for b in name.iter().rev().filter(|b| !matches!(b, b'_' | b'-' | b'.' | b' ')) {
+        let mut folded = Folded { bytes: [0; 40], from: 40, numbered: false };
+        let number = number(name);
+        folded.numbered = number > 0;
+        for b in name.iter().rev().filter(|b| !is_separator(b)).skip(number) {
             if folded.from == 0 {
                 break;
             }
@@ -105,24 +129,96 @@ impl Folded {
     }
 }
 
+/// For each last letter of a telling name the letters that stand before it, as bits: nearly every name is turned away by these.
+static LAST: [u32; 26] = {
+    let mut last = [0u32; 26];
+    let lists = [TELLING, TELLING_SCALARS, WEAK];
+    let mut list = 0;
+    while list < lists.len() {
+        let mut n = 0;
+        while n < lists[list].len() {
+            let name = lists[list][n].as_bytes();
+            last[(name[name.len() - 1] - b'a') as usize] |= 1 << (name[name.len() - 2] - b'a');
+            n += 1;
+        }
+        list += 1;
+    }
+    last
+};
+
+/// Whether a name may tell, by its last two letters; false is certain.
+#[inline]
+pub(crate) fn may_tell(name: &[u8]) -> bool {
+    let mut letters = name.iter().rev().filter(|b| !is_separator(b)).skip(number(name));
+    let mut letter = || letters.next().map(|b| (b | 0x20).wrapping_sub(b'a')).filter(|n| *n < 26);
+    match (letter(), letter()) {
+        (Some(last), Some(before)) => LAST[usize::from(last)] >> before & 1 == 1,
+        _ => false,
+    }
+}
+
 /// What a name says of its value.
+#[inline]
 pub(crate) fn says(name: &[u8], scalar: bool) -> Says {
+    if may_tell(name) { said(name, scalar) } else { Says::Nothing }
+}
+
+fn said(name: &[u8], scalar: bool) -> Says {
     let folded = Folded::new(name);
     let any = |ends: &[&str]| ends.iter().any(|end| folded.ends_with(end));
-    // Nearly every name ends otherwise than every telling one.
-    if !matches!(
-        folded.as_bytes().last(),
-        Some(b'd' | b'e' | b'l' | b't' | b'y' | b'n' | b'g' | b's' | b'r' | b'h' | b'p' | b'v' | b'c')
-    ) {
-        return Says::Nothing;
-    }
-    if any(TELLING) || (scalar && TELLING_SCALARS.iter().any(|t| folded.as_bytes() == t.as_bytes())) {
+    let whole = || !folded.numbered && TELLING_SCALARS.iter().any(|t| folded.as_bytes() == t.as_bytes());
+    if any(TELLING) || (scalar && whole()) {
         Says::Secret
     } else if scalar && any(WEAK) && !any(PLAIN) {
         Says::Perhaps
     } else {
         Says::Nothing
     }
+}
+
+/// Whether a value is a scalar, or a list of nothing else, as headers are written.
+pub(crate) fn is_scalar(value: Value<'_>) -> bool {
+    let leaf = |v: Value<'_>| !matches!(v.kind(), Kind::Object | Kind::Array);
+    leaf(value) || (value.kind() == Kind::Array && value.items().all(leaf))
+}
+
+/// Whether a member of a value, at any depth, may be told by its name, or by the name beside it; false is certain. Recursive: the
+/// parser has bounded the depth.
+pub(crate) fn tells(value: Value<'_>) -> bool {
+    match value.kind() {
+        Kind::Object => {
+            value.entries().any(|(key, v)| says(key.as_bytes(), true) != Says::Nothing || tells(v))
+                || named_beside(value).is_some_and(|name| says(name.as_bytes(), true) != Says::Nothing)
+        }
+        Kind::Array => {
+            value.items().any(tells)
+                || (pairs(value)
+                    && value.items().any(|pair| {
+                        let name = pair.items().next().and_then(|v| v.as_str()).unwrap_or_default();
+                        says(name.as_bytes(), true) != Says::Nothing
+                    }))
+        }
+        _ => false,
+    }
+}
+
+/// The name of what an object holds the value of: `{"name": "password", "value": "..."}`.
+pub(crate) fn named_beside(object: Value<'_>) -> Option<&str> {
+    let mut members = object.entries();
+    let name = members.find_map(|(key, v)| v.as_str().filter(|_| places::is_named(key)))?;
+    object.entries().any(|(key, _)| places::is_valued(key)).then_some(name)
+}
+
+/// Whether a list is one of pairs of texts, as headers are also written.
+pub(crate) fn pairs(list: Value<'_>) -> bool {
+    let pair = |v: Value<'_>| {
+        let mut items = v.items();
+        v.kind() == Kind::Array
+            && items.next().is_some_and(|v| v.as_str().is_some())
+            && items.next().is_some_and(|v| v.as_str().is_some())
+            && items.next().is_none()
+    };
+    list.items().next().is_some() && list.items().all(pair)
 }
 
 /// Whether a value looks random and is no id: long enough, of mixed make, without pattern.
@@ -197,57 +293,14 @@ pub(crate) fn describe() -> String {
     [TELLING, TELLING_SCALARS, WEAK, PLAIN].map(|names| names.join(" ")).join("\n")
 }
 
-/// Pieces of which at least one stands in every telling name, as it may be written in clean JSON.
-static PIECES: LazyLock<AhoCorasick> = LazyLock::new(|| {
-    let pieces = [
-        "pass",
-        "pwd",
-        "secret",
-        "key",
-        "token",
-        "auth",
-        "cookie",
-        "credential",
-        "string",
-        "assertion",
-        "verifier",
-        "sig",
-        "jwt",
-        "bearer",
-        "pin\"",
-        "otp\"",
-        "cvv\"",
-        "cvc\"",
-    ];
-    AhoCorasick::builder()
-        .ascii_case_insensitive(true)
-        .kind(Some(AhoCorasickKind::DFA))
-        .build(pieces)
-        .expect("the pieces are few and short")
-});
-
-/// Whether compact JSON may have a telling name; false is certain.
-#[inline]
-pub(crate) fn may_tell(json: &[u8]) -> bool {
-    PIECES.find_iter(json).any(|hit| {
-        // A hit counts when the name it stands in ends in `":`; in a value it ends in `",` or `"}`.
-        let rest = &json[hit.start()..];
-        match memchr::memchr(b'"', rest) {
-            Some(quote) => matches!(rest.get(quote + 1), Some(b':' | b' ' | b'\n')),
-            None => false,
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// A name that the quick look misses would not be looked at.
     #[test]
-    fn every_telling_name_has_a_piece() {
+    fn every_telling_name_is_looked_at() {
         for name in TELLING.iter().chain(TELLING_SCALARS).chain(WEAK) {
-            assert!(may_tell(format!("{{\"{name}\":1}}").as_bytes()), "{name}");
             assert_ne!(says(name.as_bytes(), true), Says::Nothing, "{name}");
         }
     }
@@ -259,6 +312,11 @@ mod tests {
             ("dbPassword", Says::Secret),
             ("Set-Cookie", Says::Secret),
             ("token", Says::Secret),
+            ("password2", Says::Secret),
+            ("newPassword_1 ", Says::Secret),
+            ("auth0", Says::Nothing),
+            ("password-2026", Says::Nothing),
+            ("2", Says::Nothing),
             ("csrf_token", Says::Nothing),
             ("nextPageToken", Says::Nothing),
             ("deviceToken", Says::Perhaps),

@@ -6,12 +6,8 @@
 
 use super::Rules;
 use super::names::{self, Says};
-use super::runs;
-use super::tokens::{self, Hit, Why};
-use aho_corasick::packed::Searcher;
-use aho_corasick::{AhoCorasick, MatchKind};
-use memchr::memmem::Finder;
-use std::sync::LazyLock;
+use super::tokens::{self, Hit};
+use super::{places, runs};
 
 /// Encodings within encodings that are undone.
 pub(crate) const DEPTH_MAX: u8 = 4;
@@ -30,126 +26,86 @@ pub(crate) struct Net<'n> {
 }
 
 impl Net<'_> {
-    fn says(&self, name: &[u8]) -> Says {
+    pub(crate) fn says(&self, name: &[u8]) -> Says {
         match self.rules.name(name) {
             Some(true) => Says::Secret,
             Some(false) => Says::Nothing,
             None => names::says(name, true),
         }
     }
-}
 
-/// What announces a secret and is no sign of assignment: schemes of `Authorization`, names of headers, keys in PEM.
-const LITERALS: &[&str] = &[
-    "PRIVATE KEY",
-    "earer ",
-    "EARER ",
-    "asic ",
-    "DPoP ",
-    "ization:",
-    "ZATION:",
-    "ookie:",
-    "ssword:",
-    "SSWORD:",
-    "ecret:",
-    "key:",
-    "Key:",
-    "KEY:",
-    "oken:",
-    "OKEN:",
-];
-
-struct Scan {
-    /// By vector instructions, where the processor has them.
-    packed: Option<Searcher>,
-    automaton: AhoCorasick,
-}
-
-static LITERAL: LazyLock<Scan> = LazyLock::new(|| Scan {
-    packed: Searcher::new(LITERALS),
-    automaton: AhoCorasick::builder()
-        .match_kind(MatchKind::LeftmostFirst)
-        .build(LITERALS)
-        .expect("the literals are few and short"),
-});
-
-impl Scan {
-    #[inline]
-    fn any(&self, text: &[u8]) -> bool {
-        match &self.packed {
-            Some(packed) => packed.find(text).is_some(),
-            None => self.automaton.is_match(text),
-        }
+    /// Whether an object under a name is a secret too.
+    pub(crate) fn tells(&self, name: &[u8]) -> bool {
+        self.rules.name(name).unwrap_or_else(|| names::says(name, false) == Says::Secret)
     }
 }
 
-static AUTHORITY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("://"));
-
-/// Whether a text may hold a secret; false is certain, the values of telling members apart ([`names::may_tell`]).
+/// Whether a record's text may hold a secret; false is certain, the values of telling members apart ([`names::may_tell`]).
 #[inline]
-pub(crate) fn suspects(text: &[u8], starts_known: bool, depth: u8) -> bool {
-    LITERAL.any(text)
-        || runs::long(text, |start, end| match starts_known {
-            true => {
-                let says = |word: &[u8]| plain_text(word).is_some_and(|plain| suspects_text(&plain, depth - 1));
-                (depth > 0 && says(&text[start..end]))
-                    || tokens::any(text, (start, end), |from, to| {
-                        depth > 0 && to - from < end - start && says(&text[from..to])
-                    })
-            }
-            false => {
-                tokens::within(text, (start, end), false).is_some()
-                    || (depth > 0 && encoded(text, start, end, |_, plain| suspects_text(plain, depth - 1)))
-            }
-        })
-        || signs(text, depth)
+pub(crate) fn suspects_record(text: &[u8]) -> bool {
+    quick::<false>(text, DEPTH_MAX)
 }
 
-/// Whether an assignment to a telling name is there, a URL with a password, or a word with escapes of URLs that hide something.
+/// The same for a text by itself, telling members included.
 #[inline]
-fn signs(text: &[u8], depth: u8) -> bool {
+pub(crate) fn suspects(text: &[u8]) -> bool {
+    quick::<true>(text, DEPTH_MAX)
+}
+
+/// One pass: at each long word, and at each sign.
+#[inline]
+fn quick<const MEMBERS: bool>(text: &[u8], depth: u8) -> bool {
+    let says = |word: &[u8]| plain_text(word).is_some_and(|plain| quick::<true>(&plain, depth - 1));
     let mut done = 0;
-    memchr::memchr3_iter(b'=', b'%', b'@', text).any(|at| {
-        match text[at] {
-            b'=' => return names::says(name_before(text, at), true) != Says::Nothing,
-            b'@' => return authority_before(text, at).is_some_and(|at| url_password(text, at).is_some()),
-            _ => {}
-        }
-        if depth == 0 || at < done || !is_escape(text, at) {
-            return false;
-        }
-        let (start, end) = percent_word(text, done, at);
-        done = end;
-        suspects_text(&unescape(&text[start..end]), depth - 1)
-    })
-}
-
-/// The same, telling members included.
-pub(crate) fn suspects_text(text: &[u8], depth: u8) -> bool {
-    suspects(text, true, depth) || names::may_tell(text)
+    runs::scan::<MEMBERS>(
+        text,
+        |start, end| {
+            (depth > 0 && says(&text[start..end]))
+                || tokens::any(text, (start, end), |from, to| {
+                    depth > 0 && to - from < end - start && says(&text[from..to])
+                })
+        },
+        |at| {
+            if text[at] != b'%' {
+                return places::announced(text, at);
+            }
+            if depth == 0 || at < done || !is_escape(text, at) {
+                return false;
+            }
+            let (start, end) = percent_word(text, done, at);
+            done = end;
+            quick::<true>(&unescape(&text[start..end]), depth - 1)
+        },
+    )
 }
 
 /// Everything that is found.
 pub(crate) fn hits(text: &[u8], net: Net<'_>) -> Vec<Hit> {
-    let mut hits = Vec::new();
-    private_keys(text, &mut hits);
-    runs::long(text, |start, end| {
-        tokens::all_within(text, (start, end), &mut hits);
-        false
-    });
-    for at in AUTHORITY.find_iter(text) {
-        hits.extend(url_password(text, at).map(|(start, end)| hit(start, end, "url_password", Why::Place)));
-    }
-    schemes(text, &mut hits);
-    // What belongs to one value is not searched for another: two ways to read it, and quadratic.
-    let mut done = 0;
-    for at in memchr::memchr2_iter(b'=', b':', text) {
-        if at < done {
+    let mut signs = Vec::new();
+    let (mut hits, mut done) = (Vec::new(), 0);
+    runs::scan::<true>(
+        text,
+        |start, end| {
+            tokens::all_within(text, (start, end), &mut hits);
+            false
+        },
+        |at| {
+            signs.push(at);
+            false
+        },
+    );
+    for at in signs {
+        // What belongs to one value is not searched for another: two ways to read it, and quadratic.
+        let ends = !matches!(text[at], b'@' | b' ');
+        if ends && at < done {
             continue;
         }
-        let found = if text[at] == b'=' { assigned(text, at, net) } else { named(text, at, net) };
-        done = found.map_or(done, |h| h.end);
+        let found = places::found(text, at, net);
+        done = found.filter(|_| ends).map_or(done, |h| h.end);
         hits.extend(found);
+    }
+    if net.loose {
+        places::fields(text, net, &mut hits);
     }
     hits.retain(|h| net.rules.wants(h.kind) && !in_marker(text, h.start, h.end));
     let hits = disjoint(hits);
@@ -168,7 +124,7 @@ fn hidden(text: &[u8], seen: &[Hit], net: Net<'_>) -> Vec<Hit> {
         seen[first..].iter().take_while(|h| h.start < end).count()
     };
     let mut hidden = Vec::new();
-    runs::long(text, |start, end| {
+    let mut within = |start: usize, end: usize| {
         if count(start, end) == 0 {
             encoded(text, start, end, |(start, end), plain| {
                 let first = hits(plain, net).into_iter().next();
@@ -178,7 +134,8 @@ fn hidden(text: &[u8], seen: &[Hit], net: Net<'_>) -> Vec<Hit> {
             });
         }
         false
-    });
+    };
+    runs::scan::<true>(text, &mut within, |_| false);
     let mut done = 0;
     for at in memchr::memchr_iter(b'%', text) {
         if at < done || !is_escape(text, at) {
@@ -193,10 +150,6 @@ fn hidden(text: &[u8], seen: &[Hit], net: Net<'_>) -> Vec<Hit> {
         }
     }
     hidden
-}
-
-fn hit(start: usize, end: usize, kind: &'static str, why: Why) -> Hit {
-    Hit { start, end, kind, why }
 }
 
 /// Whether a place is part of a marker, which may be looked at again.
@@ -225,266 +178,6 @@ fn disjoint(mut hits: Vec<Hit>) -> Vec<Hit> {
         }
     }
     out
-}
-
-/// PEM and PGP blocks: to the end of the block, or of the text when it is cut.
-fn private_keys(text: &[u8], hits: &mut Vec<Hit>) {
-    const HEAD_MAX: usize = 64;
-    let mut done = 0;
-    for at in memchr::memmem::find_iter(text, b"-----BEGIN ") {
-        let head = &text[at..text.len().min(at + HEAD_MAX)];
-        if at < done || memchr::memmem::find(head, b"PRIVATE KEY").is_none() {
-            continue;
-        }
-        let end = memchr::memmem::find(&text[at..], b"-----END ").map_or(text.len(), |end| {
-            let close = at + end + 9;
-            memchr::memmem::find(&text[close..], b"-----").map_or(text.len(), |n| close + n + 5)
-        });
-        hits.push(hit(at, end, "private_key", Why::Proven));
-        done = end;
-    }
-}
-
-/// Longest authority of a URL that is looked at.
-const AUTHORITY_MAX: usize = 1024;
-
-/// Where the `://` stands whose authority an `@` is part of.
-#[inline]
-fn authority_before(text: &[u8], at: usize) -> Option<usize> {
-    let floor = at.saturating_sub(AUTHORITY_MAX + 3);
-    let slash = floor + text[floor..at].iter().rposition(|b| matches!(b, b'/' | b'"' | b' ' | b'\n' | b'<' | b'>'))?;
-    text[..=slash].ends_with(b"://").then(|| slash - 2)
-}
-
-/// `scheme://user:password@`; the password, given where the `://` stands.
-fn url_password(text: &[u8], at: usize) -> Option<(usize, usize)> {
-    if at == 0 || !text[at - 1].is_ascii_alphanumeric() {
-        return None;
-    }
-    let authority = &text[at + 3..text.len().min(at + 3 + AUTHORITY_MAX)];
-    let (mut colon, mut end) = (None, None);
-    for (i, b) in authority.iter().enumerate() {
-        match b {
-            b':' if colon.is_none() => colon = Some(i + 1),
-            // The last one counts: an unescaped `@` in a password is common.
-            b'@' if colon.is_some() => end = Some(i),
-            b'@' => return None,
-            b'/' | b'?' | b'#' | b'"' | b'\'' | b'\\' | b'<' | b'>' | b' ' | b'\n' | b'\r' | b'\t' => break,
-            _ => {}
-        }
-    }
-    let (start, end) = (at + 3 + colon?, at + 3 + end?);
-    (start < end && !names::is_placeholder(&text[start..end])).then_some((start, end))
-}
-
-/// What follows `Bearer`, `Basic` or `DPoP`, if it is no running text.
-fn schemes(text: &[u8], hits: &mut Vec<Hit>) {
-    static SCHEMES: LazyLock<AhoCorasick> = LazyLock::new(|| {
-        AhoCorasick::new(["bearer ", "Bearer ", "BEARER ", "basic ", "Basic ", "DPoP "])
-            .expect("the literals are few and short")
-    });
-    const LENGTH_MIN: usize = 8;
-    for found in SCHEMES.find_iter(text) {
-        let start = found.end() + text[found.end()..].iter().take_while(|b| **b == b' ').count();
-        let end = start + text[start..].iter().take_while(|b| credential(**b)).count();
-        let secret = &text[start..end];
-        let random = secret.iter().any(u8::is_ascii_digit)
-            || (secret.len() >= 16
-                && secret.iter().any(u8::is_ascii_uppercase)
-                && secret.iter().any(u8::is_ascii_lowercase));
-        let pair = || tokens::decode(secret).is_some_and(|p| p.is_ascii() && p.contains(&b':'));
-        if secret.len() >= LENGTH_MIN && (random || pair()) {
-            hits.push(hit(start, end, "bearer", Why::Place));
-        }
-    }
-}
-
-fn credential(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'+' | b'/' | b'=' | b'-')
-}
-
-/// The name that ends before a sign, by letters, digits and `_ - .`.
-#[inline]
-fn name_before(text: &[u8], at: usize) -> &[u8] {
-    const NAME_MAX: usize = 48;
-    let floor = at.saturating_sub(NAME_MAX);
-    let named = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-    let start = floor + text[floor..at].iter().rposition(|b| !named(b)).map_or(0, |n| n + 1);
-    &text[start..at]
-}
-
-fn spaces(text: &[u8], from: usize) -> usize {
-    from + text[from..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count()
-}
-
-/// `name=value`
-fn assigned(text: &[u8], at: usize, net: Net<'_>) -> Option<Hit> {
-    let loose = net.loose;
-    let mut name_end = at;
-    while loose && name_end > 0 && text[name_end - 1] == b' ' {
-        name_end -= 1;
-    }
-    let name = name_before(text, name_end);
-    let says = net.says(name);
-    if says == Says::Nothing {
-        return None;
-    }
-    let after = if loose { spaces(text, at + 1) } else { at + 1 };
-    let text = match says {
-        // The next assignment ends the value, so that a row of them is read once.
-        Says::Perhaps => {
-            let near = &text[..text.len().min(after + RANDOM_MAX)];
-            let next = near[after..].windows(2).position(|w| w[0] == b'=' && w[1].is_ascii_alphanumeric());
-            &near[..next.map_or(near.len(), |n| after + n)]
-        }
-        _ => text,
-    };
-    let (start, end) = bare_or_quoted(text, after, loose);
-    judge(text, start, end, says, "assignment", VALUE_MIN)
-}
-
-/// Shortest value that is worth a marker in running text.
-const VALUE_MIN: usize = 3;
-/// Longest value of which it is asked whether it looks random.
-const RANDOM_MAX: usize = 4096;
-/// Longest value without quotes, so that a text of nothing but names is not read once for each.
-const VALUE_MAX: usize = 8192;
-
-fn judge(text: &[u8], start: usize, end: usize, says: Says, kind: &'static str, min: usize) -> Option<Hit> {
-    let value = &text[start..end];
-    if value.len() < min || names::is_placeholder(value) {
-        return None;
-    }
-    match says {
-        Says::Secret => Some(hit(start, end, kind, Why::Place)),
-        Says::Perhaps if names::random(value) => Some(hit(start, end, kind, Why::Entropy)),
-        _ => None,
-    }
-}
-
-/// A value without its quotes, from where it begins.
-fn bare_or_quoted(text: &[u8], from: usize, loose: bool) -> (usize, usize) {
-    if let Some(quoted) = quoted(text, from) {
-        return quoted;
-    }
-    // `Authorization=Bearer abc` in bytes that are no JSON.
-    let mut from = from;
-    for scheme in [&b"bearer "[..], b"basic ", b"dpop "] {
-        if loose && text.get(from..from + scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme)) {
-            from += scheme.len();
-        }
-    }
-    let stops = |b: &u8| {
-        b.is_ascii_whitespace()
-            || matches!(b, b'"' | b'\'' | b'&' | b';' | b',' | b'[' | b']' | b'<' | b'>' | b'\\')
-            || (loose && matches!(b, b'{' | b'}'))
-    };
-    // What only stands for a value is none, and not read to its end.
-    if names::starts_as_placeholder(&text[from..]) || names::marker(&text[from..]).is_some() {
-        return (from, from);
-    }
-    let near = &text[from..text.len().min(from + VALUE_MAX)];
-    (from, from + near.iter().position(stops).unwrap_or(near.len()))
-}
-
-/// What stands between quotes, which may be escaped any number of times; to the end when they are not closed.
-fn quoted(text: &[u8], from: usize) -> Option<(usize, usize)> {
-    let escapes = text[from..].iter().take_while(|b| **b == b'\\').count();
-    let quote = *text.get(from + escapes).filter(|b| matches!(b, b'"' | b'\''))?;
-    let start = from + escapes + 1;
-    for at in memchr::memchr_iter(quote, &text[start..]).map(|n| start + n) {
-        let before = text[start..at].iter().rev().take_while(|b| **b == b'\\').count();
-        if escapes == 0 && before % 2 == 0 {
-            return Some((start, at));
-        }
-        if escapes > 0 && before <= escapes {
-            return Some((start, at - before));
-        }
-    }
-    Some((start, text.len()))
-}
-
-/// `"name": value`, and `Name: value` of headers.
-fn named(text: &[u8], at: usize, net: Net<'_>) -> Option<Hit> {
-    let loose = net.loose;
-    let before = text[..at].iter().rev().take(8).take_while(|b| **b == b' ').count();
-    let end = at - before;
-    let quote = *text[..end].last()?;
-    if matches!(quote, b'"' | b'\'') {
-        return member(text, at, end, quote, net);
-    }
-    let name = name_before(text, end);
-    let says = net.says(name);
-    if says == Says::Nothing || text[at + 1..].starts_with(b"//") {
-        return None;
-    }
-    let folded = names::Folded::new(name);
-    let start = spaces(text, at + 1);
-    let line = |most: usize| {
-        let near = &text[start..text.len().min(start + most)];
-        let ends = |b: &u8| matches!(b, b'\r' | b'\n' | b'"' | b'\'' | b'\\');
-        start + near.iter().position(ends).unwrap_or(near.len())
-    };
-    if folded.ends_with("cookie") {
-        let line = line(LINE_MAX);
-        if text[start..line].contains(&b'=') {
-            return judge(text, start, line, Says::Secret, "header", VALUE_MIN);
-        }
-    }
-    if folded.ends_with("authorization") {
-        // One word may go before: the scheme.
-        let word = text[start..line(SCHEME_MAX)].iter().position(|b| *b == b' ').map(|n| start + n);
-        let scheme = word.filter(|w| text[start..*w].iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-'));
-        let start = scheme.map_or(start, |w| spaces(text, w));
-        let (start, end) = bare_or_quoted(text, start, loose);
-        return judge(text, start, end, Says::Secret, "header", VALUE_MIN);
-    }
-    let text = if loose { text } else { &text[..text.len().min(start + WORD_MAX)] };
-    let (start, end) = bare_or_quoted(text, start, loose);
-    (loose || odd(&text[start..end])).then(|| judge(text, start, end, says, "assignment", VALUE_MIN)).flatten()
-}
-
-/// Longest line of a cookie header.
-const LINE_MAX: usize = 4096;
-/// Longest name of a scheme of `Authorization`.
-const SCHEME_MAX: usize = 64;
-/// Longest value behind a colon in running text.
-const WORD_MAX: usize = 512;
-
-/// Whether a word is none of a language. In prose a colon follows telling names too: `the secret: patience`.
-fn odd(value: &[u8]) -> bool {
-    let [first, inner @ .., _] = value else { return false };
-    let sign = |b: &u8| matches!(b, b'!' | b'@' | b'#' | b'$' | b'%' | b'^' | b'*' | b'=' | b'+');
-    value.len() >= 6
-        && (value.iter().any(u8::is_ascii_digit)
-            || sign(first)
-            || inner.iter().any(sign)
-            || (value[1..].iter().any(u8::is_ascii_uppercase) && value.iter().any(u8::is_ascii_lowercase)))
-}
-
-/// `"name": value` inside a text; `end` is behind the quote that closes the name.
-fn member(text: &[u8], at: usize, end: usize, quote: u8, net: Net<'_>) -> Option<Hit> {
-    const NAME_MAX: usize = 64;
-    let escapes = text[..end - 1].iter().rev().take_while(|b| **b == b'\\').count();
-    let name_end = end - 1 - escapes;
-    let floor = name_end.saturating_sub(NAME_MAX);
-    let start = floor + text[floor..name_end].iter().rposition(|b| *b == quote).map_or(0, |n| n + 1);
-    let says = net.says(&text[start..name_end]);
-    if says == Says::Nothing {
-        return None;
-    }
-    let value = at + 1 + text[at + 1..].iter().take_while(|b| b.is_ascii_whitespace()).count();
-    let (start, end) = match quoted(text, value) {
-        Some(quoted) => quoted,
-        None => {
-            let stops =
-                |b: &u8| b.is_ascii_whitespace() || matches!(b, b'"' | b',' | b'[' | b']' | b'{' | b'}' | b'\\');
-            let end = value + text[value..].iter().position(stops).unwrap_or(text.len() - value);
-            let number = text.get(value).is_some_and(u8::is_ascii_digit);
-            (value, if number || net.loose { end } else { value })
-        }
-    };
-    judge(text, start, end, says, "member", 1)
 }
 
 /// Hands what a word may be in base64 to `found`, until it says true: the whole word, or else its parts.
@@ -574,6 +267,21 @@ fn unescape(word: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        /// What the quick look does not suspect, nobody looks at.
+        #[test]
+        fn what_is_found_has_been_suspected(text in concat!(
+            "((passwd|DB_PASSWORD|x.apiKey|token|sig|name|auth|Cookie|user\\[pwd|<secret)",
+            "( ?[=:]|\\\\?['\"][ \t]?:|'?\\]=|%5D=|>|=>| := |=%22)[ \"'\\[{]{0,3}",
+            "(hunter2!x|9tGk2LmQx7VbZp4RwYc8NdJh|cGFzc3dvcmQ9aHVudGVyMg|value)[\"'\\]} &,;]{0,3}",
+            "|--pass-word |Bearer 9tGk2LmQx7|https://a:b@|%70assword%3Dabc|\"name\":\"pin\",\"value\":|[a-z :]{0,5}){0,8}"
+        )) {
+            let rules = Rules::default();
+            let found = hits(text.as_bytes(), Net { rules: &rules, loose: false, depth: DEPTH_MAX });
+            assert!(found.is_empty() || suspects(text.as_bytes()), "{text}: {found:?}");
+        }
+    }
+
     #[test]
     #[ignore = "a figure for people, not a judgement"]
     fn parts_of_the_quick_look() {
@@ -589,10 +297,9 @@ mod tests {
             }
             println!("{name}: {:.0} ns", best.as_nanos() as f64 / 100.0);
         };
-        time("literals", &|| LITERAL.any(text));
-        time("runs", &|| runs::long(text, |_, _| false));
-        time("tokens", &|| runs::long(text, |s, e| tokens::any(text, (s, e), |_, _| false)));
-        time("signs", &|| signs(text, 4));
-        time("all", &|| suspects(text, true, 4));
+        time("words and signs", &|| runs::scan::<false>(text, |_, _| false, |_| false));
+        time("tokens", &|| runs::scan::<false>(text, |s, e| tokens::any(text, (s, e), |_, _| false), |_| false));
+        time("places", &|| runs::scan::<false>(text, |_, _| false, |at| places::announced(text, at)));
+        time("all", &|| suspects_record(text));
     }
 }

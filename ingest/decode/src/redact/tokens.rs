@@ -229,10 +229,9 @@ fn may_begin(rest: &[u8]) -> bool {
     matches!(rest, [a, b, ..] if PAIRS[usize::from(a & 0x7f)] >> (b & 0x7f) & 1 == 1)
 }
 
-/// The first token that begins within a long run, or just before it where a dot ended the run. `starts_known` is false when
-/// words may have been put together, so that a beginning cannot be told.
+/// The first token that begins within a long run, or just before it where a dot ended the run.
 #[inline]
-pub(crate) fn within(text: &[u8], run: (usize, usize), starts_known: bool) -> Option<Hit> {
+fn within(text: &[u8], run: (usize, usize)) -> Option<Hit> {
     let from = before(text, run.0);
     // The one start that stands inside a word: three characters of its own go before it.
     if from < run.0
@@ -253,13 +252,16 @@ pub(crate) fn within(text: &[u8], run: (usize, usize), starts_known: bool) -> Op
         return Some(hit);
     }
     let inner = &text[from..run.1];
-    let starts = |pair: &[u8]| !starts_known || !pair[0].is_ascii_alphanumeric();
     // `\n` and its like in text that was not unescaped.
     let escape = from > 0 && text[from - 1] == b'\\' && matches!(inner.first(), Some(b'n' | b'r' | b't'));
     if escape && let Some(hit) = begins(from + 1) {
         return Some(hit);
     }
-    inner.windows(2).enumerate().filter(|(_, pair)| starts(pair)).find_map(|(n, _)| begins(from + n + 1))
+    inner
+        .windows(2)
+        .enumerate()
+        .filter(|(_, pair)| !pair[0].is_ascii_alphanumeric())
+        .find_map(|(n, _)| begins(from + n + 1))
 }
 
 /// Whether a token begins in a long run or before it, and else whether one of its parts without signs says true to `part`:
@@ -267,7 +269,7 @@ pub(crate) fn within(text: &[u8], run: (usize, usize), starts_known: bool) -> Op
 #[inline]
 pub(crate) fn any(text: &[u8], run: (usize, usize), mut part: impl FnMut(usize, usize) -> bool) -> bool {
     let joined = run.0 > 0 && matches!(text[run.0 - 1], b'.' | b':' | b'~' | b'\\');
-    if joined && within(text, run, true).is_some() {
+    if joined && within(text, run).is_some() {
         return true;
     }
     let mut from = run.0;
@@ -297,7 +299,7 @@ static ALNUM: [bool; 256] = {
 /// All of them.
 pub(crate) fn all_within(text: &[u8], run: (usize, usize), hits: &mut Vec<Hit>) {
     let mut at = run.0;
-    while let Some(hit) = (at < run.1).then(|| within(text, (at, run.1), true)).flatten() {
+    while let Some(hit) = (at < run.1).then(|| within(text, (at, run.1))).flatten() {
         at = hit.end.max(at + 1);
         hits.push(hit);
     }

@@ -2,7 +2,6 @@
 //!
 //! Guarantee: only records under rules are read twice, and what the first reading finds goes nowhere.
 
-use super::Redactor;
 use super::rules::Scope;
 use crate::{Format, Sink};
 use catena_schemas::Event;
@@ -43,30 +42,4 @@ impl Sink for Tools {
     }
 
     fn aside(&mut self, _: Rejection, _: Format) {}
-}
-
-/// Applies the rules to the fields of events that hold text.
-pub(crate) struct Ruled<'s, S> {
-    pub(crate) redactor: &'s Redactor,
-    pub(crate) sink: &'s mut S,
-}
-
-impl<S: Sink> Sink for Ruled<'_, S> {
-    fn event(&mut self, event: &Event<'_>, format: Format) {
-        let mut event = event.clone();
-        self.redactor.apply(&mut event);
-        self.sink.event(&event, format);
-    }
-
-    fn authority(&mut self, entry: &Entry<'_>, format: Format) {
-        self.sink.authority(entry, format);
-    }
-
-    fn rejection(&mut self, rejection: Rejection, format: Format) {
-        self.sink.rejection(rejection, format);
-    }
-
-    fn aside(&mut self, aside: Rejection, format: Format) {
-        self.sink.aside(aside, format);
-    }
 }

@@ -5,7 +5,7 @@
 
 use super::dry_run::Watch;
 use super::names::{self, Says};
-use super::{Action, Manner, Redactor, Why, left};
+use super::{Action, Manner, Redactor, Why, left, places};
 use crate::json::{Kind, Value, write_string};
 use std::borrow::Cow;
 
@@ -75,15 +75,16 @@ impl<'w> Writer<'w> {
 
     /// The value of a member of which the name is known.
     pub(crate) fn named(&mut self, key: &str, value: Value<'_>, out: &mut String) {
-        self.member(key, value, Fate::Look, out);
+        self.member(key, value, (Fate::Look, Fate::Look), out);
     }
 
-    fn member(&mut self, key: &str, value: Value<'_>, above: Fate, out: &mut String) {
+    /// A member, with what becomes of the object it is one of, and what the name beside it says of it.
+    fn member(&mut self, key: &str, value: Value<'_>, (above, beside): (Fate, Fate), out: &mut String) {
         self.enter(key);
         if let Some(watch) = &mut self.watch {
             watch.enter(key);
         }
-        let fate = self.fate(key, value.kind(), above);
+        let fate = self.fate(key, value, above, beside);
         self.write(value, fate, out);
         if let Some(path) = &mut self.path {
             path.pop();
@@ -103,7 +104,7 @@ impl<'w> Writer<'w> {
         })
     }
 
-    fn fate(&self, key: &str, kind: Kind, above: Fate) -> Fate {
+    fn fate(&self, key: &str, value: Value<'_>, above: Fate, beside: Fate) -> Fate {
         if matches!(above, Fate::Secret(_) | Fate::Digest | Fate::Never) {
             return above;
         }
@@ -113,11 +114,20 @@ impl<'w> Writer<'w> {
         if above == Fate::Keep {
             return above;
         }
-        let scalar = !matches!(kind, Kind::Object | Kind::Array);
-        match self.redactor.rules.name(key.as_bytes()) {
+        match (self.told(key.as_bytes(), names::is_scalar(value)), beside, above) {
+            (fate @ Fate::Secret(_), ..) => fate,
+            (_, fate @ Fate::Secret(_), _) => fate,
+            (Fate::Look, Fate::Look, Fate::Perhaps) => above,
+            (Fate::Look, fate, _) | (fate, ..) => fate,
+        }
+    }
+
+    /// What becomes of what a name stands for.
+    fn told(&self, name: &[u8], scalar: bool) -> Fate {
+        match self.redactor.rules.name(name) {
             Some(true) => Fate::Secret(Why::Rule),
             Some(false) => Fate::Look,
-            None => match names::says(key.as_bytes(), scalar) {
+            None => match names::says(name, scalar) {
                 Says::Secret => Fate::Secret(Why::Name),
                 Says::Perhaps => Fate::Perhaps,
                 Says::Nothing => Fate::Look,
@@ -128,24 +138,7 @@ impl<'w> Writer<'w> {
     fn write(&mut self, value: Value<'_>, fate: Fate, out: &mut String) {
         match value.kind() {
             Kind::Object => self.object(value, fate, out),
-            Kind::Array => {
-                out.push('[');
-                let taken = self.manner.taken;
-                let left = |v: &Value<'_>| !taken.is_some_and(|taken| taken.contains(*v));
-                for (i, item) in value.items().filter(left).enumerate() {
-                    if i > 0 {
-                        out.push(',');
-                    }
-                    if let Some(watch) = &mut self.watch {
-                        watch.enter(&i.to_string());
-                    }
-                    self.write(item, fate, out);
-                    if let Some(watch) = &mut self.watch {
-                        watch.leave();
-                    }
-                }
-                out.push(']');
-            }
+            Kind::Array => self.array(value, fate, out),
             Kind::Null | Kind::Bool => out.push_str(value.source()),
             Kind::Number => match fate {
                 Fate::Secret(_) | Fate::Digest => write_string(&self.whole(value.source(), fate), out),
@@ -158,10 +151,61 @@ impl<'w> Writer<'w> {
         }
     }
 
+    fn array(&mut self, value: Value<'_>, fate: Fate, out: &mut String) {
+        out.push('[');
+        let taken = self.manner.taken;
+        let left = |v: &Value<'_>| !taken.is_some_and(|taken| taken.contains(*v));
+        let judged = matches!(fate, Fate::Look | Fate::Perhaps);
+        let pairs = judged && names::pairs(value);
+        // What the item before says of the next: `"--password", "..."`.
+        let mut next = Fate::Look;
+        for (i, item) in value.items().filter(left).enumerate() {
+            if i > 0 {
+                out.push(',');
+            }
+            if let Some(watch) = &mut self.watch {
+                watch.enter(&i.to_string());
+            }
+            let before = std::mem::replace(&mut next, Fate::Look);
+            match item.as_str() {
+                Some(s) if judged && !s.starts_with('-') && before != Fate::Look => self.write(item, before, out),
+                _ if pairs => self.pair(item, fate, out),
+                _ => self.write(item, fate, out),
+            }
+            if let Some(option) = item.as_str().filter(|_| judged).and_then(places::option) {
+                next = self.told(option.as_bytes(), true);
+            }
+            if let Some(watch) = &mut self.watch {
+                watch.leave();
+            }
+        }
+        out.push(']');
+    }
+
+    /// A name and its value.
+    fn pair(&mut self, pair: Value<'_>, fate: Fate, out: &mut String) {
+        let mut items = pair.items();
+        let left = |v: &Value<'_>| !self.manner.taken.is_some_and(|taken| taken.contains(*v));
+        let (Some(name), Some(value)) = (items.next().filter(left), items.next().filter(left)) else {
+            return self.write(pair, fate, out);
+        };
+        let told = self.told(name.as_str().unwrap_or_default().as_bytes(), true);
+        out.push('[');
+        self.write(name, fate, out);
+        out.push(',');
+        self.write(value, if told == Fate::Look { fate } else { told }, out);
+        out.push(']');
+    }
+
     fn object(&mut self, value: Value<'_>, fate: Fate, out: &mut String) {
         out.push('{');
         let (taken, sorted) = (self.manner.taken, self.manner.sorted);
         let left = |e: &(&str, Value<'_>)| taken.is_none_or(|taken| left(e.1, taken));
+        let beside = match fate {
+            Fate::Look | Fate::Perhaps => names::named_beside(value).map(|name| self.told(name.as_bytes(), true)),
+            _ => None,
+        }
+        .unwrap_or(Fate::Look);
         let mut first = true;
         let mut member = |(key, value): (&str, Value<'_>)| {
             if !std::mem::take(&mut first) {
@@ -172,7 +216,8 @@ impl<'w> Writer<'w> {
                 false => write_string(key, out),
             }
             out.push(':');
-            self.member(key, value, fate, out);
+            let beside = if beside != Fate::Look && places::is_valued(key) { beside } else { Fate::Look };
+            self.member(key, value, (fate, beside), out);
         };
         if sorted {
             let mut members: Vec<_> = value.entries().filter(left).collect();

@@ -7,6 +7,7 @@ use super::{Filling, unquoted};
 use crate::claims;
 use crate::json::Value;
 use crate::mapping::Slot;
+use catena_schemas::event::Text;
 use catena_schemas::event::{Actor, Event};
 use std::borrow::Cow;
 
@@ -36,35 +37,38 @@ impl<'t> Filling<'t, '_> {
             }
         }
         if let Some(list) = self.value(Slot::ActorsList) {
+            let name = self.way(Slot::ActorsList).map(|from| from.name()).unwrap_or_default();
             let ids: Vec<&str> = list.items().filter_map(|v| v.as_scalar()).collect();
+            let told = |id: &'t str| self.redactor.told(name, id).map_or_else(|| self.clean(id), Cow::Owned);
+            let said: Vec<Cow<'t, str>> = ids.iter().map(|id| told(id)).collect();
             if e.actors.is_empty() && fits(ids.last().copied()) {
-                e.actors = ids.iter().map(|id| Actor::named(self.clean(id))).collect();
+                e.actors = said.iter().cloned().map(Actor::named).collect();
                 e.actors_source = Some(Cow::Borrowed("declared"));
             }
-            if e.actors.len() == ids.len() && e.actors.iter().zip(&ids).all(|(a, id)| a.id == *id) {
+            if e.actors.iter().map(|a| &a.id).eq(&said) {
                 self.taken.insert(list);
             } else if !ids.is_empty() {
                 contradicted = true;
             }
         }
         if e.actors.is_empty() {
-            let mut ids: Vec<(&str, Value<'t>)> = Vec::new();
-            for (found, _) in self.found(Slot::ActorsDeclared) {
+            let mut ids: Vec<(&str, Text<'t>, Value<'t>)> = Vec::new();
+            for (found, alternative) in self.found(Slot::ActorsDeclared) {
                 if let Some(v) = found.value()
                     && let Some(id) = found.scalar()
                     && !ids.iter().any(|known| known.0 == id)
                 {
-                    ids.push((id, v));
+                    ids.push((id, self.redacted(found, alternative), v));
                 }
             }
             if fits(ids.last().map(|l| l.0)) {
-                e.actors = ids.iter().map(|(id, _)| Actor::named(self.clean(id))).collect();
-                ids.iter().for_each(|(_, v)| self.taken.insert(*v));
+                ids.iter().for_each(|(.., v)| self.taken.insert(*v));
+                e.actors = ids.into_iter().filter_map(|(_, id, _)| id.map(Actor::named)).collect();
                 e.actors_source = Some(Cow::Borrowed("declared"));
             }
         }
-        if let (true, Some(agent)) = (e.actors.is_empty(), agent) {
-            e.actors = vec![Actor::named(self.clean(agent))];
+        if let (true, Some(agent)) = (e.actors.is_empty(), self.said(Slot::ActorsId)) {
+            e.actors = vec![Actor::named(agent)];
             e.actors_source = Some(Cow::Borrowed("declared"));
         }
         self.take(Slot::ActorsId);
