@@ -146,6 +146,57 @@ impl<'b> Lists<'b> {
 /// Issuers that stand beside actors.
 type Issuers = Vec<Option<Box<str>>>;
 
+/// Rows of `decisions`, and the content of each: worked out where they were read, beside the one that tells them.
+#[derive(Debug)]
+pub(super) struct Rows {
+    batch: RecordBatch,
+    contents: Vec<u128>,
+}
+
+impl Rows {
+    pub(super) fn of(batch: RecordBatch) -> Result<Rows, QueryError> {
+        let contents = contents(&batch)?;
+        Ok(Rows { batch, contents })
+    }
+}
+
+/// Lists that facts are made of, in the order in which they are read.
+const LISTS: [&str; 7] =
+    ["actors", "actor_kinds", "actor_assurance", "scopes", "token_resource", "audience", "reasons"];
+
+/// Digests of everything that the rules read of each row.
+fn contents(batch: &RecordBatch) -> Result<Vec<u128>, QueryError> {
+    let texts = Texts::of(batch)?;
+    let (time, complete) = (time(batch)?, complete(batch)?);
+    let lists = LISTS.iter().map(|name| Lists::of(batch, name)).collect::<Result<Vec<_>, _>>()?;
+    let (mut said, mut list) = (Vec::with_capacity(1024), Vec::new());
+    let digest = |row: usize| {
+        said.clear();
+        for from in &lists {
+            from.read(row, &mut list);
+            said.extend_from_slice(&(list.len() as u32).to_le_bytes());
+            list.iter().for_each(|text| write(Some(text), &mut said));
+        }
+        texts.write(row, &mut said);
+        said.extend_from_slice(&instant(time, row).to_le_bytes());
+        said.push(complete.is_valid(row).then(|| complete.value(row)).map_or(2, u8::from));
+        xxh3_128(&said)
+    };
+    Ok((0..batch.num_rows()).map(digest).collect())
+}
+
+fn time(batch: &RecordBatch) -> Result<&TimestampMicrosecondArray, QueryError> {
+    column(batch, "time")?.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| odd("time"))
+}
+
+fn instant(time: &TimestampMicrosecondArray, row: usize) -> i64 {
+    if time.is_valid(row) { time.value(row) } else { 0 }
+}
+
+fn complete(batch: &RecordBatch) -> Result<&BooleanArray, QueryError> {
+    column(batch, "actors_complete")?.as_boolean_opt().ok_or_else(|| odd("actors_complete"))
+}
+
 /// Reads batches, one after another. Texts of JSON that came before are not parsed again.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
@@ -156,36 +207,20 @@ pub(super) struct Reader {
 const DETAILS_MAX: usize = 10_000;
 
 impl Reader {
-    /// Reads every row of a batch.
-    pub(super) fn read(&mut self, batch: &RecordBatch, mut take: impl FnMut(&Fact<'_>)) -> Result<(), QueryError> {
+    /// Reads every row.
+    pub(super) fn read(&mut self, rows: &Rows, mut take: impl FnMut(&Fact<'_>)) -> Result<(), QueryError> {
+        let batch = &rows.batch;
         let t = Texts::of(batch)?;
-        let time: &TimestampMicrosecondArray =
-            column(batch, "time")?.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| odd("time"))?;
+        let (time, complete) = (time(batch)?, complete(batch)?);
         let count: &Int32Array =
             column(batch, "decision_count")?.as_primitive_opt().ok_or_else(|| odd("decision_count"))?;
-        let complete: &BooleanArray =
-            column(batch, "actors_complete")?.as_boolean_opt().ok_or_else(|| odd("actors_complete"))?;
-        let lists = ["actors", "actor_kinds", "actor_assurance", "scopes", "token_resource", "audience", "reasons"];
-        let mut read = Vec::with_capacity(lists.len());
-        for name in lists {
-            read.push(Lists::of(batch, name)?);
-        }
+        let lists = LISTS.iter().map(|name| Lists::of(batch, name)).collect::<Result<Vec<_>, _>>()?;
         let [mut ids, mut kinds, mut assured, mut scope, mut resource, mut audience, mut reasons] =
             [const { Vec::new() }; 7];
-        let mut said = Vec::new();
-        for row in 0..batch.num_rows() {
+        for (row, content) in rows.contents.iter().enumerate() {
             let into = [&mut ids, &mut kinds, &mut assured, &mut scope, &mut resource, &mut audience, &mut reasons];
-            said.clear();
-            for (list, into) in read.iter().zip(into) {
-                list.read(row, into);
-                said.extend_from_slice(&(into.len() as u32).to_le_bytes());
-                into.iter().for_each(|text| write(Some(text), &mut said));
-            }
-            t.write(row, &mut said);
+            lists.iter().zip(into).for_each(|(list, into)| list.read(row, into));
             let is_complete = complete.is_valid(row).then(|| complete.value(row));
-            let at = if time.is_valid(row) { time.value(row) } else { 0 };
-            said.extend_from_slice(&at.to_le_bytes());
-            said.push(is_complete.map_or(2, u8::from));
             let details = text(t.actor_details, row).map(|json| self.issuers(json));
             let actors: Vec<Party<'_>> = ids
                 .iter()
@@ -204,8 +239,8 @@ impl Reader {
             take(&Fact {
                 source,
                 event_id,
-                content: xxh3_128(&said),
-                time: Micros(at),
+                content: *content,
+                time: Micros(instant(time, row)),
                 decision: Some(event_id),
                 record: text(t.source_record, row).filter(|_| count.is_valid(row) && count.value(row) > 1),
                 parent: text(t.parent_decision, row),

@@ -232,7 +232,8 @@ impl Engine {
         let terms = self.terms(&context).await?;
         let table = context.table("decisions").await.map_err(|e| self.explain(e))?;
         let columns: Vec<&str> = facts::columns().collect();
-        let mut batches = self.batches(&context, table.select_columns(&columns).map_err(|e| self.explain(e))?).await?;
+        let decisions = table.select_columns(&columns).map_err(|e| self.explain(e))?;
+        let mut batches = self.batches(&context, decisions, facts::Rows::of).await?;
         let settings = Settings { threads, ..Settings::default() };
         let name = tenant.clone();
         let exchanged = terms.book.exchanged();
@@ -240,8 +241,8 @@ impl Engine {
             let settings = settings.clone();
             move || {
                 let (mut store, mut reader) = (Store::default(), Reader::default());
-                while let Some(batch) = batches.blocking_recv() {
-                    reader.read(&batch?, |fact| {
+                while let Some(rows) = batches.blocking_recv() {
+                    reader.read(&rows?, |fact| {
                         store.tell(fact);
                     })?;
                 }
@@ -279,18 +280,19 @@ impl Engine {
         Err(QueryError::new(Code::Memory, message))
     }
 
-    /// Runs a query on all threads: its batches, in no order.
-    pub(super) async fn batches(
+    /// Runs a query on all threads: its batches, in no order, and what is made of them there.
+    pub(super) async fn batches<T: Send + 'static>(
         &self,
         context: &SessionContext,
         frame: DataFrame,
-    ) -> Result<mpsc::Receiver<Result<RecordBatch, QueryError>>, QueryError> {
+        make: fn(RecordBatch) -> Result<T, QueryError>,
+    ) -> Result<mpsc::Receiver<Result<T, QueryError>>, QueryError> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let plan = frame.create_physical_plan().await.map_err(|e| self.explain(e))?;
         let streams = execute_stream_partitioned(plan, context.task_ctx()).map_err(|e| self.explain(e))?;
         for stream in streams {
             let (sender, engine) = (sender.clone(), self.clone());
-            self.spawn(async move { forward(stream, &sender, |e| engine.explain(e)).await });
+            self.spawn(async move { forward(stream, &sender, make, |e| engine.explain(e)).await });
         }
         Ok(receiver)
     }
@@ -308,7 +310,7 @@ impl Engine {
         let query =
             "SELECT kind, event_id, time, body FROM records WHERE class = 'authority' AND duplicate IS NOT TRUE";
         let frame = context.sql(query).await.map_err(explain)?;
-        let mut batches = self.batches(context, frame).await?;
+        let mut batches = self.batches(context, frame, Ok).await?;
         while let Some(batch) = batches.recv().await {
             let batch = batch?;
             let text = |at: usize| batch.column(at).as_string::<i32>();
@@ -325,13 +327,14 @@ impl Engine {
     }
 }
 
-async fn forward(
+async fn forward<T>(
     mut stream: SendableRecordBatchStream,
-    to: &mpsc::Sender<Result<RecordBatch, QueryError>>,
+    to: &mpsc::Sender<Result<T, QueryError>>,
+    make: fn(RecordBatch) -> Result<T, QueryError>,
     explain: impl Fn(DataFusionError) -> QueryError,
 ) {
     while let Some(batch) = stream.next().await {
-        let batch = batch.map_err(&explain);
+        let batch = batch.map_err(&explain).and_then(make);
         let failed = batch.is_err();
         if to.send(batch).await.is_err() || failed {
             return;

@@ -193,9 +193,10 @@ impl Watch {
         }
         let columns: Vec<&str> = facts::columns().collect();
         let table = context.table("decisions").await.map_err(explain)?;
-        let mut batches = self.engine.batches(&context, table.select_columns(&columns).map_err(explain)?).await?;
-        while let Some(batch) = batches.recv().await {
-            self.reader.read(&batch?, |fact| {
+        let decisions = table.select_columns(&columns).map_err(explain)?;
+        let mut batches = self.engine.batches(&context, decisions, facts::Rows::of).await?;
+        while let Some(rows) = batches.recv().await {
+            self.reader.read(&rows?, |fact| {
                 watched.watcher.feed(fact);
             })?;
         }
@@ -209,7 +210,7 @@ impl Watch {
         let context = self.engine.context(&scope, snapshot.clone(), &Limits::local()).map_err(explain)?;
         let asked = "SELECT chain_id, revision, state, widened, fingerprint, first_source, first_event, aliases[1] \
             FROM chain_revisions";
-        let mut batches = self.engine.batches(&context, context.sql(asked).await.map_err(explain)?).await?;
+        let mut batches = self.engine.batches(&context, context.sql(asked).await.map_err(explain)?, Ok).await?;
         let mut known: HashMap<String, Known> = HashMap::new();
         while let Some(batch) = batches.recv().await {
             let batch = batch?;
