@@ -89,7 +89,8 @@ fn hit(start: usize, end: usize, kind: &'static str, why: Why) -> Hit {
     Hit { start, end, kind, why }
 }
 
-fn is_private_key(text: &[u8], at: usize) -> bool {
+/// Whether a private key begins here.
+pub(crate) fn is_private_key(text: &[u8], at: usize) -> bool {
     const HEAD_MAX: usize = 64;
     let head = &text[at..text.len().min(at + HEAD_MAX)];
     head.starts_with(b"-----BEGIN ") && memchr::memmem::find(head, b"PRIVATE KEY").is_some()
