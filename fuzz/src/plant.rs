@@ -51,8 +51,9 @@ pub(crate) fn run(data: &[u8]) {
     let [format, plant, template @ ..] = data else { return };
     let format = Format::ALL[*format as usize % Format::ALL.len()];
     let plant = &PLANTS[*plant as usize % PLANTS.len()];
-    // By chance the template may hold it already.
-    if holds(template, plant.secret) {
+    // By chance the template may hold it already, also with zeros between, which are taken for those of UTF-16.
+    let without_zeros: Vec<u8> = template.iter().copied().filter(|b| *b != 0).collect();
+    if holds(&without_zeros, plant.secret) {
         return;
     }
     let record = planted(template, plant.text.as_bytes());

@@ -89,7 +89,8 @@ fn hit(start: usize, end: usize, kind: &'static str, why: Why) -> Hit {
     Hit { start, end, kind, why }
 }
 
-fn is_private_key(text: &[u8], at: usize) -> bool {
+/// Whether a private key begins here.
+pub(crate) fn is_private_key(text: &[u8], at: usize) -> bool {
     const HEAD_MAX: usize = 64;
     let head = &text[at..text.len().min(at + HEAD_MAX)];
     head.starts_with(b"-----BEGIN ") && memchr::memmem::find(head, b"PRIVATE KEY").is_some()
@@ -224,9 +225,9 @@ fn assigned(text: &[u8], at: usize, net: Net<'_>) -> Option<Hit> {
         return None;
     }
     let from = at + 1 + usize::from(text[at] == b'=' && after.starts_with(b">"));
-    // As an object some names are structure.
-    let whole = (says == Says::Secret, net.tells(named.name));
     if named.quoted {
+        // As an object some names are structure.
+        let whole = (says == Says::Secret, net.tells(named.name));
         let from = from + text[from..].iter().take_while(|b| b.is_ascii_whitespace()).count();
         let (start, end) = value_of_member(text, from, net.loose, whole);
         return judge(text, start, end, says, "member", 1);
@@ -311,14 +312,12 @@ fn beside(text: &[u8], from: usize) -> Option<usize> {
 
 fn judge(text: &[u8], start: usize, end: usize, says: Says, kind: &'static str, min: usize) -> Option<Hit> {
     let value = &text[start..end];
-    if value.len() < min || names::is_placeholder(value) {
-        return None;
-    }
-    match says {
-        Says::Secret => Some(hit(start, end, kind, Why::Place)),
-        Says::Perhaps if names::random(value) => Some(hit(start, end, kind, Why::Entropy)),
-        _ => None,
-    }
+    let why = match says {
+        Says::Secret => Why::Place,
+        Says::Perhaps if names::random(value) => Why::Entropy,
+        _ => return None,
+    };
+    (value.len() >= min && !names::is_placeholder(value)).then(|| hit(start, end, kind, why))
 }
 
 /// The value of a member, from where it begins: what stands between its quotes, a number, and if `whole` says so a list or an object. Of

@@ -82,7 +82,7 @@ fn quick<const MEMBERS: bool>(text: &[u8], depth: u8) -> bool {
 /// Everything that is found.
 pub(crate) fn hits(text: &[u8], net: Net<'_>) -> Vec<Hit> {
     let mut signs = Vec::new();
-    let (mut hits, mut done) = (Vec::new(), 0);
+    let mut hits = Vec::new();
     runs::scan::<true>(
         text,
         |start, end| {
@@ -94,14 +94,23 @@ pub(crate) fn hits(text: &[u8], net: Net<'_>) -> Vec<Hit> {
             false
         },
     );
+    // What belongs to one value is not searched for another: two ways to read it, and quadratic. A block of a key may begin in
+    // a value that ends before it does.
+    let (mut value, mut block) = (0..0, 0..0);
     for at in signs {
-        // What belongs to one value is not searched for another: two ways to read it, and quadratic.
-        let ends = !matches!(text[at], b'@' | b' ');
-        if ends && at < done {
+        let is_value = !matches!(text[at], b'@' | b' ');
+        let is_block = text[at] == b'-' && !block.contains(&at) && places::is_private_key(text, at - 1);
+        if is_value && !is_block && value.contains(&at) {
             continue;
         }
         let found = places::found(text, at, net);
-        done = found.filter(|_| ends).map_or(done, |h| h.end);
+        if let Some(hit) = found.filter(|_| is_block) {
+            block = hit.start..hit.end;
+        }
+        // What stands between a sign and its value may hold signs of its own.
+        if let Some(hit) = found.filter(|h| is_value && h.end > value.end) {
+            value = hit.start..hit.end;
+        }
         hits.extend(found);
     }
     if net.loose {
