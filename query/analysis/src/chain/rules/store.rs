@@ -329,9 +329,10 @@ impl Store {
         let (source, event) = (self.name_of(&said, &hashes, 0), self.name_of(&said, &hashes, 1));
         let broken = self.broken_winner(source, event, fact);
         if broken.is_none()
-            && let Some(known) = self.recognise(row, (event, source, fact.content)) {
-                return (known, false);
-            }
+            && let Some(known) = self.recognise(row, (event, source, fact.content))
+        {
+            return (known, false);
+        }
         let mut names = [Name::NONE; COLUMNS];
         for (at, name) in names.iter_mut().enumerate() {
             *name = self.name_of(&said, &hashes, at);
