@@ -19,7 +19,7 @@ mod watch;
 mod why;
 
 pub use rebuilt::{Judged, Rebuilt};
-pub use watch::{Publication, Watch};
+pub use watch::{Publication, Stepped, Watch};
 pub use why::Why;
 
 pub(crate) use of_event::ChainOf;

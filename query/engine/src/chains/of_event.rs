@@ -5,12 +5,13 @@
 
 use super::rebuilt::Rebuilt;
 use crate::engine::Engine;
+use crate::error::Code;
 use crate::log::Snapshot;
 use crate::table::Scope;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, StringArray};
 use arrow_schema::DataType;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -70,10 +71,13 @@ impl ScalarUDFImpl for ChainOf {
         let all = tokio::task::block_in_place(|| {
             tokio::runtime::Handle::current().block_on(self.engine.rebuilt(&self.scope, &self.snapshot))
         });
-        let all = all.unwrap_or_else(|error| {
-            tracing::warn!(%error, "`chain_id` of decisions stays empty");
-            Vec::new()
-        });
+        let all = match all {
+            Err(error) if error.code == Code::Memory => {
+                tracing::warn!(%error, "`chain_id` of decisions stays empty");
+                Vec::new()
+            }
+            all => all.map_err(|e| DataFusionError::External(Box::new(e)))?,
+        };
         let by_tenant: HashMap<&str, &Arc<Rebuilt>> = all.iter().map(|r| (r.tenant.as_ref(), r)).collect();
         fn text(array: &StringArray, row: usize) -> Option<&str> {
             array.is_valid(row).then(|| array.value(row))

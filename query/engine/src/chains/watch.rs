@@ -46,6 +46,15 @@ pub struct Publication {
     pub position: i64,
 }
 
+/// What one look at the lake gave.
+#[derive(Debug, Default)]
+pub struct Stepped {
+    /// What is to be published. Whoever fails to must [`Watch::forget`] the tenant.
+    pub publications: Vec<Publication>,
+    /// Tenants that could not be read: they are read anew by the next step.
+    pub failed: Vec<(Arc<str>, QueryError)>,
+}
+
 /// What was last published of a chain.
 #[derive(Clone, Debug)]
 struct Known {
@@ -106,11 +115,12 @@ impl Watch {
         self.tenants.values().map(|t| t.watcher.store().len()).sum()
     }
 
-    /// Reads what is new since the last step; what is to be published of it. `now` settles chains.
-    pub async fn step(&mut self, now: Micros) -> Result<Vec<Publication>, QueryError> {
+    /// Reads what is new since the last step; what is to be published of it. `now` settles chains. A tenant that cannot be
+    /// read keeps nobody else's chains from being published.
+    pub async fn step(&mut self, now: Micros) -> Result<Stepped, QueryError> {
         let snapshot = self.engine.refresh().await?;
         let names: Vec<Arc<str>> = snapshot.tenants().map(Into::into).collect();
-        let (mut all, mut room) = (Vec::new(), self.engine.options().chains_bytes as u64);
+        let (mut stepped, mut room) = (Stepped::default(), self.engine.options().chains_bytes as u64);
         for tenant in names {
             let (decisions, needed) = bytes(sources(&snapshot, &tenant));
             if needed > room {
@@ -126,9 +136,12 @@ impl Watch {
                 continue;
             }
             room -= needed;
-            all.extend(self.tenant(&tenant, &snapshot, now).await?);
+            match self.tenant(&tenant, &snapshot, now).await {
+                Ok(publication) => stepped.publications.extend(publication),
+                Err(error) => stepped.failed.push((tenant, error)),
+            }
         }
-        Ok(all)
+        Ok(stepped)
     }
 
     async fn tenant(
@@ -179,18 +192,14 @@ impl Watch {
         let part = Arc::new(snapshot.only(fresh));
         let explain = |e| self.engine.explain(e);
         let context = self.engine.context(&Scope::Tenant(tenant.clone()), part, &Limits::local()).map_err(explain)?;
-        let mut judged_anew = false;
-        for record in self.engine.records_of_authority(&context).await? {
-            if let Record::Exchange(_) = &record {
-                watched.terms.book.enter(&record);
-                for (issued, subject, actor) in watched.terms.book.exchanged() {
-                    watched.watcher.exchange(&issued, &subject, actor.as_deref());
-                }
-            } else {
-                watched.terms.book.enter(&record);
+        let records = self.engine.records_of_authority(&context).await?;
+        records.iter().for_each(|record| watched.terms.book.enter(record));
+        if records.iter().any(|record| matches!(record, Record::Exchange(_))) {
+            for (issued, subject, actor) in watched.terms.book.exchanged() {
+                watched.watcher.exchange(&issued, &subject, actor.as_deref());
             }
-            judged_anew = true;
         }
+        let judged_anew = !records.is_empty();
         let columns: Vec<&str> = facts::columns().collect();
         let table = context.table("decisions").await.map_err(explain)?;
         let decisions = table.select_columns(&columns).map_err(explain)?;

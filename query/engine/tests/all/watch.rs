@@ -31,8 +31,9 @@ fn publish(lake: &mut Lake, publications: Vec<Publication>) -> usize {
 }
 
 async fn step(watch: &mut Watch, lake: &mut Lake, now: Micros) -> usize {
-    let publications = watch.step(now).await.expect("a step");
-    publish(lake, publications)
+    let stepped = watch.step(now).await.expect("a step");
+    assert!(stepped.failed.is_empty(), "{:?}", stepped.failed);
+    publish(lake, stepped.publications)
 }
 
 async fn csv(lake: &Lake, sql: &str) -> String {
@@ -246,4 +247,21 @@ async fn tenants_that_do_not_fit_are_left_out_and_the_others_followed() {
     "#]],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_tenant_that_cannot_be_read_keeps_nobody_from_being_followed() {
+    let mut lake = Lake::new();
+    lake.decisions("acme", 0, &events(STORY[0]));
+    let broken = lake.decisions("many", 0, &events(STORY[0]));
+    lake.decisions("zeta", 0, &events(STORY[0]));
+    let (path, aside) = (lake.table().join(&broken), lake.path().join("aside"));
+    std::fs::rename(&path, &aside).expect("a file");
+    let mut following = watch(&lake).await;
+    let stepped = following.step(NOW).await.expect("a step");
+    assert_eq!(stepped.failed.iter().map(|(t, _)| t.as_ref()).collect::<Vec<_>>(), ["many"]);
+    assert_eq!(publish(&mut lake, stepped.publications), 4);
+    std::fs::rename(&aside, &path).expect("a file");
+    assert_eq!(step(&mut following, &mut lake, NOW).await, 2);
+    agrees(&lake).await;
 }
