@@ -16,6 +16,7 @@ use crate::views;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::SchemaError;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManager, DiskManagerMode};
@@ -196,6 +197,12 @@ impl Engine {
 
     pub(crate) fn chains(&self) -> &chains::Cache {
         &self.inner.chains
+    }
+
+    /// Opens files of the lake, and remembers their footers.
+    pub(crate) fn readers(&self) -> CachedParquetFileReaderFactory {
+        let cache = self.inner.base.cache_manager.get_file_metadata_cache();
+        CachedParquetFileReaderFactory::new(self.inner.place.store.clone(), cache)
     }
 
     /// Runs something on the engine's threads.

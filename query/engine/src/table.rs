@@ -251,7 +251,8 @@ fn groups(files: &[Arc<DataFile>], wanted: usize) -> Result<Vec<FileGroup>> {
     Ok(groups.into_iter().map(FileGroup::new).collect())
 }
 
-fn partitioned(file: &DataFile) -> Result<PartitionedFile> {
+/// A file as DataFusion knows it.
+pub(crate) fn partitioned(file: &DataFile) -> Result<PartitionedFile> {
     let meta = ObjectMeta {
         location: file.location.clone(),
         last_modified: DateTime::from_timestamp_millis(file.modified).unwrap_or_default(),

@@ -2,33 +2,38 @@
 //!
 //! Guarantee: a fact says what its row says and nothing more; an empty text is an absent one. The content of a fact is a
 //! digest of everything that the rules read of it, so that two rows of one id that the rules could tell apart are two
-//! events, and rows that say the same are one, whoever collected them.
+//! events, and rows that say the same are one, whoever collected them. What a row does not say is no part of it: a column that
+//! is read from now on changes the content of rows that have it, and of no other.
+//!
+//! What needs no more than its row is worked out where it was read ([`Rows`]), on all threads; the one that tells facts
+//! ([`Reader`]) is left with names, and of a dictionary each text is learnt once.
 
 use crate::error::{Code, QueryError};
 use arrow_array::cast::AsArray;
-use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{Array, BooleanArray, Int32Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray};
-use catena_analysis::chain::rules::{Fact, Party, Proof, Protocol, Via};
+use arrow_array::types::{Int32Type, TimestampMicrosecondType};
+use arrow_array::{Array, ArrayRef, DictionaryArray, Int32Array, ListArray, RecordBatch, StringArray};
+use catena_analysis::chain::rules::{FactOf, Listener, Name, PartyOf, Proof, Protocol, Via};
 use catena_schemas::{Enforced, Micros, Outcome};
 use std::collections::HashMap;
-use xxhash_rust::xxh3::xxh3_128;
+use std::sync::Arc;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 macro_rules! columns {
     ($($name:ident),+ $(,)?) => {
         /// Texts that facts are made of.
         const TEXTS: &[&str] = &[$(stringify!($name)),+];
 
-        /// Columns of texts, borrowed from one batch.
-        struct Texts<'b> { $($name: &'b StringArray),+ }
+        /// Something for each column of texts.
+        #[derive(Debug)]
+        struct Texts<C> { $($name: C),+ }
 
-        impl<'b> Texts<'b> {
-            fn of(batch: &'b RecordBatch) -> Result<Texts<'b>, QueryError> {
-                Ok(Texts { $($name: column(batch, stringify!($name))?.as_string_opt::<i32>().ok_or_else(|| odd(stringify!($name)))?),+ })
+        impl<C> Texts<C> {
+            fn of(mut make: impl FnMut(&'static str) -> Result<C, QueryError>) -> Result<Texts<C>, QueryError> {
+                Ok(Texts { $($name: make(stringify!($name))?),+ })
             }
 
-            /// Everything a row says, so that no two rows read the same.
-            fn write(&self, row: usize, into: &mut Vec<u8>) {
-                $(write(text(self.$name, row), into);)+
+            fn all(self) -> Vec<C> {
+                vec![$(self.$name),+]
             }
         }
     };
@@ -76,208 +81,398 @@ columns!(
     request_id,
 );
 
-/// Further columns that facts are made of.
-const OTHERS: [&str; 10] = [
-    "time",
-    "decision_count",
-    "actors_complete",
-    "actors",
-    "actor_kinds",
-    "actor_assurance",
-    "scopes",
-    "token_resource",
-    "audience",
-    "reasons",
+/// Texts that are only read: nobody needs their names.
+const UNNAMED: [&str; 10] = [
+    "outcome",
+    "enforced",
+    "challenge",
+    "requester_assurance",
+    "actor_details",
+    "actors_source",
+    "token_proof",
+    "token_cnf",
+    "parent_origin",
+    "protocol",
 ];
-
-/// Columns of `decisions` that facts are made of.
-pub(super) fn columns() -> impl Iterator<Item = &'static str> {
-    TEXTS.iter().copied().chain(OTHERS)
-}
-
-fn odd(name: &str) -> QueryError {
-    QueryError::new(
-        Code::Internal,
-        format!("the column `{name}` was asked for and is not there, or is of another type"),
-    )
-}
-
-fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b dyn Array, QueryError> {
-    batch.column_by_name(name).map(|c| c.as_ref()).ok_or_else(|| odd(name))
-}
-
-fn text(array: &StringArray, row: usize) -> Option<&str> {
-    (array.is_valid(row)).then(|| array.value(row)).filter(|t| !t.is_empty())
-}
-
-fn write(text: Option<&str>, into: &mut Vec<u8>) {
-    let text = text.unwrap_or_default();
-    into.extend_from_slice(&(text.len() as u32).to_le_bytes());
-    into.extend_from_slice(text.as_bytes());
-}
-
-/// A column of lists.
-struct Lists<'b> {
-    rows: &'b ListArray,
-    items: &'b StringArray,
-}
-
-impl<'b> Lists<'b> {
-    fn of(batch: &'b RecordBatch, name: &str) -> Result<Lists<'b>, QueryError> {
-        let rows = column(batch, name)?.as_list_opt::<i32>().ok_or_else(|| odd(name))?;
-        let items = rows.values().as_string_opt::<i32>().ok_or_else(|| odd(name))?;
-        Ok(Lists { rows, items })
-    }
-
-    /// The texts of a row; an absent one is empty, so that lists beside each other keep their places.
-    fn read(&self, row: usize, into: &mut Vec<&'b str>) {
-        into.clear();
-        if self.rows.is_null(row) {
-            return;
-        }
-        let offsets = self.rows.value_offsets();
-        into.extend((offsets[row]..offsets[row + 1]).map(|at| {
-            let at = at as usize;
-            if self.items.is_valid(at) { self.items.value(at) } else { "" }
-        }));
-    }
-}
-
-/// Issuers that stand beside actors.
-type Issuers = Vec<Option<Box<str>>>;
-
-/// Rows of `decisions`, and the content of each: worked out where they were read, beside the one that tells them.
-#[derive(Debug)]
-pub(super) struct Rows {
-    batch: RecordBatch,
-    contents: Vec<u128>,
-}
-
-impl Rows {
-    pub(super) fn of(batch: RecordBatch) -> Result<Rows, QueryError> {
-        let contents = contents(&batch)?;
-        Ok(Rows { batch, contents })
-    }
-}
 
 /// Lists that facts are made of, in the order in which they are read.
 const LISTS: [&str; 7] =
     ["actors", "actor_kinds", "actor_assurance", "scopes", "token_resource", "audience", "reasons"];
 
-/// Digests of everything that the rules read of each row.
-fn contents(batch: &RecordBatch) -> Result<Vec<u128>, QueryError> {
-    let texts = Texts::of(batch)?;
-    let (time, complete) = (time(batch)?, complete(batch)?);
-    let lists = LISTS.iter().map(|name| Lists::of(batch, name)).collect::<Result<Vec<_>, _>>()?;
-    let (mut said, mut list) = (Vec::with_capacity(1024), Vec::new());
-    let digest = |row: usize| {
-        said.clear();
-        for from in &lists {
-            from.read(row, &mut list);
-            said.extend_from_slice(&(list.len() as u32).to_le_bytes());
-            list.iter().for_each(|text| write(Some(text), &mut said));
+/// Columns of decisions that facts are made of.
+pub(super) fn columns() -> Vec<&'static str> {
+    TEXTS.iter().chain(&LISTS).copied().chain(["time", "decision_count", "actors_complete"]).collect()
+}
+
+fn odd(name: &str) -> QueryError {
+    QueryError::new(Code::Internal, format!("the column `{name}` is of another type than it was written as"))
+}
+
+/// Texts of one column of a batch.
+#[derive(Clone, Copy, Debug)]
+enum Column<'b> {
+    /// No row has one.
+    Absent,
+    Plain(&'b StringArray),
+    Coded(&'b Int32Array, &'b StringArray),
+}
+
+impl<'b> Column<'b> {
+    /// A column that a file lacks is one without texts.
+    fn of(batch: &'b RecordBatch, name: &str) -> Result<Column<'b>, QueryError> {
+        batch.column_by_name(name).map_or(Ok(Column::Absent), |array| Column::over(array, name))
+    }
+
+    fn over(array: &'b ArrayRef, name: &str) -> Result<Column<'b>, QueryError> {
+        if array.null_count() == array.len() {
+            return Ok(Column::Absent);
         }
-        texts.write(row, &mut said);
-        said.extend_from_slice(&instant(time, row).to_le_bytes());
-        said.push(complete.is_valid(row).then(|| complete.value(row)).map_or(2, u8::from));
-        xxh3_128(&said)
+        if let Some(plain) = array.as_string_opt::<i32>() {
+            return Ok(Column::Plain(plain));
+        }
+        let coded: &DictionaryArray<Int32Type> = array.as_dictionary_opt().ok_or_else(|| odd(name))?;
+        Ok(Column::Coded(coded.keys(), coded.values().as_string_opt::<i32>().ok_or_else(|| odd(name))?))
+    }
+
+    fn text(&self, row: usize) -> Option<&'b str> {
+        let text = match self {
+            Column::Absent => return None,
+            Column::Plain(texts) => texts.is_valid(row).then(|| texts.value(row)),
+            Column::Coded(keys, texts) => keys.is_valid(row).then(|| texts.value(keys.value(row) as usize)),
+        };
+        text.filter(|t| !t.is_empty())
+    }
+}
+
+/// What was made of each text of one column of a batch; of an absent text, nothing ([`Default`]).
+#[derive(Debug)]
+enum Each<'b, T> {
+    Absent,
+    Plain(Vec<T>),
+    Coded(&'b Int32Array, Arc<[T]>),
+}
+
+impl<'b, T: Copy + Default> Each<'b, T> {
+    /// `make` is given all texts, in their order.
+    fn of(column: Column<'b>, make: impl FnOnce(&StringArray) -> Vec<T>) -> Each<'b, T> {
+        match column {
+            Column::Absent => Each::Absent,
+            Column::Plain(texts) => Each::Plain(make(texts)),
+            Column::Coded(keys, texts) => Each::Coded(keys, make(texts).into()),
+        }
+    }
+
+    /// What a column says in words of ours.
+    fn parsed(column: Column<'b>, parse: impl Fn(&str) -> T) -> Each<'b, T> {
+        Each::of(column, |texts| texts.iter().map(|text| text.map_or_else(T::default, &parse)).collect())
+    }
+
+    // Asked for every column of every row, most of them absent.
+    #[inline(always)]
+    fn at(&self, row: usize) -> T {
+        match self {
+            Each::Plain(all) => all[row],
+            Each::Coded(keys, all) if keys.is_valid(row) => all[keys.value(row) as usize],
+            Each::Absent | Each::Coded(..) => T::default(),
+        }
+    }
+}
+
+impl Each<'_, Name> {
+    #[inline(always)]
+    fn name(&self, row: usize) -> Option<Name> {
+        let name = self.at(row);
+        name.is_some().then_some(name)
+    }
+}
+
+/// What was made of a dictionary. The texts are kept, so that nothing else can stand in their place.
+#[derive(Debug)]
+struct Known<T> {
+    texts: StringArray,
+    made: Arc<[T]>,
+}
+
+impl<T> Known<T> {
+    fn is_of(&self, texts: &StringArray) -> bool {
+        let place = |texts: &StringArray| (texts.value_data().as_ptr(), texts.value_offsets().as_ptr(), texts.len());
+        place(&self.texts) == place(texts)
+    }
+}
+
+/// Of each column the newest dictionaries: every batch of a stretch of a file has the same.
+#[derive(Debug)]
+struct Dictionaries<T> {
+    known: HashMap<&'static str, Vec<Known<T>>>,
+    kept: usize,
+}
+
+impl<T: Copy + Default> Dictionaries<T> {
+    fn new(kept: usize) -> Dictionaries<T> {
+        Dictionaries { known: HashMap::new(), kept: kept.max(1) }
+    }
+
+    fn each<'b>(
+        &mut self,
+        of: &'static str,
+        column: Column<'b>,
+        make: impl FnOnce(&StringArray) -> Vec<T>,
+    ) -> Each<'b, T> {
+        let Column::Coded(keys, texts) = column else { return Each::of(column, make) };
+        let known = self.known.entry(of).or_default();
+        if let Some(known) = known.iter().find(|k| k.is_of(texts)) {
+            return Each::Coded(keys, known.made.clone());
+        }
+        let made: Arc<[T]> = make(texts).into();
+        if known.len() == self.kept {
+            known.remove(0);
+        }
+        known.push(Known { texts: texts.clone(), made: made.clone() });
+        Each::Coded(keys, made)
+    }
+}
+
+/// A column of lists, of texts or of something for each.
+#[derive(Debug)]
+struct Lists<'b, C> {
+    rows: Option<&'b ListArray>,
+    items: C,
+}
+
+impl<'b, C> Lists<'b, C> {
+    fn of(
+        batch: &'b RecordBatch,
+        name: &'static str,
+        make: impl FnOnce(&'b ArrayRef) -> Result<C, QueryError>,
+        none: C,
+    ) -> Result<Lists<'b, C>, QueryError> {
+        let Some(array) = batch.column_by_name(name) else { return Ok(Lists { rows: None, items: none }) };
+        let rows = array.as_list_opt::<i32>().ok_or_else(|| odd(name))?;
+        Ok(Lists { rows: Some(rows), items: make(rows.values())? })
+    }
+
+    /// Places of the items of a row.
+    fn places(&self, row: usize) -> std::ops::Range<usize> {
+        match self.rows {
+            Some(rows) if rows.is_valid(row) => {
+                let offsets = rows.value_offsets();
+                offsets[row] as usize..offsets[row + 1] as usize
+            }
+            _ => 0..0,
+        }
+    }
+}
+
+/// What a row says in itself, without any name.
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    content: u128,
+    time: Micros,
+    outcome: Option<Outcome>,
+    enforced: Option<Enforced>,
+    proof: Proof,
+    via: Via,
+    protocol: Protocol,
+    subject_verified: bool,
+    key_bound: bool,
+    partial: bool,
+    parent_by_client: bool,
+    /// The record held several decisions.
+    of_several: bool,
+}
+
+/// Rows of decisions, and what each says in itself.
+#[derive(Debug)]
+pub(super) struct Rows {
+    batch: RecordBatch,
+    said: Vec<Said>,
+}
+
+/// Digests of texts that batches of one stretch of a file have in common.
+#[derive(Debug)]
+pub(super) struct Digests(Dictionaries<u64>);
+
+impl Default for Digests {
+    fn default() -> Digests {
+        Digests(Dictionaries::new(1))
+    }
+}
+
+impl Digests {
+    /// Digests of a column's texts: the same text of another column has another. Of an absent text it is zero.
+    fn of<'b>(&mut self, name: &'static str, column: Column<'b>) -> Each<'b, u64> {
+        let seed = xxh3_64(name.as_bytes());
+        let digest = |text: &str| if text.is_empty() { 0 } else { xxh3_64_with_seed(text.as_bytes(), seed).max(1) };
+        self.0.each(name, column, |texts| texts.iter().map(|text| text.map_or(0, digest)).collect())
+    }
+}
+
+impl Rows {
+    pub(super) fn of(digests: &mut Digests, batch: RecordBatch) -> Result<Rows, QueryError> {
+        let said = said(digests, &batch)?;
+        Ok(Rows { batch, said })
+    }
+}
+
+fn said(digests: &mut Digests, batch: &RecordBatch) -> Result<Vec<Said>, QueryError> {
+    let column = |name| Column::of(batch, name);
+    // A record of one decision has its name.
+    let record = digests.of("source_record", column("source_record")?);
+    let event = digests.of("source_record", column("event_id")?);
+    let texts = Texts::of(|name| {
+        let column = if name == "source_record" { Column::Absent } else { column(name)? };
+        Ok(digests.of(name, column))
+    })?;
+    let texts: Vec<Each<'_, u64>> = texts.all().into_iter().filter(|each| !matches!(each, Each::Absent)).collect();
+    let lists: Vec<_> = (LISTS.iter())
+        .map(|name| Lists::of(batch, name, |items| Ok(digests.of(name, Column::over(items, name)?)), Each::Absent))
+        .collect::<Result<_, _>>()?;
+    let times = batch.column_by_name("time").and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
+    let times = times.ok_or_else(|| odd("time"))?;
+    let count = batch.column_by_name("decision_count").and_then(|c| c.as_primitive_opt::<Int32Type>());
+    let complete = batch.column_by_name("actors_complete").and_then(|c| c.as_boolean_opt());
+    let outcome = Each::parsed(column("outcome")?, Outcome::parse);
+    let enforced = Each::parsed(column("enforced")?, Enforced::parse);
+    let proof = Each::parsed(column("token_proof")?, Proof::parse);
+    let via = Each::parsed(column("actors_source")?, Via::parse);
+    let protocol = Each::parsed(column("protocol")?, Protocol::parse);
+    let verified = Each::parsed(column("requester_assurance")?, |text| text == "verified");
+    let bound = Each::parsed(column("token_cnf")?, |text| !text.is_empty());
+    let by_client = Each::parsed(column("parent_origin")?, |text| text == "client");
+    let mut content: Vec<u8> = Vec::with_capacity(1024);
+    let of_row = |row: usize| {
+        content.clear();
+        let mut say = |part: u64| content.extend_from_slice(&part.to_le_bytes());
+        for (number, list) in lists.iter().enumerate() {
+            let places = list.places(row);
+            if !places.is_empty() {
+                // A number that no digest of a text stands beside: where a list begins, and how long it is.
+                say((number as u64) << 32 | places.len() as u64);
+                places.for_each(|at| say(list.items.at(at)));
+            }
+        }
+        [record.at(row), event.at(row)].into_iter().find(|d| *d != 0).into_iter().for_each(&mut say);
+        texts.iter().map(|each| each.at(row)).filter(|digest| *digest != 0).for_each(&mut say);
+        let time = if times.is_valid(row) { times.value(row) } else { 0 };
+        say(time as u64);
+        let is_complete = complete.filter(|c| c.is_valid(row)).map(|c| c.value(row));
+        say(is_complete.map_or(2, u64::from));
+        Said {
+            content: xxh3_128(&content),
+            time: Micros(time),
+            outcome: outcome.at(row),
+            enforced: enforced.at(row),
+            proof: proof.at(row),
+            via: via.at(row),
+            protocol: protocol.at(row),
+            subject_verified: verified.at(row),
+            key_bound: bound.at(row),
+            partial: is_complete == Some(false),
+            parent_by_client: by_client.at(row),
+            of_several: count.is_some_and(|c| c.is_valid(row) && c.value(row) > 1),
+        }
     };
-    Ok((0..batch.num_rows()).map(digest).collect())
+    Ok((0..batch.num_rows()).map(of_row).collect())
 }
 
-fn time(batch: &RecordBatch) -> Result<&TimestampMicrosecondArray, QueryError> {
-    column(batch, "time")?.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| odd("time"))
-}
-
-fn instant(time: &TimestampMicrosecondArray, row: usize) -> i64 {
-    if time.is_valid(row) { time.value(row) } else { 0 }
-}
-
-fn complete(batch: &RecordBatch) -> Result<&BooleanArray, QueryError> {
-    column(batch, "actors_complete")?.as_boolean_opt().ok_or_else(|| odd("actors_complete"))
-}
-
-/// Reads batches, one after another. Texts of JSON that came before are not parsed again.
-#[derive(Debug, Default)]
+/// Tells batches, one after another, to one listener: what it learnt before it does not learn again.
+#[derive(Debug)]
 pub(super) struct Reader {
-    details: HashMap<Box<str>, Issuers>,
+    names: Dictionaries<Name>,
+    /// Issuers that stand beside actors, by the text of JSON that names them.
+    details: HashMap<Box<str>, Vec<Name>>,
 }
 
 /// Texts of JSON that are remembered.
 const DETAILS_MAX: usize = 10_000;
 
+fn learn(to: &mut impl Listener, text: &str) -> Name {
+    let mut names = Vec::with_capacity(1);
+    to.learn_all(std::iter::once(text), &mut names);
+    names[0]
+}
+
 impl Reader {
-    /// Reads every row.
-    pub(super) fn read(&mut self, rows: &Rows, mut take: impl FnMut(&Fact<'_>)) -> Result<(), QueryError> {
+    /// Of files that are read so many at once.
+    pub(super) fn new(streams: usize) -> Reader {
+        Reader { names: Dictionaries::new(streams), details: HashMap::new() }
+    }
+
+    /// Tells every row.
+    pub(super) fn tell(&mut self, rows: &Rows, to: &mut impl Listener) -> Result<(), QueryError> {
         let batch = &rows.batch;
-        let t = Texts::of(batch)?;
-        let (time, complete) = (time(batch)?, complete(batch)?);
-        let count: &Int32Array =
-            column(batch, "decision_count")?.as_primitive_opt().ok_or_else(|| odd("decision_count"))?;
-        let lists = LISTS.iter().map(|name| Lists::of(batch, name)).collect::<Result<Vec<_>, _>>()?;
-        let [mut ids, mut kinds, mut assured, mut scope, mut resource, mut audience, mut reasons] =
-            [const { Vec::new() }; 7];
-        for (row, content) in rows.contents.iter().enumerate() {
-            let into = [&mut ids, &mut kinds, &mut assured, &mut scope, &mut resource, &mut audience, &mut reasons];
-            lists.iter().zip(into).for_each(|(list, into)| list.read(row, into));
-            let is_complete = complete.is_valid(row).then(|| complete.value(row));
-            let details = text(t.actor_details, row).map(|json| self.issuers(json));
-            let actors: Vec<Party<'_>> = ids
-                .iter()
-                .enumerate()
-                .map(|(i, id)| Party {
-                    id,
-                    issuer: details.and_then(|d| d.get(i)?.as_deref()),
-                    kind: kinds.get(i).copied().filter(|k| !k.is_empty()),
-                    verified: assured.get(i) == Some(&"verified"),
-                })
-                .collect();
-            let challenge = text(t.challenge, row).and_then(challenge);
-            let listed = |list: &'_ Vec<&'_ str>| !list.is_empty();
-            let source = text(t.source, row).or_else(|| text(t.source_kind, row)).unwrap_or_default();
-            let event_id = text(t.event_id, row).unwrap_or_default();
-            take(&Fact {
-                source,
+        let t = Texts::of(|name| {
+            let column = if UNNAMED.contains(&name) { Column::Absent } else { Column::of(batch, name)? };
+            Ok(self.names(name, column, to))
+        })?;
+        let mut list = |name: &'static str| {
+            Lists::of(batch, name, |items| Ok(self.names(name, Column::over(items, name)?, to)), Each::Absent)
+        };
+        let (ids, kinds, scopes) = (list("actors")?, list("actor_kinds")?, list("scopes")?);
+        let (resources, audiences, reasons) = (list("token_resource")?, list("audience")?, list("reasons")?);
+        let verified = |items| Ok(Each::parsed(Column::over(items, "actor_assurance")?, |text| text == "verified"));
+        let assured = Lists::of(batch, "actor_assurance", verified, Each::Absent)?;
+        let (details, challenges) = (Column::of(batch, "actor_details")?, Column::of(batch, "challenge")?);
+        let (mut actors, [mut scope, mut resource, mut audience]) = (Vec::new(), [const { Vec::new() }; 3]);
+        for (row, said) in rows.said.iter().enumerate() {
+            let issuers = details.text(row).map(|json| self.issuers(json, to));
+            let (mut kinds_at, mut assured_at) = (kinds.places(row), assured.places(row));
+            actors.clear();
+            actors.extend(ids.places(row).enumerate().map(|(i, at)| PartyOf {
+                id: ids.items.at(at),
+                issuer: issuers.and_then(|all| all.get(i).copied()),
+                kind: kinds_at.next().and_then(|at| kinds.items.name(at)),
+                verified: assured_at.next().is_some_and(|at| assured.items.at(at)),
+            }));
+            for (from, into) in [(&scopes, &mut scope), (&resources, &mut resource), (&audiences, &mut audience)] {
+                into.clear();
+                into.extend(from.places(row).map(|at| from.items.at(at)));
+            }
+            let listed = |list: &'_ Vec<Name>| !list.is_empty();
+            let challenge = challenges.text(row).and_then(challenge).map(|id| learn(to, &id));
+            let event_id = t.event_id.at(row);
+            to.hear(&FactOf {
+                source: t.source.name(row).or_else(|| t.source_kind.name(row)).unwrap_or_default(),
                 event_id,
-                content: *content,
-                time: Micros(instant(time, row)),
+                content: said.content,
+                time: said.time,
                 decision: Some(event_id),
-                record: text(t.source_record, row).filter(|_| count.is_valid(row) && count.value(row) > 1),
-                parent: text(t.parent_decision, row),
-                parent_by_client: text(t.parent_origin, row) == Some("client"),
+                record: said.of_several.then(|| t.source_record.name(row)).flatten(),
+                parent: t.parent_decision.name(row),
+                parent_by_client: said.parent_by_client,
                 predecessor: None,
-                trace: text(t.trace_id, row),
-                span: text(t.span_id, row),
-                parent_span: text(t.parent_span_id, row),
-                state_in: text(t.state_in, row),
-                state_out: text(t.state_out, row),
-                challenge: challenge.as_deref(),
-                task: text(t.task, row),
-                txn: text(t.token_txn, row),
-                acti: text(t.token_acti, row),
-                session: text(t.session, row),
-                mcp_session: text(t.mcp_session, row),
-                issuer: text(t.requester_issuer, row).or_else(|| text(t.token_issuer, row)),
-                subject: text(t.requester, row).or_else(|| text(t.token_subject, row)),
-                subject_kind: text(t.requester_kind, row),
-                subject_verified: text(t.requester_assurance, row) == Some("verified"),
-                client: text(t.token_client, row),
-                token: text(t.token_ref, row),
-                parent_token: text(t.token_parent_ref, row),
-                proof: text(t.token_proof, row).map_or(Proof::None, Proof::parse),
-                key_bound: text(t.token_cnf, row).is_some(),
+                trace: t.trace_id.name(row),
+                span: t.span_id.name(row),
+                parent_span: t.parent_span_id.name(row),
+                state_in: t.state_in.name(row),
+                state_out: t.state_out.name(row),
+                challenge,
+                task: t.task.name(row),
+                txn: t.token_txn.name(row),
+                acti: t.token_acti.name(row),
+                session: t.session.name(row),
+                mcp_session: t.mcp_session.name(row),
+                issuer: t.requester_issuer.name(row).or_else(|| t.token_issuer.name(row)),
+                subject: t.requester.name(row).or_else(|| t.token_subject.name(row)),
+                subject_kind: t.requester_kind.name(row),
+                subject_verified: said.subject_verified,
+                client: t.token_client.name(row),
+                token: t.token_ref.name(row),
+                parent_token: t.token_parent_ref.name(row),
+                proof: said.proof,
+                key_bound: said.key_bound,
                 actors: &actors,
-                via: text(t.actors_source, row).map_or(Via::Unsaid, Via::parse),
-                partial: is_complete == Some(false),
-                protocol: text(t.protocol, row).map_or(Protocol::Other, Protocol::parse),
-                server: text(t.server, row).or_else(|| text(t.server_name, row)),
-                tool: text(t.tool, row),
-                args: text(t.params_digest, row),
-                request: text(t.request_id, row),
-                outcome: text(t.outcome, row).and_then(Outcome::parse),
-                reason: reasons.first().copied().filter(|r| !r.is_empty()),
-                enforced: text(t.enforced, row).and_then(Enforced::parse),
-                grant: text(t.grant_id, row),
+                via: said.via,
+                partial: said.partial,
+                protocol: said.protocol,
+                server: t.server.name(row).or_else(|| t.server_name.name(row)),
+                tool: t.tool.name(row),
+                args: t.params_digest.name(row),
+                request: t.request_id.name(row),
+                outcome: said.outcome,
+                reason: reasons.places(row).next().and_then(|at| reasons.items.name(at)),
+                enforced: said.enforced,
+                grant: t.grant_id.name(row),
                 scope: listed(&scope).then_some(&scope),
                 resource: listed(&resource).then_some(&resource),
                 audience: listed(&audience).then_some(&audience),
@@ -286,15 +481,27 @@ impl Reader {
         Ok(())
     }
 
+    /// The names of a column.
+    fn names<'b>(&mut self, of: &'static str, column: Column<'b>, to: &mut impl Listener) -> Each<'b, Name> {
+        self.names.each(of, column, |texts| {
+            let mut names = Vec::with_capacity(texts.len());
+            to.learn_all(texts.iter().map(Option::unwrap_or_default), &mut names);
+            names
+        })
+    }
+
     /// Issuers in the details of actors: a JSON array beside their ids.
-    fn issuers(&mut self, json: &str) -> &Issuers {
+    fn issuers(&mut self, json: &str, to: &mut impl Listener) -> &[Name] {
         if self.details.len() > DETAILS_MAX {
             self.details.clear();
         }
         self.details.entry(json.into()).or_insert_with(|| {
             let all: Vec<Option<serde_json::Map<String, serde_json::Value>>> =
                 serde_json::from_str(json).unwrap_or_default();
-            all.iter().map(|d| d.as_ref()?.get("issuer")?.as_str().map(Into::into)).collect()
+            let issuer = |d: &Option<serde_json::Map<String, serde_json::Value>>| {
+                d.as_ref().and_then(|d| Some(learn(to, d.get("issuer")?.as_str()?))).unwrap_or_default()
+            };
+            all.iter().map(issuer).collect()
         })
     }
 }

@@ -14,6 +14,7 @@ mod facts;
 mod functions;
 mod of_event;
 mod rebuilt;
+mod scan;
 mod tables;
 mod watch;
 mod why;

@@ -5,6 +5,7 @@
 //! when the tenant's files have changed. Memory has a ceiling with a name: beyond it nothing is rebuilt, and the error says so.
 
 use super::facts::{self, Reader};
+use super::scan::{QUEUE, forward};
 use crate::engine::Engine;
 use crate::error::{Code, QueryError};
 use crate::limits::Limits;
@@ -20,11 +21,8 @@ use catena_analysis::chain::{Chain, Settings, Store, rebuild};
 use catena_schemas::Micros;
 use catena_schemas::authority::{EntryKind, Record};
 use catena_schemas::table::{Class, Field};
-use datafusion::error::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::execute_stream_partitioned;
 use datafusion::prelude::{DataFrame, SessionContext};
-use futures::StreamExt;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -32,8 +30,6 @@ use tokio::sync::mpsc;
 
 /// Bytes that an event takes while its chains are in memory, and a little more: measured at 1 million events.
 const EVENT_BYTES: u64 = 600;
-/// Batches that wait to be told.
-const QUEUE: usize = 4;
 
 /// The chains of a tenant.
 #[derive(Debug)]
@@ -230,21 +226,18 @@ impl Engine {
         let context =
             self.context(&Scope::Tenant(tenant.clone()), snapshot, &Limits::local()).map_err(|e| self.explain(e))?;
         let terms = self.terms(&context).await?;
-        let table = context.table("decisions").await.map_err(|e| self.explain(e))?;
-        let columns: Vec<&str> = facts::columns().collect();
-        let decisions = table.select_columns(&columns).map_err(|e| self.explain(e))?;
-        let mut batches = self.batches(&context, decisions, facts::Rows::of).await?;
+        let decisions = files.iter().filter(|f| f.class.as_ref() == Class::Decision.as_str()).cloned().collect();
+        let mut batches = self.scan(decisions, facts::columns(), facts::Rows::of);
         let settings = Settings { threads, ..Settings::default() };
+        let facts = usize::try_from(bytes(files.iter().cloned()).0).unwrap_or(0);
         let name = tenant.clone();
         let exchanged = terms.book.exchanged();
         let built = tokio::task::spawn_blocking({
             let settings = settings.clone();
             move || {
-                let (mut store, mut reader) = (Store::default(), Reader::default());
+                let (mut store, mut reader) = (Store::with_room_for(facts), Reader::new(threads));
                 while let Some(rows) = batches.blocking_recv() {
-                    reader.read(&rows?, |fact| {
-                        store.tell(fact);
-                    })?;
+                    reader.tell(&rows?, &mut store)?;
                 }
                 let chains = rebuild(&name, &mut store, &exchanged, &settings).chains;
                 Ok::<_, QueryError>((store, chains))
@@ -324,21 +317,6 @@ impl Engine {
             }
         }
         Ok(records)
-    }
-}
-
-async fn forward<T>(
-    mut stream: SendableRecordBatchStream,
-    to: &mpsc::Sender<Result<T, QueryError>>,
-    make: fn(RecordBatch) -> Result<T, QueryError>,
-    explain: impl Fn(DataFusionError) -> QueryError,
-) {
-    while let Some(batch) = stream.next().await {
-        let batch = batch.map_err(&explain).and_then(make);
-        let failed = batch.is_err();
-        if to.send(batch).await.is_err() || failed {
-            return;
-        }
     }
 }
 

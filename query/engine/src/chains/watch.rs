@@ -26,6 +26,7 @@ use catena_analysis::chain::{Chain, Settings};
 use catena_schemas::authority::{Cell, Record};
 use catena_schemas::revision::{REVISIONS, Revision};
 use catena_schemas::rows::{Place, Rows};
+use catena_schemas::table::Class;
 use catena_schemas::{Micros, Outcome};
 use object_store::path::Path;
 use std::borrow::Cow;
@@ -94,7 +95,6 @@ pub struct Watch {
     engine: Engine,
     settings: Settings,
     tenants: HashMap<Arc<str>, Watched>,
-    reader: Reader,
     /// Tenants with more decisions than fit, said once.
     left_out: HashSet<Arc<str>>,
 }
@@ -102,7 +102,7 @@ pub struct Watch {
 impl Watch {
     /// Watches a lake. Nothing is read yet.
     pub fn new(engine: Engine, settings: Settings) -> Watch {
-        Watch { engine, settings, tenants: HashMap::new(), reader: Reader::default(), left_out: HashSet::new() }
+        Watch { engine, settings, tenants: HashMap::new(), left_out: HashSet::new() }
     }
 
     /// Forgets a tenant: the next step reads it anew. For when somebody else has published.
@@ -200,14 +200,11 @@ impl Watch {
             }
         }
         let judged_anew = !records.is_empty();
-        let columns: Vec<&str> = facts::columns().collect();
-        let table = context.table("decisions").await.map_err(explain)?;
-        let decisions = table.select_columns(&columns).map_err(explain)?;
-        let mut batches = self.engine.batches(&context, decisions, facts::Rows::of).await?;
+        let decisions = fresh.iter().filter(|f| f.class.as_ref() == Class::Decision.as_str()).cloned().collect();
+        let mut batches = self.engine.scan(decisions, facts::columns(), facts::Rows::of);
+        let mut reader = Reader::new(self.engine.options().threads);
         while let Some(rows) = batches.recv().await {
-            self.reader.read(&rows?, |fact| {
-                watched.watcher.feed(fact);
-            })?;
+            reader.tell(&rows?, &mut watched.watcher)?;
         }
         Ok(judged_anew)
     }

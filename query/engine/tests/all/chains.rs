@@ -103,12 +103,12 @@ async fn any_name_of_a_chain_finds_all_of_it() {
                     └─ agent:tester  P9 0.25
                        └─ ci › run  allow  C2 0.92
 
-        zeta: zoe  chain c-90a70077335c5c541f02  1 call in 1 operation · lineage root · confidence 0.25 · coverage 0.00
+        zeta: zoe  chain c-9a901163059f7d98994f  1 call in 1 operation · lineage root · confidence 0.25 · coverage 0.00
         └─ agent:z  P9 0.25
            └─ tickets › read  deny
     "#]]).await;
     show(Scope::All, "gone", expect![[r#"
-        acme: chain c-57b451c321cb56d2b37e  2 calls in 2 operations · lineage orphan · 2 without their parent · confidence 0.25 · coverage 0.00
+        acme: chain c-87bba3e71181abebd5eb  2 calls in 2 operations · lineage orphan · 2 without their parent · confidence 0.25 · coverage 0.00
         └─ (decision gone is not here)
            └─ olga
               └─ agent:o  P9 0.25
@@ -116,7 +116,7 @@ async fn any_name_of_a_chain_finds_all_of_it() {
                  └─ crm › read  allow
     "#]]).await;
     show(Scope::All, "o2", expect![[r#"
-        acme: chain c-57b451c321cb56d2b37e  2 calls in 2 operations · lineage orphan · 2 without their parent · confidence 0.25 · coverage 0.00
+        acme: chain c-87bba3e71181abebd5eb  2 calls in 2 operations · lineage orphan · 2 without their parent · confidence 0.25 · coverage 0.00
         └─ (decision gone is not here)
            └─ olga
               └─ agent:o  P9 0.25
@@ -139,10 +139,10 @@ async fn lists_are_filtered_and_newest_last() {
     let session = engine.session(Scope::All);
     let all = session.chains(10, &Filter::default(), &Limits::default()).await.expect("chains");
     expect![[r#"
-        zeta zoe  chain c-90a70077335c5c541f02  1 call in 1 operation · lineage root · confidence 0.25 · coverage 0.00
-        acme bob  chain c-6442a6264ec3b23e5a88  1 call in 1 operation · lineage root · confidence 0.25 · coverage 0.00
+        zeta zoe  chain c-9a901163059f7d98994f  1 call in 1 operation · lineage root · confidence 0.25 · coverage 0.00
+        acme bob  chain c-9ecb94108df27c8d279e  1 call in 1 operation · lineage root · confidence 0.25 · coverage 0.00
         acme alice  chain c-07d853a6a758b57ca8a5  4 calls in 4 operations · lineage root · confidence 0.25 · coverage 0.00
-        acme olga  chain c-57b451c321cb56d2b37e  2 calls in 2 operations · lineage orphan · 2 without their parent · confidence 0.25 · coverage 0.00
+        acme olga  chain c-87bba3e71181abebd5eb  2 calls in 2 operations · lineage orphan · 2 without their parent · confidence 0.25 · coverage 0.00
         4 in all"#]].assert_eq(&lines(&all));
     let check = async |filter: Filter, events: &[&str]| {
         let found = session.chains(10, &filter, &Limits::default()).await.expect("chains");

@@ -5,7 +5,8 @@
 
 use super::evidence::{Confidence, Principal};
 use super::path::{Hop, Path, own};
-use super::store::{NOBODY, Name, Row, Store};
+use super::store::{NOBODY, Row, Store};
+use super::texts::Name;
 use ahash::{HashMap, HashSet};
 
 /// Exchanges walked back from one token.

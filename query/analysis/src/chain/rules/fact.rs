@@ -2,7 +2,10 @@
 //!
 //! Guarantee: a [`Fact`] borrows everything, so that rows of the lake can be told without a copy. Absent and empty text
 //! mean the same: the record does not say. The tenant stands beside the fact, never in it.
+//!
+//! A text is told as it is, or, by who has many facts with the same texts, as its name in the store ([`NamedFact`]).
 
+use super::texts::Name;
 use catena_schemas::{Enforced, Event, Micros, Outcome};
 
 /// How far a token's claims can be believed.
@@ -97,82 +100,85 @@ impl Protocol {
     }
 }
 
-/// A party as a record names it.
+/// A party as a record names it, with texts of a kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Party<'a> {
+pub struct PartyOf<T> {
     /// Id.
-    pub id: &'a str,
+    pub id: T,
     /// Issuer of the id.
-    pub issuer: Option<&'a str>,
+    pub issuer: Option<T>,
     /// `client`, `agent`, `workload` ...
-    pub kind: Option<&'a str>,
+    pub kind: Option<T>,
     /// Whether the record says that the identity was verified.
     pub verified: bool,
 }
 
-/// One decision, as far as chains need it.
+/// A party.
+pub type Party<'a> = PartyOf<&'a str>;
+
+/// One decision, as far as chains need it, with texts of a kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Fact<'a> {
+pub struct FactOf<'a, T> {
     /// Producer instance.
-    pub source: &'a str,
+    pub source: T,
     /// Id of the event, unique within tenant and source unless a source lies.
-    pub event_id: &'a str,
+    pub event_id: T,
     /// Digest of what the record says (its leaf). Part of the identity: the same id with other content is another event.
     pub content: u128,
     /// When it was decided.
     pub time: Micros,
     /// The name under which others refer to this decision; usually the event id.
-    pub decision: Option<&'a str>,
+    pub decision: Option<T>,
     /// Id of the record, when it holds several decisions.
-    pub record: Option<&'a str>,
+    pub record: Option<T>,
     /// The decision that led to this one.
-    pub parent: Option<&'a str>,
+    pub parent: Option<T>,
     /// Whether the caller chose that parent, and not a gateway.
     pub parent_by_client: bool,
     /// A signed reference to the decision that led to this one.
-    pub predecessor: Option<&'a str>,
+    pub predecessor: Option<T>,
     /// Trace.
-    pub trace: Option<&'a str>,
+    pub trace: Option<T>,
     /// Span.
-    pub span: Option<&'a str>,
+    pub span: Option<T>,
     /// Span that led to it.
-    pub parent_span: Option<&'a str>,
+    pub parent_span: Option<T>,
     /// Opaque state that the call echoed.
-    pub state_in: Option<&'a str>,
+    pub state_in: Option<T>,
     /// Opaque state that the answer handed out.
-    pub state_out: Option<&'a str>,
+    pub state_out: Option<T>,
     /// Challenge that was put, or answered.
-    pub challenge: Option<&'a str>,
+    pub challenge: Option<T>,
     /// Task.
-    pub task: Option<&'a str>,
+    pub task: Option<T>,
     /// Transaction of the token.
-    pub txn: Option<&'a str>,
+    pub txn: Option<T>,
     /// Workflow id that all tokens of one workflow share.
-    pub acti: Option<&'a str>,
+    pub acti: Option<T>,
     /// Session, as the source keys it.
-    pub session: Option<&'a str>,
+    pub session: Option<T>,
     /// Session of the tool server's protocol.
-    pub mcp_session: Option<&'a str>,
+    pub mcp_session: Option<T>,
     /// Issuer of the subject.
-    pub issuer: Option<&'a str>,
+    pub issuer: Option<T>,
     /// On whose behalf.
-    pub subject: Option<&'a str>,
+    pub subject: Option<T>,
     /// `human`, `service` ...
-    pub subject_kind: Option<&'a str>,
+    pub subject_kind: Option<T>,
     /// Whether the record says that the subject was verified.
     pub subject_verified: bool,
     /// `client_id` of the token.
-    pub client: Option<&'a str>,
+    pub client: Option<T>,
     /// Reference of the token.
-    pub token: Option<&'a str>,
+    pub token: Option<T>,
     /// Reference of the token that it was exchanged from.
-    pub parent_token: Option<&'a str>,
+    pub parent_token: Option<T>,
     /// How far its claims can be believed.
     pub proof: Proof,
     /// Whether a key binds the token to its presenter.
     pub key_bound: bool,
     /// Who acts, root first.
-    pub actors: &'a [Party<'a>],
+    pub actors: &'a [PartyOf<T>],
     /// How the actors are known.
     pub via: Via,
     /// The source says that actors may be missing.
@@ -180,28 +186,34 @@ pub struct Fact<'a> {
     /// Protocol.
     pub protocol: Protocol,
     /// Tool server.
-    pub server: Option<&'a str>,
+    pub server: Option<T>,
     /// Tool.
-    pub tool: Option<&'a str>,
+    pub tool: Option<T>,
     /// Keyed digest of the arguments.
-    pub args: Option<&'a str>,
+    pub args: Option<T>,
     /// Request id: the same for repetitions of one request.
-    pub request: Option<&'a str>,
+    pub request: Option<T>,
     /// Verdict.
     pub outcome: Option<Outcome>,
     /// Why: the first reason code. Shown, not judged.
-    pub reason: Option<&'a str>,
+    pub reason: Option<T>,
     /// What was done with the call.
     pub enforced: Option<Enforced>,
     /// Grant that allowed it.
-    pub grant: Option<&'a str>,
+    pub grant: Option<T>,
     /// Scopes of the token; `None` when the record names none.
-    pub scope: Option<&'a [&'a str]>,
+    pub scope: Option<&'a [T]>,
     /// Resources of the token.
-    pub resource: Option<&'a [&'a str]>,
+    pub resource: Option<&'a [T]>,
     /// Audiences of the token.
-    pub audience: Option<&'a [&'a str]>,
+    pub audience: Option<&'a [T]>,
 }
+
+/// One decision, as its record says it.
+pub type Fact<'a> = FactOf<'a, &'a str>;
+
+/// One decision in the names of a store, which are of no use to another.
+pub type NamedFact<'a> = FactOf<'a, Name>;
 
 /// Lists of an event, held while its fact is told.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 //! Guarantee: every event, session, trace and named parent of a chain leads to it, and to every other chain that has the
 //! name too; nothing else does.
 
-use super::store::Name;
+use super::texts::Name;
 use super::{Chain, Store};
 
 /// Names of all chains of a store.

@@ -240,7 +240,7 @@ pub(super) fn weigh(store: &Store, said: &Said, rows: &[u32], walk: &Walk, links
         let (child, parent) = (store.row_at(rows[at as usize]), store.row_at(rows[link.parent as usize]));
         let (few, of_parent) = (store.rare_of(child), store.rare_of(parent));
         let same_issuer = child.issuer == parent.issuer;
-        let same = |a: super::store::Name, b| a == b && a.is_some();
+        let same = |a: super::texts::Name, b| a == b && a.is_some();
         for (agrees, tier) in [
             (same_issuer && (same(few.txn, of_parent.txn) || same(few.acti, of_parent.acti)), Call::C5),
             (child.principal == parent.principal && same(child.trace, parent.trace), Call::C6),

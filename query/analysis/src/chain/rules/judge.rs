@@ -7,7 +7,8 @@ use super::exchange::Exchanges;
 use super::forest::{Said, Walk, is_forward, joins, plant, weigh};
 use super::keys::{self, Index, Key, Kind, Sets, Use, window};
 use super::path::Laying;
-use super::store::{NOBODY, Name, Row, Store};
+use super::store::{NOBODY, Row, Store};
+use super::texts::Name;
 use super::{Chain, Ghost, Link, Mark, NamedBy, Settings, Standing, operation};
 use sha2::{Digest, Sha256};
 
@@ -30,17 +31,34 @@ pub fn rebuild(
         exchanges.enter(store, issued, subject, actor.as_deref());
     }
     exchanges.show(store, 0..store.len() as u32);
-    let (mut index, mut sets) = (Index::with_room_for(store), Sets::default());
-    sets.grow(store.len());
-    for row in 0..store.len() as u32 {
-        index.enter(store, row, |other| {
-            sets.join(row, other);
+    let (index, mut sets, order, near) = {
+        let (store, parted) = (&*store, settings.threads > 1);
+        let tied = || {
+            let (mut index, mut sets) = (Index::with_room_for(store), Sets::default());
+            sets.grow(store.len());
+            for row in 0..store.len() as u32 {
+                index.enter(store, row, |other| {
+                    sets.join(row, other);
+                });
+            }
+            (index, sets)
+        };
+        let neighbours = || {
+            let (order, mut near) = (in_order(store), Vec::new());
+            keys::near(store, settings, order.iter().copied(), |a, b| near.push((a, b)));
+            (order, near)
+        };
+        // The two know nothing of each other.
+        let ((index, sets), (order, near)) = std::thread::scope(|scope| {
+            let other = parted.then(|| scope.spawn(neighbours));
+            let tied = tied();
+            (tied, other.map_or_else(neighbours, |other| other.join().expect("sorting does not panic")))
         });
-    }
-    let order = in_order(store);
-    keys::near(store, settings, order.iter().copied(), |a, b| {
+        (index, sets, order, near)
+    };
+    for (a, b) in near {
         sets.join(a, b);
-    });
+    }
     let (rows, starts) = gather(&order, &mut sets);
     drop(order);
     let judge = Judge { tenant, store, index: &index, exchanges: &exchanges, settings };

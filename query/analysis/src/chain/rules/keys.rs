@@ -7,7 +7,8 @@
 use super::Settings;
 use super::evidence::Call;
 use super::fact::Protocol;
-use super::store::{NOBODY, Name, Row, Store};
+use super::store::{NOBODY, Row, Store};
+use super::texts::Name;
 use crate::fault::{self, Fault};
 use ahash::HashMap;
 use std::collections::BTreeMap;

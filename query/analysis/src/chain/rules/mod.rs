@@ -44,17 +44,19 @@ pub mod reach;
 mod store;
 mod svg;
 mod tell;
+mod texts;
 pub mod watch;
 
 pub use bounded::Terms;
 pub use evidence::Confidence;
-pub use fact::{Fact, Lists, Party, Proof, Protocol, Via};
+pub use fact::{Fact, FactOf, Lists, NamedFact, Party, PartyOf, Proof, Protocol, Via};
 pub use find::Index;
 pub use judge::{Chains, rebuild};
 pub use keys::Kind;
 pub use path::{Hop, Path};
-pub use store::{Name, Store};
+pub use store::{Listener, Store};
 pub use tell::Told;
+pub use texts::Name;
 
 use evidence::Call;
 use store::NOBODY;

@@ -59,7 +59,7 @@ pub(super) fn fold(
     number(store, rows, links, &mut sets)
 }
 
-type Same = (u32, super::store::Name, super::store::Name, super::store::Name);
+type Same = (u32, super::texts::Name, super::texts::Name, super::texts::Name);
 
 /// What makes two calls the same call: caller, server, tool and arguments, all of them known.
 fn same_call(r: &Row) -> Option<Same> {

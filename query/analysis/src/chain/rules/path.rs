@@ -13,7 +13,8 @@
 use super::evidence::{Confidence, Principal};
 use super::fact::Via;
 use super::judge::Judge;
-use super::store::{Bearer, NOBODY, Name, Store};
+use super::store::{Bearer, NOBODY, Store};
+use super::texts::Name;
 use super::{Link, Mark};
 use crate::fault::{self, Fault};
 use ahash::{HashMap, RandomState};

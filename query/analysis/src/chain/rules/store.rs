@@ -9,7 +9,8 @@
 //! A row holds what nearly every event has. What many events have in common (who called, with which token's authority)
 //! stands once, as a [`Bearer`]; what few events have stands aside, as [`Rare`].
 
-use super::fact::{Fact, Proof, Protocol, Via};
+use super::fact::{Fact, FactOf, NamedFact, PartyOf, Proof, Protocol, Via};
+use super::texts::{Name, Texts};
 use crate::fault::{self, Fault};
 use ahash::{HashMap, HashSet, RandomState};
 use catena_schemas::{Enforced, Outcome};
@@ -17,136 +18,6 @@ use hashbrown::HashTable;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::mem::size_of;
-
-/// A text of a store. Zero is the absent text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(pub(super) u32);
-
-impl Name {
-    /// No text.
-    pub const NONE: Name = Name(0);
-
-    /// Whether there is a text.
-    pub fn is_some(self) -> bool {
-        self != Name::NONE
-    }
-
-    /// Whether there is none.
-    pub fn is_none(self) -> bool {
-        self == Name::NONE
-    }
-
-    pub(super) fn or(self, other: Name) -> Name {
-        if self.is_some() { self } else { other }
-    }
-}
-
-/// Texts, each once.
-///
-/// The table is open: a slot holds the upper half of a hash, and a name; zero is free. A text's slot is the next free one
-/// from the place that the upper bits of its hash name, so growing reads and writes from left to right.
-#[derive(Debug)]
-struct Texts {
-    bytes: String,
-    /// Where each text ends; the first is the absent one.
-    ends: Vec<usize>,
-    slots: Vec<u64>,
-    bits: u32,
-    hasher: RandomState,
-}
-
-const UPPER: u64 = 0xffff_ffff_0000_0000;
-
-impl Texts {
-    fn new() -> Texts {
-        let bits = 6;
-        Texts { bytes: String::new(), ends: vec![0], slots: vec![0; 1 << bits], bits, hasher: RandomState::new() }
-    }
-
-    fn get(&self, name: u32) -> &str {
-        match name {
-            0 => "",
-            name => &self.bytes[self.ends[name as usize - 1]..self.ends[name as usize]],
-        }
-    }
-
-    fn get_bytes(&self, name: u32) -> &[u8] {
-        &self.bytes.as_bytes()[self.ends[name as usize - 1]..self.ends[name as usize]]
-    }
-
-    fn hash(&self, text: &str) -> u64 {
-        self.hasher.hash_one(text)
-    }
-
-    fn slot(&self, hash: u64) -> usize {
-        (hash >> (64 - self.bits)) as usize
-    }
-
-    /// Makes room for so many texts: five slots of eight may be taken.
-    fn reserve(&mut self, more: usize) {
-        let most = |bits: u32| (1usize << bits) / 8 * 5;
-        if self.ends.len() + more <= most(self.bits) {
-            return;
-        }
-        while self.ends.len() + more > most(self.bits) {
-            self.bits += 1;
-        }
-        let old = std::mem::replace(&mut self.slots, vec![0; 1 << self.bits]);
-        for entry in old.into_iter().filter(|e| *e != 0) {
-            let free = self.free_from(self.slot(entry & UPPER));
-            self.slots[free] = entry;
-        }
-    }
-
-    fn free_from(&self, mut at: usize) -> usize {
-        while self.slots[at] != 0 {
-            at = (at + 1) & (self.slots.len() - 1);
-        }
-        at
-    }
-
-    /// The name of a text, or the free slot where it belongs.
-    fn look(&self, hash: u64, text: &str) -> Result<Name, usize> {
-        let mut at = self.slot(hash);
-        loop {
-            let entry = self.slots[at];
-            if entry == 0 {
-                return Err(at);
-            }
-            if (entry ^ hash) & UPPER == 0 && self.get_bytes(entry as u32) == text.as_bytes() {
-                return Ok(Name(entry as u32));
-            }
-            at = (at + 1) & (self.slots.len() - 1);
-        }
-    }
-
-    fn intern(&mut self, text: Option<&str>) -> Name {
-        let Some(text) = text.filter(|t| !t.is_empty()) else { return Name::NONE };
-        self.reserve(1);
-        self.intern_hashed(self.hash(text), text)
-    }
-
-    /// There must be room.
-    fn intern_hashed(&mut self, hash: u64, text: &str) -> Name {
-        let free = match self.look(hash, text) {
-            Ok(name) => return name,
-            Err(free) => free,
-        };
-        let name = u32::try_from(self.ends.len()).expect("a store holds fewer than four billion texts");
-        self.bytes.push_str(text);
-        self.ends.push(self.bytes.len());
-        self.slots[free] = hash & UPPER | u64::from(name);
-        Name(name)
-    }
-
-    fn find(&self, text: &str) -> Option<Name> {
-        self.look(self.hash(text), text).ok()
-    }
-
-    fn heap_bytes(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>() + self.slots.len() * size_of::<u64>()
-    }
-}
 
 /// An actor of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -245,6 +116,7 @@ pub(super) struct Row {
 #[derive(Debug)]
 pub struct Store {
     texts: Texts,
+    hasher: RandomState,
     pub(super) rows: Vec<Row>,
     rare: Vec<Rare>,
     bearers: Vec<Bearer>,
@@ -267,6 +139,7 @@ impl Default for Store {
     fn default() -> Store {
         Store {
             texts: Texts::new(),
+            hasher: RandomState::new(),
             rows: Vec::new(),
             rare: vec![Rare::default()],
             bearers: Vec::new(),
@@ -282,6 +155,24 @@ impl Default for Store {
     }
 }
 
+/// Who is told facts in names: a store, or a watcher around one.
+pub trait Listener {
+    /// Names of texts, in their order: for many at once this is faster than to tell them one by one.
+    fn learn_all<'t>(&mut self, texts: impl Iterator<Item = &'t str>, names: &mut Vec<Name>);
+    /// Tells a fact in names that were learnt here. False when it was known.
+    fn hear(&mut self, fact: &NamedFact<'_>) -> bool;
+}
+
+impl Listener for Store {
+    fn learn_all<'t>(&mut self, texts: impl Iterator<Item = &'t str>, names: &mut Vec<Name>) {
+        self.texts.intern_all(texts, names);
+    }
+
+    fn hear(&mut self, fact: &NamedFact<'_>) -> bool {
+        self.tell_named(fact).1
+    }
+}
+
 /// What makes an event the event that it is: its id, its source, what it says.
 type Identity = (Name, Name, u128);
 
@@ -291,56 +182,90 @@ pub(super) const NOBODY: u32 = u32::MAX;
 /// An event id that came more than once: its rows stand in `again`.
 const SEVERAL: u32 = u32::MAX - 1;
 
-/// Texts that nearly every event has.
-const COLUMNS: usize = 19;
-
 impl Store {
+    /// A store with room for so many facts, so that it need not grow on the way.
+    pub fn with_room_for(facts: usize) -> Store {
+        let mut store = Store::default();
+        store.rows.reserve_exact(facts);
+        // An id, a span, and now and then a text that several share.
+        store.texts.reserve(facts / 2 * 5);
+        store.row_of.reserve_exact(facts / 2 * 5);
+        store
+    }
+
     /// Tells a fact. The place of its row, and whether it is new.
     pub fn tell(&mut self, fact: &Fact<'_>) -> (u32, bool) {
+        let mut name = |text: &str| self.texts.intern(text);
+        let actors: Vec<PartyOf<Name>> = (fact.actors.iter())
+            .map(|p| PartyOf {
+                id: name(p.id),
+                issuer: p.issuer.map(&mut name),
+                kind: p.kind.map(&mut name),
+                verified: p.verified,
+            })
+            .collect();
+        let [scope, resource, audience] = [fact.scope, fact.resource, fact.audience]
+            .map(|list| list.map(|list| list.iter().map(|text| name(text)).collect::<Vec<Name>>()));
+        let named = FactOf {
+            source: name(fact.source),
+            event_id: name(fact.event_id),
+            content: fact.content,
+            time: fact.time,
+            decision: fact.decision.map(&mut name),
+            record: fact.record.map(&mut name),
+            parent: fact.parent.map(&mut name),
+            parent_by_client: fact.parent_by_client,
+            predecessor: fact.predecessor.map(&mut name),
+            trace: fact.trace.map(&mut name),
+            span: fact.span.map(&mut name),
+            parent_span: fact.parent_span.map(&mut name),
+            state_in: fact.state_in.map(&mut name),
+            state_out: fact.state_out.map(&mut name),
+            challenge: fact.challenge.map(&mut name),
+            task: fact.task.map(&mut name),
+            txn: fact.txn.map(&mut name),
+            acti: fact.acti.map(&mut name),
+            session: fact.session.map(&mut name),
+            mcp_session: fact.mcp_session.map(&mut name),
+            issuer: fact.issuer.map(&mut name),
+            subject: fact.subject.map(&mut name),
+            subject_kind: fact.subject_kind.map(&mut name),
+            subject_verified: fact.subject_verified,
+            client: fact.client.map(&mut name),
+            token: fact.token.map(&mut name),
+            parent_token: fact.parent_token.map(&mut name),
+            proof: fact.proof,
+            key_bound: fact.key_bound,
+            actors: &actors,
+            via: fact.via,
+            partial: fact.partial,
+            protocol: fact.protocol,
+            server: fact.server.map(&mut name),
+            tool: fact.tool.map(&mut name),
+            args: fact.args.map(&mut name),
+            request: fact.request.map(&mut name),
+            outcome: fact.outcome,
+            reason: fact.reason.map(&mut name),
+            enforced: fact.enforced,
+            grant: fact.grant.map(&mut name),
+            scope: scope.as_deref(),
+            resource: resource.as_deref(),
+            audience: audience.as_deref(),
+        };
+        self.tell_named(&named)
+    }
+
+    /// Tells a fact in names that this store gave. The place of its row, and whether it is new.
+    pub(super) fn tell_named(&mut self, fact: &NamedFact<'_>) -> (u32, bool) {
         let row = u32::try_from(self.rows.len()).expect("a store holds fewer than four billion events");
         assert!(row < SEVERAL, "a store holds fewer than four billion events");
-        // An all-zero trace or span id is invalid (W3C Trace Context): it says nothing.
-        fn valid(text: Option<&str>) -> Option<&str> {
-            text.filter(|t| t.bytes().any(|b| b != b'0'))
-        }
-        let is_its_id = fact.decision == Some(fact.event_id);
-        let said: [Option<&str>; COLUMNS] = [
-            Some(fact.source),
-            Some(fact.event_id),
-            fact.decision.filter(|_| !is_its_id),
-            fact.parent,
-            fact.predecessor,
-            valid(fact.trace),
-            valid(fact.span),
-            valid(fact.parent_span),
-            fact.state_in,
-            fact.session,
-            fact.issuer,
-            fact.subject,
-            fact.client,
-            fact.token,
-            fact.server,
-            fact.tool,
-            fact.args,
-            fact.subject_kind,
-            fact.reason,
-        ];
-        let hashes = self.warm(&said);
-        let (source, event) = (self.name_of(&said, &hashes, 0), self.name_of(&said, &hashes, 1));
-        let broken = self.broken_winner(source, event, fact);
+        let broken = self.broken_winner(fact);
         if broken.is_none()
-            && let Some(known) = self.recognise(row, (event, source, fact.content))
+            && let Some(known) = self.recognise(row, (fact.event_id, fact.source, fact.content))
         {
             return (known, false);
         }
-        let mut names = [Name::NONE; COLUMNS];
-        for (at, name) in names.iter_mut().enumerate() {
-            *name = self.name_of(&said, &hashes, at);
-        }
-        if is_its_id {
-            names[2] = event;
-        }
-        let made = self.row(&names, fact);
+        let made = self.row(fact);
         if let Some((held, wins)) = broken {
             if wins {
                 self.rows[held as usize] = made;
@@ -351,35 +276,13 @@ impl Store {
         (row, true)
     }
 
-    /// Hashes of texts. Their slots lie far apart: all are asked for before any is needed, so that the waits overlap.
-    fn warm(&mut self, said: &[Option<&str>; COLUMNS]) -> [u64; COLUMNS] {
-        self.texts.reserve(COLUMNS);
-        let mut hashes = [0; COLUMNS];
-        for (hash, text) in hashes.iter_mut().zip(said) {
-            if let Some(text) = text.filter(|t| !t.is_empty()) {
-                *hash = self.texts.hash(text);
-            }
-        }
-        // A loop of its own: hashing between two of the waits would leave no room for them to overlap.
-        let seen = hashes.iter().fold(0, |seen, hash| seen ^ self.texts.slots[self.texts.slot(*hash)]);
-        std::hint::black_box(seen);
-        hashes
-    }
-
-    fn name_of(&mut self, said: &[Option<&str>; COLUMNS], hashes: &[u64; COLUMNS], at: usize) -> Name {
-        match said[at] {
-            Some(text) if !text.is_empty() => self.texts.intern_hashed(hashes[at], text),
-            _ => Name::NONE,
-        }
-    }
-
     /// What two contents under one id would become, were identity the id alone: which row holds it, and whether it loses.
-    fn broken_winner(&self, source: Name, event: Name, fact: &Fact<'_>) -> Option<(u32, bool)> {
+    fn broken_winner(&self, fact: &NamedFact<'_>) -> Option<(u32, bool)> {
         let (last, least) = (fault::on(Fault::LastWins), fault::on(Fault::OneWinnerPerId));
         if !last && !least {
             return None;
         }
-        let held = self.rows.iter().position(|r| (r.source, r.event) == (source, event))?;
+        let held = self.rows.iter().position(|r| (r.source, r.event) == (fact.source, fact.event_id))?;
         Some((held as u32, last || fact.content < self.rows[held].content))
     }
 
@@ -433,51 +336,34 @@ impl Store {
         self.mutated.remove(&row);
     }
 
-    fn row(&mut self, names: &[Name; COLUMNS], fact: &Fact<'_>) -> Row {
-        let [
-            source,
-            event,
-            decision,
-            parent,
-            predecessor,
-            trace,
-            span,
-            parent_span,
-            state_in,
-            session,
-            issuer,
-            subject,
-            client,
-            token,
-            server,
-            tool,
-            args,
-            subject_kind,
-            reason,
-        ] = *names;
-        let bearer = self.bearer([issuer, subject, subject_kind, client], fact);
-        let Bearer { principal, caller, .. } = self.bearers[bearer as usize];
+    fn row(&mut self, fact: &NamedFact<'_>) -> Row {
+        let some = Option::unwrap_or_default;
+        // An all-zero trace or span id is invalid (W3C Trace Context): it says nothing.
+        let valid = |name: Option<Name>| name.filter(|n| !self.texts.is_zero(*n)).unwrap_or_default();
+        let (trace, span, parent_span) = (valid(fact.trace), valid(fact.span), valid(fact.parent_span));
+        let bearer = self.bearer(fact);
+        let Bearer { principal, caller, issuer, subject, client, .. } = self.bearers[bearer as usize];
         Row {
             content: fact.content,
             time: fact.time.0,
-            source,
-            event,
-            decision,
-            parent,
-            predecessor,
+            source: fact.source,
+            event: fact.event_id,
+            decision: some(fact.decision),
+            parent: some(fact.parent),
+            predecessor: some(fact.predecessor),
             trace,
             span,
             parent_span,
-            state_in,
-            session,
+            state_in: some(fact.state_in),
+            session: some(fact.session),
             issuer,
             subject,
             client,
-            token,
-            server,
-            tool,
-            args,
-            reason,
+            token: some(fact.token),
+            server: some(fact.server),
+            tool: some(fact.tool),
+            args: some(fact.args),
+            reason: some(fact.reason),
             principal,
             caller,
             bearer,
@@ -490,8 +376,8 @@ impl Store {
     }
 
     /// The place of what is rare in a fact.
-    fn rarely(&mut self, fact: &Fact<'_>) -> u32 {
-        let mut name = |text: Option<&str>| self.texts.intern(text);
+    fn rarely(&mut self, fact: &NamedFact<'_>) -> u32 {
+        let name = Option::unwrap_or_default;
         let rare = Rare {
             record: name(fact.record),
             state_out: name(fact.state_out),
@@ -512,7 +398,9 @@ impl Store {
     }
 
     /// The place of a fact's bearer.
-    fn bearer(&mut self, [issuer, subject, subject_kind, client]: [Name; 4], fact: &Fact<'_>) -> u32 {
+    fn bearer(&mut self, fact: &NamedFact<'_>) -> u32 {
+        let [issuer, subject, subject_kind, client] =
+            [fact.issuer, fact.subject, fact.subject_kind, fact.client].map(Option::unwrap_or_default);
         // Lists are written where they will stand, and taken back when somebody said the same before.
         let (acting, names) = (self.acting.len(), self.names.len());
         let bearer = Bearer {
@@ -537,7 +425,7 @@ impl Store {
             let flags = (bearer.subject_verified, bearer.key_bound, bearer.partial);
             let who = (issuer, subject, subject_kind, client);
             let (actors, listed) = (&self.acting[acting..], &self.names[names..]);
-            self.texts.hasher.hash_one((who, bearer.proof, bearer.via, flags, lists, actors, listed))
+            self.hasher.hash_one((who, bearer.proof, bearer.via, flags, lists, actors, listed))
         };
         let known =
             self.bearer_of.find(hash, |(h, at)| *h == hash && self.is_same(&self.bearers[*at as usize], &bearer));
@@ -573,29 +461,21 @@ impl Store {
         *self.pairs.entry((a, b, is_caller)).or_insert(next)
     }
 
-    fn actors(&mut self, fact: &Fact<'_>) -> Span {
+    fn actors(&mut self, fact: &NamedFact<'_>) -> Span {
         let start = self.acting.len();
-        for party in fact.actors.iter().filter(|p| !p.id.is_empty()) {
-            let acting = Acting {
-                id: self.texts.intern(Some(party.id)),
-                issuer: self.texts.intern(party.issuer),
-                kind: self.texts.intern(party.kind),
-                verified: party.verified,
-            };
-            self.acting.push(acting);
-        }
+        self.acting.extend(fact.actors.iter().filter(|p| p.id.is_some()).map(|p| Acting {
+            id: p.id,
+            issuer: p.issuer.unwrap_or_default(),
+            kind: p.kind.unwrap_or_default(),
+            verified: p.verified,
+        }));
         Span { start: start as u32, len: (self.acting.len() - start) as u32, said: true }
     }
 
-    fn list(&mut self, list: Option<&[&str]>) -> Span {
+    fn list(&mut self, list: Option<&[Name]>) -> Span {
         let start = self.names.len() as u32;
         let Some(list) = list else { return Span { start, ..Span::default() } };
-        for text in list {
-            let name = self.texts.intern(Some(text));
-            if name.is_some() {
-                self.names.push(name);
-            }
-        }
+        self.names.extend(list.iter().filter(|n| n.is_some()));
         let added = &mut self.names[start as usize..];
         added.sort_unstable();
         let len = added.len() as u32;
@@ -635,22 +515,22 @@ impl Store {
 
     /// Texts told, the absent one among them: names are smaller than this.
     pub(super) fn texts_len(&self) -> usize {
-        self.texts.ends.len()
+        self.texts.len()
     }
 
     /// A text; empty for an absent one.
     pub fn text(&self, name: Name) -> &str {
-        self.texts.get(name.0)
+        self.texts.get(name)
     }
 
-    /// The name of a text, if any fact has it.
+    /// The name of a text, if it has one: facts that have it need not be here.
     pub fn name(&self, text: &str) -> Option<Name> {
         self.texts.find(text)
     }
 
     /// The name of a text that no fact need have.
     pub(super) fn learn(&mut self, text: &str) -> Name {
-        self.texts.intern(Some(text))
+        self.texts.intern(text)
     }
 
     pub(super) fn row_at(&self, row: u32) -> &Row {

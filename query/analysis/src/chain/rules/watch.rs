@@ -30,8 +30,9 @@ use super::asleep::Asleep;
 use super::exchange::Exchanges;
 use super::judge::{Judge, Scratch};
 use super::keys::{self, Index, KEYS_MAX, Key, Sets, Windows};
-use super::store::{NOBODY, Name, Store};
-use super::{Chain, Fact, Settings};
+use super::store::{Listener, NOBODY, Store};
+use super::texts::Name;
+use super::{Chain, Fact, NamedFact, Settings};
 use crate::fault::{self, Fault};
 use ahash::{HashMap, HashSet};
 use catena_schemas::Micros;
@@ -148,6 +149,17 @@ pub struct Watcher {
     watermark: Micros,
 }
 
+impl Listener for Watcher {
+    fn learn_all<'t>(&mut self, texts: impl Iterator<Item = &'t str>, names: &mut Vec<Name>) {
+        self.store.learn_all(texts, names);
+    }
+
+    fn hear(&mut self, fact: &NamedFact<'_>) -> bool {
+        let told = self.store.tell_named(fact);
+        self.told(told)
+    }
+}
+
 impl Watcher {
     /// A watcher of a tenant that knows nothing.
     pub fn new(tenant: &str, settings: Settings) -> Watcher {
@@ -210,7 +222,11 @@ impl Watcher {
 
     /// Takes a fact. False when it was known.
     pub fn feed(&mut self, fact: &Fact<'_>) -> bool {
-        let (row, is_new) = self.store.tell(fact);
+        let told = self.store.tell(fact);
+        self.told(told)
+    }
+
+    fn told(&mut self, (row, is_new): (u32, bool)) -> bool {
         if is_new {
             self.enter(row);
             self.wake(row);
@@ -487,12 +503,9 @@ impl Watcher {
         }
         let mut some = None;
         for fact in facts {
-            let (row, is_new) = self.store.tell(&fact);
-            if is_new {
-                self.enter(row);
-                self.wake(row);
-            }
-            some = Some(row);
+            let told = self.store.tell(&fact);
+            self.told(told);
+            some = Some(told.0);
         }
         if let Some(row) = some {
             let set = self.sets.find(row);
