@@ -38,6 +38,7 @@ import duckdb, json, sys, time
 threads, rounds, *files = sys.argv[1:]
 db = duckdb.connect()
 db.execute(f"SET threads = {threads}")
+db.execute("SET enable_progress_bar = false")
 query = '''
 WITH RECURSIVE e AS (SELECT event_id, parent_decision FROM read_parquet($files)),
 t AS (

@@ -51,6 +51,10 @@ pub enum Fault {
     SelfApproval,
     /// Changed records are not marked.
     MutationUnmarked,
+    /// Chains are told apart without their neighbours in time.
+    NeighboursApart,
+    /// Some chains are judged without those who showed exchanged tokens in others.
+    WitnessesForgotten,
 }
 
 #[cfg(feature = "faults")]

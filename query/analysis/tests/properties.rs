@@ -4,8 +4,9 @@
 //! switched off (`catena_analysis::fault`), some check must object within a few thousand.
 
 use crate::told::{Dice, Exchange, Told, chains, chains_after, rich};
+use catena_analysis::chain::rules::ties::{Groups, Tie, Ties};
 use catena_analysis::chain::rules::watch::{Change, Published, Watcher};
-use catena_analysis::chain::rules::{Settings, Store, rebuild};
+use catena_analysis::chain::rules::{Settings, Store, rebuild, rebuild_some};
 use catena_analysis::fault::{self, Fault};
 use catena_schemas::{Micros, Outcome};
 use serde_json::Value;
@@ -581,6 +582,60 @@ fn mutation_shows(seed: u64) -> Verdict {
     ensure(want == got, || format!("{got} marked, {want} changed"))
 }
 
+/// Chains judged some at a time are the chains judged all at once, however they are told apart. What a name means is found
+/// among the names of the events that it was told apart by.
+fn some_at_a_time(seed: u64) -> Verdict {
+    let (mut dice, mut set) = set(seed);
+    let token = |dice: &mut Dice| format!("tok{}", dice.below(4));
+    set.iter_mut().for_each(|told| told.token = dice.chance(60).then(|| token(&mut dice)));
+    let exchanges: Vec<Exchange> = (0..dice.below(4))
+        .map(|_| (token(&mut dice), token(&mut dice), dice.chance(50).then(|| token(&mut dice))))
+        .collect();
+    let set = doubled(&mut dice, &set);
+    let settings = Settings::default();
+    let mut found = Found::new();
+    for tenant in ["t0", "t1"] {
+        let facts: Vec<&Told> = set.iter().filter(|told| told.tenant == tenant).collect();
+        let (mut ties, mut groups) = (Ties::new(settings.clone(), &exchanges), Groups::new(facts.len()));
+        let mut first: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut near: Vec<(u64, i64, u32, i64)> = Vec::new();
+        for (i, told) in facts.iter().enumerate() {
+            told.with(|fact| ties.tell(&fact));
+            ties.ask(|_, tie| match tie {
+                Tie::Key(key) => groups.join(*first.entry(key).or_insert(i as u32), i as u32),
+                Tie::Near { key, time_us, gap_us } => near.push((key, time_us, i as u32, gap_us)),
+                Tie::Name(_) => {}
+            });
+            if dice.chance(30) {
+                ties.forget();
+            }
+        }
+        near.sort_unstable();
+        for pair in near.windows(2).filter(|w| w[0].0 == w[1].0 && w[1].1 - w[0].1 <= w[1].3) {
+            groups.join(pair[0].2, pair[1].2);
+        }
+        let (_, witnesses) = ties.finish();
+        let parts = 1 + dice.below(4) as u32;
+        for part in 0..parts {
+            let mut store = Store::default();
+            for (i, told) in facts.iter().enumerate() {
+                if groups.of(i as u32) % parts == part {
+                    told.tell(&mut store);
+                }
+            }
+            for chain in rebuild_some(tenant, &mut store, &exchanges, &witnesses, &settings).chains {
+                let json = chain.to_json(tenant, &store);
+                let mut alone = store.only([&chain]);
+                let again = rebuild_some(tenant, &mut alone, &exchanges, &witnesses, &settings).chains;
+                ensure(again.len() == 1 && again[0].to_json(tenant, &alone) == json, || format!("alone, not {json}"))?;
+                let before = found.insert((tenant.to_owned(), chain.id.clone()), json);
+                ensure(before.is_none(), || format!("{} stands in two parts", chain.id))?;
+            }
+        }
+    }
+    same("some at a time", &chains_after(&set, &exchanges, &settings), &found)
+}
+
 type Check = fn(u64) -> Verdict;
 
 fn run(name: &str, check: Check, cases: u64) {
@@ -619,6 +674,7 @@ properties![
     digests_follow_chains,
     tenants_share_no_digest,
     exchanges_any_time,
+    some_at_a_time,
 ];
 
 /// Whether a check objects while a rule is broken. A panic is an objection too.
@@ -631,6 +687,8 @@ fn objects(fault: Fault, name: &str, cases: u64) -> bool {
 fn every_broken_rule_is_noticed() {
     for (fault, check) in [
         (Fault::OneWinnerPerId, "only_together"),
+        (Fault::NeighboursApart, "some_at_a_time"),
+        (Fault::WitnessesForgotten, "some_at_a_time"),
         (Fault::LastWins, "order_and_repetition"),
         (Fault::NearUntilResolved, "only_together"),
         (Fault::SessionWithoutSubject, "weak_evidence"),

@@ -8,6 +8,7 @@
 //! What needs no more than its row is worked out where it was read ([`Rows`]), on all threads; the one that tells facts
 //! ([`Reader`]) is left with names, and of a dictionary each text is learnt once.
 
+use super::scan::Batch;
 use crate::error::{Code, QueryError};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, TimestampMicrosecondType};
@@ -286,6 +287,7 @@ struct Said {
 pub(super) struct Rows {
     batch: RecordBatch,
     said: Vec<Said>,
+    numbers: Vec<u32>,
 }
 
 /// Digests of texts that batches of one stretch of a file have in common.
@@ -308,9 +310,14 @@ impl Digests {
 }
 
 impl Rows {
-    pub(super) fn of(digests: &mut Digests, batch: RecordBatch) -> Result<Rows, QueryError> {
-        let said = said(digests, &batch)?;
-        Ok(Rows { batch, said })
+    pub(super) fn of(digests: &mut Digests, read: Batch) -> Result<Rows, QueryError> {
+        let said = said(digests, &read.rows)?;
+        Ok(Rows { batch: read.rows, said, numbers: read.numbers })
+    }
+
+    /// The number of each row among the rows of all files.
+    pub(super) fn numbers(&self) -> &[u32] {
+        &self.numbers
     }
 }
 

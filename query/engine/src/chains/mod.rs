@@ -13,6 +13,7 @@
 mod facts;
 mod functions;
 mod of_event;
+mod parts;
 mod rebuilt;
 mod scan;
 mod tables;
@@ -184,53 +185,79 @@ impl Shown {
 impl Session {
     /// The last `limit` chains that fit.
     pub async fn chains(&self, limit: usize, filter: &Filter, limits: &Limits) -> Result<Found, QueryError> {
-        let (all, version) = self.rebuilt(limits).await?;
-        let mut chains = Vec::new();
-        for of in all.iter().filter(|of| filter.tenant.as_deref().is_none_or(|t| t == of.tenant.as_ref())) {
-            let fitting = (0..of.chains.len()).filter(|at| filter.fits(of, *at));
-            chains.extend(fitting.map(|at| Shown { of: of.clone(), at }));
-        }
-        chains.sort_by(|a, b| (a.ended(), &a.of.tenant, &a.chain().id).cmp(&(b.ended(), &b.of.tenant, &b.chain().id)));
-        let total = chains.len();
-        chains.drain(..total.saturating_sub(limit));
-        Ok(Found { chains, total, version })
+        let work = async {
+            let pinned = self.pin().await?;
+            let (snapshot, engine) = (pinned.pinned_at(), self.engine());
+            let (mut chains, mut total) = (Vec::new(), 0);
+            for section in engine.sections(self.scope(), &snapshot).await?.all {
+                if filter.tenant.as_deref().is_some_and(|t| t != section.tenant()) {
+                    continue;
+                }
+                let of = engine.section(&section, &snapshot).await?;
+                let fitting: Vec<usize> = (0..of.chains.len()).filter(|at| filter.fits(&of, *at)).collect();
+                total += fitting.len();
+                let mut fitting: Vec<Shown> = fitting.into_iter().map(|at| Shown { of: of.clone(), at }).collect();
+                last(&mut fitting, limit);
+                chains.extend(kept(&of, fitting.iter().map(|s| s.at).collect()));
+                last(&mut chains, limit);
+            }
+            Ok(Found { chains, total, version: snapshot.version() })
+        };
+        in_time(limits, work).await
     }
 
     /// The chain that an event id, a session, a trace or a chain id names, or a decision that never came and led to others.
     /// When a name means several, all of them, in order of tenant and time.
     pub async fn chain(&self, name: &str, limits: &Limits) -> Result<Vec<Shown>, QueryError> {
-        let (all, _) = self.rebuilt(limits).await?;
-        let find = |name: &str| -> Vec<Shown> {
-            let of = |of: &Arc<Rebuilt>| {
-                of.find(name).into_iter().map(|at| Shown { of: of.clone(), at }).collect::<Vec<_>>()
-            };
-            all.iter().flat_map(of).collect()
-        };
-        let found = find(name);
+        let pinned = self.pin().await?;
+        let found = in_time(limits, pinned.named(name)).await?;
         if !found.is_empty() || !name.starts_with("c-") {
             return Ok(found);
         }
         // An id that was given up when its chain became part of another.
         let asked = format!("SELECT chain_id FROM chain_aliases WHERE old_id = '{}'", name.replace('\'', "''"));
-        let (rows, _) = self.values(&asked, limits).await?;
-        Ok(rows.iter().filter_map(|row| row["chain_id"].as_str()).flat_map(find).collect())
+        let (rows, _) = pinned.values(&asked, limits).await?;
+        let mut found = Vec::new();
+        for id in rows.iter().filter_map(|row| row["chain_id"].as_str()) {
+            found.extend(in_time(limits, pinned.named(id)).await?);
+        }
+        Ok(found)
     }
 
-    /// Chains of the session's scope, at its version.
-    async fn rebuilt(&self, limits: &Limits) -> Result<(Vec<Arc<Rebuilt>>, Option<u64>), QueryError> {
-        let pinned = self.pin().await?;
-        let snapshot = pinned.pinned_at();
-        let rebuilt = self.engine().rebuilt(self.scope(), &snapshot);
-        match tokio::time::timeout(limits.time, rebuilt).await {
-            Ok(all) => Ok((all?, snapshot.version())),
-            Err(_) => Err(QueryError::new(
-                Code::Time,
-                format!("chains are still being rebuilt after {} s; ask again in a while", limits.time.as_secs_f32()),
-            )),
+    async fn named(&self, name: &str) -> Result<Vec<Shown>, QueryError> {
+        let (snapshot, engine) = (self.pinned_at(), self.engine());
+        let mut found = Vec::new();
+        for section in engine.sections(self.scope(), &snapshot).await?.all.iter().filter(|s| s.may_have(name)) {
+            let of = engine.section(section, &snapshot).await?;
+            found.extend(kept(&of, of.find(name)));
         }
+        Ok(found)
     }
 
     pub(crate) fn within(limits: &Limits) -> Limits {
         Limits { rows: u64::MAX, bytes: u64::MAX, ..limits.clone() }
     }
+}
+
+/// Chains that are kept for longer than the section that they stand in, if that is one of several.
+fn kept(of: &Arc<Rebuilt>, chains: Vec<usize>) -> Vec<Shown> {
+    if of.is_whole || chains.is_empty() {
+        return chains.into_iter().map(|at| Shown { of: of.clone(), at }).collect();
+    }
+    let few = Arc::new(of.only(&chains));
+    (0..few.chains.len()).map(|at| Shown { of: few.clone(), at }).collect()
+}
+
+/// Leaves the last chains, in order of their ends.
+fn last(chains: &mut Vec<Shown>, limit: usize) {
+    chains.sort_by(|a, b| (a.ended(), &a.of.tenant, &a.chain().id).cmp(&(b.ended(), &b.of.tenant, &b.chain().id)));
+    chains.drain(..chains.len().saturating_sub(limit));
+}
+
+async fn in_time<T>(limits: &Limits, work: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {
+    tokio::time::timeout(limits.time, work).await.unwrap_or_else(|_| {
+        let seconds = limits.time.as_secs_f32();
+        let message = format!("chains are still being rebuilt after {seconds} s; ask again in a while");
+        Err(QueryError::new(Code::Time, message))
+    })
 }

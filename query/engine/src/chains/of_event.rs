@@ -3,9 +3,8 @@
 //! Guarantee: it is that of `chain_events` at the same version; null for a decision whose chains do not fit in memory, and
 //! the log says so: a question about decisions must not fail because of a column that it may not even want.
 
-use super::rebuilt::Rebuilt;
 use crate::engine::Engine;
-use crate::error::Code;
+use crate::error::{Code, QueryError};
 use crate::log::Snapshot;
 use crate::table::Scope;
 use arrow_array::cast::AsArray;
@@ -13,7 +12,7 @@ use arrow_array::{Array, StringArray};
 use arrow_schema::DataType;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -68,26 +67,46 @@ impl ScalarUDFImpl for ChainOf {
         let arrays: Vec<_> = args.args.iter().map(|a| a.to_array(args.number_rows)).collect::<Result<_>>()?;
         let [tenants, sources, events] = [0, 1, 2].map(|at| arrays[at].as_string::<i32>());
         // A thread that waits here gives its other work away.
-        let all = tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current().block_on(self.engine.rebuilt(&self.scope, &self.snapshot))
+        let ids = tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(self.ids(tenants, sources, events))
         });
-        let all = match all {
+        let ids: StringArray = match ids {
             Err(error) if error.code == Code::Memory => {
                 tracing::warn!(%error, "`chain_id` of decisions stays empty");
-                Vec::new()
+                StringArray::new_null(args.number_rows)
             }
-            all => all.map_err(|e| DataFusionError::External(Box::new(e)))?,
+            ids => ids.map_err(|e| DataFusionError::External(Box::new(e)))?.into_iter().collect(),
         };
-        let by_tenant: HashMap<&str, &Arc<Rebuilt>> = all.iter().map(|r| (r.tenant.as_ref(), r)).collect();
-        fn text(array: &StringArray, row: usize) -> Option<&str> {
-            array.is_valid(row).then(|| array.value(row))
-        }
-        let ids: StringArray = (0..args.number_rows)
-            .map(|row| {
-                let rebuilt = by_tenant.get(text(tenants, row)?)?;
-                rebuilt.chain_of(text(sources, row).unwrap_or_default(), text(events, row)?)
-            })
-            .collect();
         Ok(ColumnarValue::Array(Arc::new(ids)))
+    }
+}
+
+impl ChainOf {
+    /// The chain of each event. Events of one batch mostly stand in few sections.
+    async fn ids(
+        &self,
+        tenants: &StringArray,
+        sources: &StringArray,
+        events: &StringArray,
+    ) -> Result<Vec<Option<String>>, QueryError> {
+        let mut ids = vec![None; events.len()];
+        let mut rows_of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for row in (0..ids.len()).filter(|row| tenants.is_valid(*row) && events.is_valid(*row)) {
+            rows_of.entry(tenants.value(row)).or_default().push(row);
+        }
+        for (tenant, mut rows) in rows_of {
+            for section in self.engine.sections(&Scope::tenant(tenant), &self.snapshot).await?.all {
+                if !rows.iter().any(|row| section.may_have(events.value(*row))) {
+                    continue;
+                }
+                let rebuilt = self.engine.section(&section, &self.snapshot).await?;
+                rows.retain(|row| {
+                    let source = if sources.is_valid(*row) { sources.value(*row) } else { "" };
+                    ids[*row] = rebuilt.chain_of(source, events.value(*row)).map(str::to_owned);
+                    ids[*row].is_none()
+                });
+            }
+        }
+        Ok(ids)
     }
 }

@@ -1,11 +1,13 @@
-//! All chains of one tenant at one version of the lake.
+//! Chains of one tenant at one version of the lake: all of them, or those of one part.
 //!
 //! Guarantee: they are a function of the lake at that version: of its decisions and of its records of authority. Whoever
 //! asks while they are being rebuilt waits for that one rebuild; it goes on when nobody waits any more, and is thrown away
-//! when the tenant's files have changed. Memory has a ceiling with a name: beyond it nothing is rebuilt, and the error says so.
+//! when the tenant's files have changed. Memory has a ceiling with a name: a tenant that goes beyond it is told apart into
+//! [`parts`](super::parts), and they are rebuilt one after another, by whoever asks for them.
 
 use super::facts::{self, Reader};
-use super::scan::{QUEUE, forward};
+use super::parts::Plan;
+use super::scan::{Keep, QUEUE, forward};
 use crate::engine::Engine;
 use crate::error::{Code, QueryError};
 use crate::limits::Limits;
@@ -15,9 +17,10 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, RecordBatch};
 use catena_analysis::authority::{Bounds, Within};
+use catena_analysis::chain::rules::ties::Witnesses;
 use catena_analysis::chain::rules::watch::State;
-use catena_analysis::chain::rules::{Index, Link, Terms};
-use catena_analysis::chain::{Chain, Settings, Store, rebuild};
+use catena_analysis::chain::rules::{Index, Link, Terms, rebuild_some};
+use catena_analysis::chain::{Chain, Settings, Store};
 use catena_schemas::Micros;
 use catena_schemas::authority::{EntryKind, Record};
 use catena_schemas::table::{Class, Field};
@@ -29,7 +32,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
 /// Bytes that an event takes while its chains are in memory, and a little more: measured at 1 million events.
-const EVENT_BYTES: u64 = 600;
+pub(super) const EVENT_BYTES: u64 = 600;
 
 /// The chains of a tenant.
 #[derive(Debug)]
@@ -43,7 +46,10 @@ pub struct Rebuilt {
     /// Chains, in the order of their first events.
     pub chains: Vec<Chain>,
     /// Records of authority.
-    pub terms: Terms,
+    pub terms: Arc<Terms>,
+    witnesses: Arc<Witnesses>,
+    /// Whether these are all chains of the tenant.
+    pub(super) is_whole: bool,
     settings: Settings,
     /// When the last event arrived: whatever is older than the lateness that is expected is settled.
     watermark: Micros,
@@ -95,6 +101,27 @@ impl Rebuilt {
         at.map(|at| self.chains[*at as usize].id.as_str())
     }
 
+    /// Some of the chains, and no more: for who keeps them longer than the others.
+    pub(super) fn only(&self, chains: &[usize]) -> Rebuilt {
+        let mut store = self.store.only(chains.iter().map(|at| &self.chains[*at]));
+        let exchanged = self.terms.book.exchanged();
+        let made = rebuild_some(&self.tenant, &mut store, &exchanged, &self.witnesses, &self.settings);
+        Rebuilt {
+            tenant: self.tenant.clone(),
+            version: self.version,
+            store,
+            chains: made.chains,
+            terms: self.terms.clone(),
+            witnesses: self.witnesses.clone(),
+            is_whole: false,
+            settings: self.settings.clone(),
+            watermark: self.watermark,
+            files: self.files.clone(),
+            index: OnceLock::new(),
+            judged: OnceLock::new(),
+        }
+    }
+
     /// Bounds of every call of a chain.
     pub fn bounds(&self, chain: usize) -> Vec<Bounds> {
         self.chains[chain].all_bounds(&self.store, &self.terms)
@@ -139,8 +166,11 @@ impl Rebuilt {
     }
 }
 
-/// A tenant's chains, and whoever is rebuilding them now.
-type Held = Arc<tokio::sync::Mutex<Option<Arc<Rebuilt>>>>;
+/// Something of a tenant, and whoever is making it now.
+type Held<T> = Arc<tokio::sync::Mutex<Option<Arc<T>>>>;
+
+/// A tenant, and which part of its chains; zero when it has no parts.
+type Place = (Arc<str>, u16);
 
 /// Chains by tenant, each of the newest version that was asked for.
 #[derive(Debug, Default)]
@@ -148,23 +178,27 @@ pub(crate) struct Cache(Mutex<Tenants>);
 
 #[derive(Debug, Default)]
 struct Tenants {
-    held: HashMap<Arc<str>, Held>,
-    /// Tenants and the bytes of their chains, the one that was asked for last at the end.
-    used: Vec<(Arc<str>, u64)>,
+    plans: HashMap<Arc<str>, Held<Plan>>,
+    held: HashMap<Place, Held<Rebuilt>>,
+    /// Places and the bytes of their chains, the one that was asked for last at the end.
+    used: Vec<(Place, u64)>,
 }
 
 impl Cache {
-    fn of(&self, tenant: &Arc<str>) -> Held {
-        self.0.lock().held.entry(tenant.clone()).or_default().clone()
+    fn plan(&self, tenant: &Arc<str>) -> Held<Plan> {
+        self.0.lock().plans.entry(tenant.clone()).or_default().clone()
     }
 
-    /// Notes that a tenant's chains were asked for, and lets go of those that were not asked for in the longest time, until
-    /// all fit.
-    fn note(&self, tenant: &Arc<str>, bytes: u64, bytes_max: u64) {
+    fn of(&self, place: &Place) -> Held<Rebuilt> {
+        self.0.lock().held.entry(place.clone()).or_default().clone()
+    }
+
+    /// Notes that chains were asked for, and lets go of those that were not asked for in the longest time, until all fit.
+    fn note(&self, place: &Place, bytes: u64, bytes_max: u64) {
         let mut tenants = self.0.lock();
-        let Tenants { held, used } = &mut *tenants;
-        used.retain(|(t, _)| t != tenant);
-        used.push((tenant.clone(), bytes));
+        let Tenants { held, used, .. } = &mut *tenants;
+        used.retain(|(p, _)| p != place);
+        used.push((place.clone(), bytes));
         let mut total: u64 = used.iter().map(|(_, b)| b).sum();
         while total > bytes_max && used.len() > 1 {
             let (gone, bytes) = used.remove(0);
@@ -174,8 +208,56 @@ impl Cache {
     }
 }
 
+/// Chains of a tenant: all of them, or those of one part.
+#[derive(Clone, Debug)]
+pub(crate) struct Section {
+    tenant: Arc<str>,
+    part: Option<(Arc<Plan>, u16)>,
+}
+
+impl Section {
+    /// Whether a name can mean one of its chains.
+    pub(super) fn may_have(&self, name: &str) -> bool {
+        self.part.as_ref().is_none_or(|(plan, part)| plan.may_have(*part, name))
+    }
+
+    pub(super) fn tenant(&self) -> &str {
+        &self.tenant
+    }
+}
+
+/// Chains of a scope, to be rebuilt one section after another.
+#[derive(Clone, Debug)]
+pub(crate) struct Sections {
+    pub(super) all: Vec<Section>,
+    /// Whether all of them fit into memory at once.
+    pub(super) fit: bool,
+}
+
 impl Engine {
-    /// The chains of the tenants of a scope, at a version.
+    /// Sections of a scope at a version, in the order of tenants.
+    pub(crate) async fn sections(&self, scope: &Scope, snapshot: &Arc<Snapshot>) -> Result<Sections, QueryError> {
+        let tenants: Vec<Arc<str>> = match scope {
+            Scope::Tenant(tenant) => vec![tenant.clone()],
+            Scope::All => snapshot.tenants().map(Into::into).collect(),
+        };
+        let may_take = self.options().chains_bytes as u64;
+        let (mut all, mut total) = (Vec::with_capacity(tenants.len()), 0u64);
+        for tenant in tenants {
+            let needed = bytes(sources(snapshot, &tenant)).1;
+            total = total.saturating_add(needed);
+            if needed <= may_take {
+                all.push(Section { tenant, part: None });
+                continue;
+            }
+            let plan = self.plan_of(&tenant, snapshot).await?;
+            let part = |part| Section { tenant: tenant.clone(), part: Some((plan.clone(), part)) };
+            all.extend((0..plan.parts()).map(part));
+        }
+        Ok(Sections { all, fit: total <= may_take })
+    }
+
+    /// The chains of all tenants of a scope at once, or an error that says how much memory that would take.
     pub(crate) async fn rebuilt(
         &self,
         scope: &Scope,
@@ -185,28 +267,48 @@ impl Engine {
             Scope::Tenant(tenant) => vec![tenant.clone()],
             Scope::All => snapshot.tenants().map(Into::into).collect(),
         };
-        // What one answer is about stands in memory at once.
-        self.fits(tenants.iter().flat_map(|t| sources(snapshot, t)))?;
+        let (rows, needed) = bytes(tenants.iter().flat_map(|t| sources(snapshot, t)));
+        let may_take = self.options().chains_bytes as u64;
+        if needed > may_take {
+            let message = format!(
+                "this asks for all chains at once: those of {rows} decisions need about {} MiB, more than {} MiB; raise `query.chains_bytes`, or ask about one tenant",
+                needed >> 20,
+                may_take >> 20
+            );
+            return Err(QueryError::new(Code::Memory, message));
+        }
         let mut all = Vec::with_capacity(tenants.len());
         for tenant in tenants {
-            all.push(self.rebuilt_of(tenant, snapshot).await?);
+            all.push(self.section(&Section { tenant, part: None }, snapshot).await?);
         }
         Ok(all)
     }
 
-    async fn rebuilt_of(&self, tenant: Arc<str>, snapshot: &Arc<Snapshot>) -> Result<Arc<Rebuilt>, QueryError> {
-        let held = self.chains().of(&tenant);
+    /// The chains of a section.
+    pub(crate) async fn section(
+        &self,
+        section: &Section,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<Arc<Rebuilt>, QueryError> {
+        let Section { tenant, part } = section.clone();
+        let files = sources(snapshot, &tenant);
+        let place: Place = (tenant.clone(), part.as_ref().map_or(0, |(_, part)| *part));
+        let needed = match &part {
+            None => bytes(files.iter().cloned()).1,
+            Some((plan, part)) => plan.rows(*part).saturating_mul(EVENT_BYTES),
+        };
+        let held = self.chains().of(&place);
         let (engine, snapshot) = (self.clone(), snapshot.clone());
         // On its own: a question that is given up must not throw away what the next one needs.
         let work = self.spawn(async move {
             let mut held = held.lock().await;
-            let files = sources(&snapshot, &tenant);
-            engine.chains().note(&tenant, bytes(files.iter().cloned()).1, engine.options().chains_bytes as u64);
-            if let Some(known) = held.as_ref().filter(|k| same(&k.files, &files)) {
+            engine.chains().note(&place, needed, engine.options().chains_bytes as u64);
+            let is_same = |k: &&Arc<Rebuilt>| same(&k.files, &files) && k.is_whole == part.is_none();
+            if let Some(known) = held.as_ref().filter(is_same) {
                 return Ok(known.clone());
             }
             *held = None;
-            let made = Arc::new(engine.rebuild_tenant(tenant, snapshot, files).await?);
+            let made = Arc::new(engine.rebuild_section(tenant, part, snapshot, files).await?);
             *held = Some(made.clone());
             Ok(made)
         });
@@ -215,31 +317,60 @@ impl Engine {
         })
     }
 
-    async fn rebuild_tenant(
+    async fn plan_of(&self, tenant: &Arc<str>, snapshot: &Arc<Snapshot>) -> Result<Arc<Plan>, QueryError> {
+        let (held, tenant) = (self.chains().plan(tenant), tenant.clone());
+        let (engine, snapshot) = (self.clone(), snapshot.clone());
+        let work = self.spawn(async move {
+            let mut held = held.lock().await;
+            let files = sources(&snapshot, &tenant);
+            if let Some(known) = held.as_ref().filter(|k| same(&k.files, &files)) {
+                return Ok(known.clone());
+            }
+            *held = None;
+            let (decisions, terms) = (decisions(&files), engine.terms_of(&tenant, snapshot).await?);
+            let made = Arc::new(engine.plan(files, decisions, terms).await?);
+            *held = Some(made.clone());
+            Ok(made)
+        });
+        work.await.unwrap_or_else(|_| {
+            Err(QueryError::new(Code::Internal, "chains could not be told apart; this is a fault of the engine"))
+        })
+    }
+
+    async fn rebuild_section(
         &self,
         tenant: Arc<str>,
+        part: Option<(Arc<Plan>, u16)>,
         snapshot: Arc<Snapshot>,
         files: Vec<Arc<DataFile>>,
     ) -> Result<Rebuilt, QueryError> {
         let (version, watermark) = (snapshot.version(), watermark(&files));
         let threads = self.options().threads.max(1);
-        let context =
-            self.context(&Scope::Tenant(tenant.clone()), snapshot, &Limits::local()).map_err(|e| self.explain(e))?;
-        let terms = self.terms(&context).await?;
-        let decisions = files.iter().filter(|f| f.class.as_ref() == Class::Decision.as_str()).cloned().collect();
-        let mut batches = self.scan(decisions, facts::columns(), facts::Rows::of);
+        let (terms, witnesses) = match &part {
+            None => (Arc::new(self.terms_of(&tenant, snapshot).await?), Arc::default()),
+            Some((plan, _)) => (plan.terms.clone(), plan.witnesses.clone()),
+        };
+        let (rows, sources, keep) = match &part {
+            None => (bytes(files.iter().cloned()).0, decisions(&files), None),
+            Some((plan, part)) => {
+                let (rows, sources) = (plan.rows(*part), plan.decisions.clone());
+                let (plan, part) = (plan.clone(), *part);
+                (rows, sources, Some(Arc::new(move |row| plan.has(part, row)) as Keep))
+            }
+        };
+        let mut batches = self.scan(sources, facts::columns(), keep, facts::Rows::of);
         let settings = Settings { threads, ..Settings::default() };
-        let facts = usize::try_from(bytes(files.iter().cloned()).0).unwrap_or(0);
         let name = tenant.clone();
         let exchanged = terms.book.exchanged();
         let built = tokio::task::spawn_blocking({
-            let settings = settings.clone();
+            let (settings, witnesses) = (settings.clone(), witnesses.clone());
             move || {
-                let (mut store, mut reader) = (Store::with_room_for(facts), Reader::new(threads));
+                let mut store = Store::with_room_for(usize::try_from(rows).unwrap_or(0));
+                let mut reader = Reader::new(threads);
                 while let Some(rows) = batches.blocking_recv() {
                     reader.tell(&rows?, &mut store)?;
                 }
-                let chains = rebuild(&name, &mut store, &exchanged, &settings).chains;
+                let chains = rebuild_some(&name, &mut store, &exchanged, &witnesses, &settings).chains;
                 Ok::<_, QueryError>((store, chains))
             }
         });
@@ -251,26 +382,14 @@ impl Engine {
             store,
             chains,
             terms,
+            witnesses,
+            is_whole: part.is_none(),
             settings,
             watermark,
             files,
             index: OnceLock::new(),
             judged: OnceLock::new(),
         })
-    }
-
-    /// Refuses to hold more chains than the setting allows.
-    fn fits(&self, files: impl IntoIterator<Item = Arc<DataFile>>) -> Result<(), QueryError> {
-        let ((rows, needed), held) = (bytes(files), self.options().chains_bytes as u64);
-        if needed <= held {
-            return Ok(());
-        }
-        let message = format!(
-            "chains of {rows} decisions need about {} MiB, more than {} MiB; raise `query.chains_bytes`, or ask about one tenant",
-            needed >> 20,
-            held >> 20
-        );
-        Err(QueryError::new(Code::Memory, message))
     }
 
     /// Runs a query on all threads: its batches, in no order, and what is made of them there.
@@ -290,9 +409,11 @@ impl Engine {
         Ok(receiver)
     }
 
-    async fn terms(&self, context: &SessionContext) -> Result<Terms, QueryError> {
+    async fn terms_of(&self, tenant: &Arc<str>, snapshot: Arc<Snapshot>) -> Result<Terms, QueryError> {
+        let scope = Scope::Tenant(tenant.clone());
+        let context = self.context(&scope, snapshot, &Limits::local()).map_err(|e| self.explain(e))?;
         let mut terms = Terms::default();
-        self.records_of_authority(context).await?.iter().for_each(|record| terms.book.enter(record));
+        self.records_of_authority(&context).await?.iter().for_each(|record| terms.book.enter(record));
         Ok(terms)
     }
 
@@ -326,6 +447,11 @@ pub(super) fn sources(snapshot: &Snapshot, tenant: &str) -> Vec<Arc<DataFile>> {
     snapshot.files(Some(tenant)).filter(|f| wanted.contains(&f.class.as_ref())).cloned().collect()
 }
 
+/// Of the files that chains are made of, those of decisions.
+fn decisions(files: &[Arc<DataFile>]) -> Vec<Arc<DataFile>> {
+    files.iter().filter(|f| f.class.as_ref() == Class::Decision.as_str()).cloned().collect()
+}
+
 /// Decisions in files, and the memory that their chains take, about.
 pub(super) fn bytes(files: impl IntoIterator<Item = Arc<DataFile>>) -> (u64, u64) {
     let decisions = files.into_iter().filter(|f| f.class.as_ref() == Class::Decision.as_str());
@@ -354,12 +480,12 @@ mod tests {
     fn check(asked: &[(&str, u64)], bytes_max: u64, want: &[&str]) {
         let cache = Cache::default();
         for (tenant, bytes) in asked {
-            let tenant: Arc<str> = (*tenant).into();
-            cache.of(&tenant);
-            cache.note(&tenant, *bytes, bytes_max);
+            let place: Place = ((*tenant).into(), 0);
+            cache.of(&place);
+            cache.note(&place, *bytes, bytes_max);
         }
         let tenants = cache.0.lock();
-        let used: Vec<&str> = tenants.used.iter().map(|(t, _)| t.as_ref()).collect();
+        let used: Vec<&str> = tenants.used.iter().map(|((tenant, _), _)| tenant.as_ref()).collect();
         assert_eq!(used, want, "{asked:?}");
         assert_eq!(tenants.held.len(), want.len());
     }

@@ -9,7 +9,7 @@ use crate::error::QueryError;
 use crate::log::DataFile;
 use crate::table::partitioned;
 use arrow_array::cast::AsArray;
-use arrow_array::{BooleanArray, RecordBatch};
+use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_schema::{DataType, Field, FieldRef, Schema};
 use catena_schemas::table::{Field as Column, Kind};
 use datafusion::datasource::listing::PartitionedFile;
@@ -40,6 +40,24 @@ struct Stretch {
     file: PartitionedFile,
     metadata: ArrowReaderMetadata,
     group: usize,
+    /// Number of its first row among the rows of all files.
+    first: u64,
+}
+
+impl Stretch {
+    fn rows(&self) -> u64 {
+        u64::try_from(self.metadata.metadata().row_group(self.group).num_rows()).unwrap_or(0)
+    }
+}
+
+/// Which rows are wanted, by their numbers among the rows of all files.
+pub(super) type Keep = Arc<dyn Fn(u32) -> bool + Send + Sync>;
+
+/// Rows as they were read.
+pub(super) struct Batch {
+    pub(super) rows: RecordBatch,
+    /// The number of each row among the rows of all files.
+    pub(super) numbers: Vec<u32>,
 }
 
 type Rows = ParquetRecordBatchStream<Box<dyn AsyncFileReader>>;
@@ -64,7 +82,7 @@ impl Files {
         let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
         let metadata = ArrowReaderMetadata::try_new(stored.metadata().clone(), options)?;
         let groups = 0..metadata.metadata().num_row_groups();
-        Ok(groups.map(|group| Stretch { file: file.clone(), metadata: metadata.clone(), group }).collect())
+        Ok(groups.map(|group| Stretch { file: file.clone(), metadata: metadata.clone(), group, first: 0 }).collect())
     }
 
     fn read(&self, stretch: Stretch) -> Result<Rows, DataFusionError> {
@@ -94,16 +112,19 @@ fn coded(stored: &FieldRef) -> FieldRef {
     }
 }
 
-/// The rows of a batch that are no duplicates.
-fn first(batch: RecordBatch) -> Result<RecordBatch, DataFusionError> {
-    let Some(duplicate) = batch.column_by_name(DUPLICATE.name()).and_then(|c| c.as_boolean_opt()) else {
-        return Ok(batch);
-    };
-    if duplicate.true_count() == 0 {
-        return Ok(batch);
+/// The rows of a batch that are wanted, and no duplicates.
+fn wanted(batch: RecordBatch, first: u64, keep: Option<&Keep>) -> Result<Batch, DataFusionError> {
+    let numbers = (first..).map(|number| number as u32).take(batch.num_rows());
+    let duplicate = batch.column_by_name(DUPLICATE.name()).and_then(|c| c.as_boolean_opt());
+    let duplicate = duplicate.filter(|d| d.true_count() > 0);
+    if duplicate.is_none() && keep.is_none() {
+        return Ok(Batch { numbers: numbers.collect(), rows: batch });
     }
-    let keep: BooleanArray = duplicate.iter().map(|is| Some(is != Some(true))).collect();
-    Ok(arrow::compute::filter_record_batch(&batch, &keep)?)
+    let is_duplicate = |row: usize| duplicate.is_some_and(|d| d.is_valid(row) && d.value(row));
+    let kept: Vec<bool> =
+        numbers.clone().enumerate().map(|(row, n)| !is_duplicate(row) && keep.is_none_or(|keep| keep(n))).collect();
+    let numbers = numbers.zip(&kept).filter_map(|(number, kept)| kept.then_some(number)).collect();
+    Ok(Batch { numbers, rows: arrow::compute::filter_record_batch(&batch, &BooleanArray::from(kept))? })
 }
 
 impl Engine {
@@ -113,23 +134,31 @@ impl Engine {
         &self,
         files: Vec<Arc<DataFile>>,
         columns: Vec<&'static str>,
-        make: fn(&mut S, RecordBatch) -> Result<T, QueryError>,
+        keep: Option<Keep>,
+        make: fn(&mut S, Batch) -> Result<T, QueryError>,
     ) -> mpsc::Receiver<Result<T, QueryError>> {
         let (made, receiver) = mpsc::channel(QUEUE);
         let (found, stretches) = mpsc::channel::<Stretch>(WAITING);
         let readers = self.readers();
         let all = Arc::new(Files { readers, columns });
         self.spawn({
-            let (all, made, engine) = (all.clone(), made.clone(), self.clone());
+            let (all, made, engine, keep) = (all.clone(), made.clone(), self.clone(), keep.clone());
             async move {
+                let mut first = 0;
                 let opened = futures::stream::iter(files).map(|file| all.open(file)).buffered(OPENING);
                 let mut opened = std::pin::pin!(opened.map_err(|e| engine.explain(e)));
                 while let Some(file) = opened.next().await {
                     match file {
                         Ok(file) => {
                             for stretch in file {
-                                // Nobody reads any more.
-                                if found.send(stretch).await.is_err() {
+                                let stretch = Stretch { first, ..stretch };
+                                let numbers = first..first + stretch.rows();
+                                first = numbers.end;
+                                let is_wanted = keep
+                                    .as_ref()
+                                    .is_none_or(|keep| numbers.into_iter().any(|number| keep(number as u32)));
+                                // An error is that nobody reads any more.
+                                if is_wanted && found.send(stretch).await.is_err() {
                                     return;
                                 }
                             }
@@ -142,15 +171,22 @@ impl Engine {
         let stretches = Arc::new(tokio::sync::Mutex::new(stretches));
         for _ in 0..self.options().threads.max(1) {
             let (all, made, engine, stretches) = (all.clone(), made.clone(), self.clone(), stretches.clone());
+            let keep = keep.clone();
             self.spawn(async move {
                 let next = async || stretches.lock().await.recv().await;
                 while let Some(stretch) = next().await {
+                    let mut first = stretch.first;
                     let rows = match all.read(stretch) {
-                        Ok(rows) => rows.map_err(DataFusionError::from).and_then(async |batch| first(batch)),
+                        Ok(rows) => rows.map_err(DataFusionError::from),
                         Err(error) => return drop(made.send(Err(engine.explain(error))).await),
                     };
                     let mut state = S::default();
-                    let make = |batch| make(&mut state, batch);
+                    let make = |batch: RecordBatch| {
+                        let count = batch.num_rows() as u64;
+                        let batch = wanted(batch, first, keep.as_ref()).map_err(|e| engine.explain(e))?;
+                        first += count;
+                        make(&mut state, batch)
+                    };
                     if !forward(std::pin::pin!(rows), &made, make, |e| engine.explain(e)).await {
                         return;
                     }

@@ -27,7 +27,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPu
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use futures::stream;
+use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
@@ -414,31 +414,46 @@ impl PartitionStream for Part {
         let (table, schema, columns) = (self.table.clone(), self.schema.clone(), self.columns.clone());
         let (names, part, parts) = (self.names.clone(), self.part, self.parts);
         let rows = stream::once(async move {
-            let all = table.engine.rebuilt(&table.scope, &table.snapshot).await;
-            let all = all.map_err(|e| DataFusionError::External(Box::new(e)))?;
-            let work = all.into_iter().map(|rebuilt| {
-                let mut chains: Vec<usize> = match names.split_first() {
-                    None => {
-                        let share = rebuilt.chains.len().div_ceil(parts);
-                        (part * share..((part + 1) * share).min(rebuilt.chains.len())).collect()
-                    }
-                    Some(_) if part > 0 => Vec::new(),
-                    Some((first, more)) => {
-                        let mut found = rebuilt.find(first);
-                        found.retain(|at| more.iter().all(|name| rebuilt.find(name).contains(at)));
-                        found
-                    }
-                };
-                chains.reverse();
-                (rebuilt, chains)
+            let table = Arc::new(table);
+            let explain = |e| DataFusionError::External(Box::new(e));
+            let sections = table.engine.sections(&table.scope, &table.snapshot).await.map_err(explain)?;
+            // What does not fit at once is not asked for at once.
+            let (part, parts) = if sections.fit { (part, parts) } else { (part, 1) };
+            let all = if part < parts { sections.all } else { Vec::new() };
+            let all = all.into_iter().filter({
+                let names = names.clone();
+                move |section| names.iter().all(|name| section.may_have(name))
             });
-            let slices = work.collect::<Vec<_>>().into_iter().flat_map(move |(all, chains)| {
-                let (schema, columns) = (schema.clone(), columns.clone());
-                Slices { about: table.about, pattern: table.pattern.clone(), all, chains, from: 0, schema, columns }
+            let slices = stream::iter(all).then(move |section| {
+                let (table, schema, columns, names) = (table.clone(), schema.clone(), columns.clone(), names.clone());
+                async move {
+                    let rebuilt = table.engine.section(&section, &table.snapshot).await.map_err(explain)?;
+                    let mut chains = share(&rebuilt, &names, part, parts);
+                    chains.reverse();
+                    let (about, pattern) = (table.about, table.pattern.clone());
+                    let slices = Slices { about, pattern, all: rebuilt, chains, from: 0, schema, columns };
+                    Ok::<_, DataFusionError>(stream::iter(slices))
+                }
             });
-            Ok::<_, DataFusionError>(stream::iter(slices))
+            Ok::<_, DataFusionError>(slices.try_flatten())
         });
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), futures::TryStreamExt::try_flatten(rows)))
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows.try_flatten()))
+    }
+}
+
+/// The chains that one of several streams has to give.
+fn share(rebuilt: &Rebuilt, names: &[String], part: usize, parts: usize) -> Vec<usize> {
+    match names.split_first() {
+        None => {
+            let share = rebuilt.chains.len().div_ceil(parts);
+            (part * share..((part + 1) * share).min(rebuilt.chains.len())).collect()
+        }
+        Some(_) if part > 0 => Vec::new(),
+        Some((first, more)) => {
+            let mut found = rebuilt.find(first);
+            found.retain(|at| more.iter().all(|name| rebuilt.find(name).contains(at)));
+            found
+        }
     }
 }
 

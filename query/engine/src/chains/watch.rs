@@ -201,7 +201,7 @@ impl Watch {
         }
         let judged_anew = !records.is_empty();
         let decisions = fresh.iter().filter(|f| f.class.as_ref() == Class::Decision.as_str()).cloned().collect();
-        let mut batches = self.engine.scan(decisions, facts::columns(), facts::Rows::of);
+        let mut batches = self.engine.scan(decisions, facts::columns(), None, facts::Rows::of);
         let mut reader = Reader::new(self.engine.options().threads);
         while let Some(rows) = batches.recv().await {
             reader.tell(&rows?, &mut watched.watcher)?;

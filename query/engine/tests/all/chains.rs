@@ -385,15 +385,6 @@ async fn a_new_version_brings_new_chains_and_an_old_session_keeps_its_own() {
 }
 
 #[tokio::test]
-async fn memory_has_a_ceiling_with_a_name() {
-    let lake = lake();
-    let engine = Engine::open(&lake.url(), Options { chains_bytes: 1000, ..Options::default() }).await.expect("a lake");
-    let refused = engine.session(Scope::All).chains(10, &Filter::default(), &Limits::default()).await;
-    expect!["memory: chains of 8 decisions need about 0 MiB, more than 0 MiB; raise `query.chains_bytes`, or ask about one tenant"]
-        .assert_eq(&refused.map_or_else(|e| format!("{}: {e}", e.code), |f| f.total.to_string()));
-}
-
-#[tokio::test]
 async fn why_quotes_the_decision_its_path_and_its_grant() {
     let mut lake = lake();
     let grant = Entry {

@@ -5,6 +5,7 @@ mod gate;
 mod interop;
 mod lake;
 mod log;
+mod parts;
 mod prune;
 mod sql;
 mod watch;

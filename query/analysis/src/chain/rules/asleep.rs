@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem::size_of;
 
 /// What a digest is of, besides the kinds of keys.
-const IDENTITY: u8 = 0;
 const TOKEN: u8 = u8::MAX;
 
 /// A chain that sleeps.
@@ -192,11 +191,7 @@ impl Asleep {
     }
 
     fn digests(&self, store: &Store, row: &Row, mut then: impl FnMut(u64)) {
-        keys::keys(store, row, |key, _| {
-            let (kind, parts) = keys::texts(store, row, key);
-            then(self.hasher.hash_one((kind, parts)));
-        });
-        then(self.hasher.hash_one((IDENTITY, store.text(row.source), store.text(row.event))));
+        keys::digests(&self.hasher, store, row, &mut then);
     }
 
     fn token(&self, token: &str) -> u64 {
@@ -204,9 +199,7 @@ impl Asleep {
     }
 
     fn window(&self, store: &Store, row: &Row, settings: &Settings) -> Option<(u64, i64)> {
-        let (key, gap, _) = keys::window(store, row, settings)?;
-        let (kind, parts) = keys::texts(store, row, key);
-        Some((self.hasher.hash_one((kind, parts)), gap))
+        keys::window_digest(&self.hasher, store, row, settings)
     }
 
     /// Bytes of memory that it takes, about.

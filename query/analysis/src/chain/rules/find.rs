@@ -3,8 +3,15 @@
 //! Guarantee: every event, session, trace and named parent of a chain leads to it, and to every other chain that has the
 //! name too; nothing else does.
 
+use super::store::Row;
 use super::texts::Name;
 use super::{Chain, Store};
+
+/// The names by which a row's chain can be asked for.
+pub(super) fn names(store: &Store, row: &Row) -> [Name; 6] {
+    let rare = store.rare_of(row);
+    [row.event, rare.record, row.session, rare.mcp_session, row.trace, row.parent]
+}
 
 /// Names of all chains of a store.
 #[derive(Debug, Default)]
@@ -17,9 +24,7 @@ impl Index {
         for (at, chain) in chains.iter().enumerate() {
             let from = all.len();
             for link in &chain.links {
-                let row = store.row_at(link.row);
-                let rare = store.rare_of(row);
-                let names = [row.event, rare.record, row.session, rare.mcp_session, row.trace, row.parent];
+                let names = names(store, store.row_at(link.row));
                 all.extend(names.into_iter().filter(|n| n.is_some()).map(|n| (n, at as u32)));
             }
             // The events of a chain repeat its session and trace.

@@ -9,6 +9,7 @@ use super::keys::{self, Index, Key, Kind, Sets, Use, window};
 use super::path::Laying;
 use super::store::{NOBODY, Row, Store};
 use super::texts::Name;
+use super::ties::Witnesses;
 use super::{Chain, Ghost, Link, Mark, NamedBy, Settings, Standing, operation};
 use sha2::{Digest, Sha256};
 
@@ -26,6 +27,20 @@ pub fn rebuild(
     exchanged: &[(String, String, Option<String>)],
     settings: &Settings,
 ) -> Chains {
+    rebuild_some(tenant, store, exchanged, &Witnesses::default(), settings)
+}
+
+/// Rebuilds the chains of a store that holds some of a tenant's: each whole. Witnesses are told to the store as well, and
+/// stand in no chain unless they were there before.
+pub fn rebuild_some(
+    tenant: &str,
+    store: &mut Store,
+    exchanged: &[(String, String, Option<String>)],
+    witnesses: &Witnesses,
+    settings: &Settings,
+) -> Chains {
+    let own = store.len();
+    witnesses.tell(store);
     let mut exchanges = Exchanges::default();
     for (issued, subject, actor) in exchanged {
         exchanges.enter(store, issued, subject, actor.as_deref());
@@ -35,8 +50,8 @@ pub fn rebuild(
         let (store, parted) = (&*store, settings.threads > 1);
         let tied = || {
             let (mut index, mut sets) = (Index::with_room_for(store), Sets::default());
-            sets.grow(store.len());
-            for row in 0..store.len() as u32 {
+            sets.grow(own);
+            for row in 0..own as u32 {
                 index.enter(store, row, |other| {
                     sets.join(row, other);
                 });
@@ -44,7 +59,7 @@ pub fn rebuild(
             (index, sets)
         };
         let neighbours = || {
-            let (order, mut near) = (in_order(store), Vec::new());
+            let (order, mut near) = (in_order(store, own), Vec::new());
             keys::near(store, settings, order.iter().copied(), |a, b| near.push((a, b)));
             (order, near)
         };
@@ -65,9 +80,9 @@ pub fn rebuild(
     Chains { chains: judge.all(&rows, &starts) }
 }
 
-/// Rows in the order of events. Most are told in it, or nearly.
-fn in_order(store: &Store) -> Vec<u32> {
-    let mut order: Vec<(i64, u32)> = store.rows.iter().enumerate().map(|(i, r)| (r.time, i as u32)).collect();
+/// The first rows, in the order of events. Most are told in it, or nearly.
+fn in_order(store: &Store, rows: usize) -> Vec<u32> {
+    let mut order: Vec<(i64, u32)> = store.rows[..rows].iter().enumerate().map(|(i, r)| (r.time, i as u32)).collect();
     // This sort finds what is in order already.
     order.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| store.order(a.1, b.1)));
     order.into_iter().map(|(_, row)| row).collect()

@@ -10,7 +10,7 @@ use super::fact::Protocol;
 use super::store::{NOBODY, Row, Store};
 use super::texts::Name;
 use crate::fault::{self, Fault};
-use ahash::HashMap;
+use ahash::{HashMap, RandomState};
 use std::collections::BTreeMap;
 use std::mem::size_of;
 
@@ -431,4 +431,19 @@ pub(super) fn texts<'s>(store: &'s Store, row: &Row, key: Key) -> (u8, [&'s str;
         [text(a), text(b), text(c), "", "", ""]
     };
     (kind, parts)
+}
+
+/// What a digest is of, besides the kinds of keys.
+const IDENTITY: u8 = 0;
+
+/// Digests of the keys of a row and of its id, for comparing rows of stores that are not at hand.
+pub(super) fn digests(hasher: &RandomState, store: &Store, row: &Row, mut then: impl FnMut(u64)) {
+    keys(store, row, |key, _| then(hasher.hash_one(texts(store, row, key))));
+    then(hasher.hash_one((IDENTITY, store.text(row.source), store.text(row.event))));
+}
+
+/// The digest of the window key of a row, and the silence that it bears.
+pub(super) fn window_digest(hasher: &RandomState, store: &Store, row: &Row, settings: &Settings) -> Option<(u64, i64)> {
+    let (key, gap, _) = window(store, row, settings)?;
+    Some((hasher.hash_one(texts(store, row, key)), gap))
 }

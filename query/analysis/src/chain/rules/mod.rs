@@ -45,13 +45,14 @@ mod store;
 mod svg;
 mod tell;
 mod texts;
+pub mod ties;
 pub mod watch;
 
 pub use bounded::Terms;
 pub use evidence::Confidence;
 pub use fact::{Fact, FactOf, Lists, NamedFact, Party, PartyOf, Proof, Protocol, Via};
 pub use find::Index;
-pub use judge::{Chains, rebuild};
+pub use judge::{Chains, rebuild, rebuild_some};
 pub use keys::Kind;
 pub use path::{Hop, Path};
 pub use store::{Listener, Store};

@@ -9,6 +9,7 @@
 //! A row holds what nearly every event has. What many events have in common (who called, with which token's authority)
 //! stands once, as a [`Bearer`]; what few events have stands aside, as [`Rare`].
 
+use super::Chain;
 use super::fact::{Fact, FactOf, NamedFact, PartyOf, Proof, Protocol, Via};
 use super::texts::{Name, Texts};
 use crate::fault::{self, Fault};
@@ -576,6 +577,19 @@ impl Store {
 
     pub(super) fn text_order(&self, a: Name, b: Name) -> Ordering {
         if a == b { Ordering::Equal } else { self.text(a).cmp(self.text(b)) }
+    }
+
+    /// A store that has the events of some chains of this one, and no more.
+    pub fn only<'c>(&self, chains: impl IntoIterator<Item = &'c Chain>) -> Store {
+        let mut store = Store::default();
+        for link in chains.into_iter().flat_map(|chain| &chain.links) {
+            let (row, _) = store.adopt(self, link.row);
+            // What it was changed from or to may stand in another chain.
+            if self.mutated.contains(&link.row) {
+                store.mutated.insert(row);
+            }
+        }
+        store
     }
 
     /// A row of another store of the same tenant, told here.

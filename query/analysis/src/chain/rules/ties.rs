@@ -1,0 +1,175 @@
+//! Which events may belong to one chain, found without holding them.
+//!
+//! Guarantee: two events of one chain are never put apart. Two that have nothing to do with each other can come together, by
+//! a chance of digests: whoever judges them parts them again. So events of more chains than fit into memory can be judged
+//! some at a time.
+//!
+//! The rules that say what ties events are [`keys`]', as everywhere; facts are held for as long as it takes to ask them.
+
+use super::Settings;
+use super::fact::{Fact, NamedFact};
+use super::find;
+use super::keys::{self, Sets};
+use super::store::{Listener, Row, Store};
+use super::texts::Name;
+use crate::fault::{self, Fault};
+use ahash::{HashMap, RandomState};
+
+/// What an event has in common with those that it may belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tie {
+    /// Whoever has the same digest.
+    Key(u64),
+    /// Whoever has the same digest and lies, with no silence longer than the gap between, before or after. In microseconds.
+    Near {
+        /// Digest.
+        key: u64,
+        /// When.
+        time_us: i64,
+        /// Longest silence.
+        gap_us: i64,
+    },
+    /// It can be asked for by a name of this digest.
+    Name(u64),
+}
+
+/// Digests of names, for as long as somebody asks for them.
+#[derive(Clone, Debug, Default)]
+pub struct Naming(RandomState);
+
+impl Naming {
+    /// The digest of a name.
+    pub fn of(&self, name: &str) -> u64 {
+        self.0.hash_one(name)
+    }
+}
+
+/// Hears facts, and says what ties them.
+#[derive(Debug)]
+pub struct Ties {
+    settings: Settings,
+    store: Store,
+    /// The row of each fact that was heard and not asked about yet.
+    heard: Vec<u32>,
+    hasher: RandomState,
+    naming: Naming,
+    witnesses: Witnesses,
+}
+
+impl Listener for Ties {
+    fn learn_all<'t>(&mut self, texts: impl Iterator<Item = &'t str>, names: &mut Vec<Name>) {
+        self.store.learn_all(texts, names);
+    }
+
+    fn hear(&mut self, fact: &NamedFact<'_>) -> bool {
+        let (row, is_new) = self.store.tell_named(fact);
+        self.heard.push(row);
+        is_new
+    }
+}
+
+impl Ties {
+    /// `exchanged` are (issued, subject, actor) token references.
+    pub fn new(settings: Settings, exchanged: &[(String, String, Option<String>)]) -> Ties {
+        let tokens = exchanged.iter().flat_map(|(i, s, a)| [Some(i), Some(s), a.as_ref()]).flatten();
+        let witnesses = Witnesses { of: tokens.map(|t| (t.clone(), None)).collect(), store: Store::default() };
+        Ties {
+            settings,
+            store: Store::default(),
+            heard: Vec::new(),
+            hasher: RandomState::new(),
+            naming: Naming::default(),
+            witnesses,
+        }
+    }
+
+    /// Hears a fact that is told as it is.
+    pub fn tell(&mut self, fact: &Fact<'_>) {
+        let (row, _) = self.store.tell(fact);
+        self.heard.push(row);
+    }
+
+    /// What ties the facts heard since the last time, by their number among them.
+    pub fn ask(&mut self, mut then: impl FnMut(usize, Tie)) {
+        for (number, row) in std::mem::take(&mut self.heard).into_iter().enumerate() {
+            let (store, r) = (&self.store, self.store.row_at(row));
+            keys::digests(&self.hasher, store, r, |digest| then(number, Tie::Key(digest)));
+            let window = keys::window_digest(&self.hasher, store, r, &self.settings);
+            if let Some((key, gap_us)) = window.filter(|_| !fault::on(Fault::NeighboursApart)) {
+                then(number, Tie::Near { key, time_us: r.time, gap_us });
+            }
+            for name in find::names(store, r).into_iter().filter(|n| n.is_some()) {
+                then(number, Tie::Name(self.naming.of(store.text(name))));
+            }
+            self.witnesses.see(store, row);
+        }
+    }
+
+    /// Bytes of memory that facts take which were asked about.
+    pub fn bytes(&self) -> usize {
+        self.store.bytes()
+    }
+
+    /// Forgets facts that were asked about, and all names.
+    pub fn forget(&mut self) {
+        self.store = Store::default();
+    }
+
+    /// How names were digested, and who showed first which token that was exchanged.
+    pub fn finish(self) -> (Naming, Witnesses) {
+        (self.naming, self.witnesses)
+    }
+}
+
+/// The events that first showed tokens that were exchanged: chains that they are no part of rest on them too.
+#[derive(Debug, Default)]
+pub struct Witnesses {
+    of: HashMap<String, Option<u32>>,
+    store: Store,
+}
+
+impl Witnesses {
+    fn see(&mut self, store: &Store, row: u32) {
+        let r = store.row_at(row);
+        if self.of.is_empty() || r.token.is_none() {
+            return;
+        }
+        let Some(held) = self.of.get_mut(store.text(r.token)) else { return };
+        fn place<'s>(store: &'s Store, r: &Row) -> (i64, &'s str, &'s str, u128) {
+            (r.time, store.text(r.source), store.text(r.event), r.content)
+        }
+        if held.is_none_or(|held| place(store, r) < place(&self.store, self.store.row_at(held))) {
+            *held = Some(self.store.adopt(store, row).0);
+        }
+    }
+
+    /// Tells them to a store. Whoever is there already is not told again.
+    pub(super) fn tell(&self, store: &mut Store) {
+        for row in self.of.values().flatten().filter(|_| !fault::on(Fault::WitnessesForgotten)) {
+            store.adopt(&self.store, *row);
+        }
+    }
+}
+
+/// Events by number, those that are tied together.
+#[derive(Debug, Default)]
+pub struct Groups(Sets);
+
+impl Groups {
+    /// So many events, each alone.
+    pub fn new(events: usize) -> Groups {
+        let mut sets = Sets::default();
+        sets.grow(events);
+        Groups(sets)
+    }
+
+    /// Ties two.
+    pub fn join(&mut self, a: u32, b: u32) {
+        self.0.join(a, b);
+    }
+
+    /// The first of those that an event is tied to.
+    pub fn of(&mut self, event: u32) -> u32 {
+        self.0.find(event)
+    }
+}
