@@ -619,6 +619,11 @@ fn query_error(error: &DataFusionError) -> QueryError {
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => query_error(inner),
         DataFusionError::Shared(inner) => query_error(inner),
         DataFusionError::Collection(all) if !all.is_empty() => query_error(&all[0]),
+        // One of ours, from a table or a function of ours.
+        DataFusionError::External(inner) => match inner.downcast_ref::<QueryError>() {
+            Some(ours) => ours.clone(),
+            None => QueryError::new(Code::Internal, text(error)),
+        },
         DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
             SchemaError::FieldNotFound { field, valid_fields } => {
                 let names: Vec<&str> = valid_fields.iter().map(|f| f.name.as_str()).collect();

@@ -5,15 +5,16 @@
 //! events, and rows that say the same are one, whoever collected them. What a row does not say is no part of it: a column that
 //! is read from now on changes the content of rows that have it, and of no other.
 //!
-//! What needs no more than its row is worked out where it was read ([`Rows`]), on all threads; the one that tells facts
-//! ([`Reader`]) is left with names, and of a dictionary each text is learnt once.
+//! What needs no more than its row is worked out where it was read ([`Rows`]), on all threads; then [`Reader`] gives names, and
+//! of a dictionary each text is learnt once; then facts are told in those names ([`Named`]). The two can go side by side.
 
 use super::scan::Batch;
 use crate::error::{Code, QueryError};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, DictionaryArray, Int32Array, ListArray, RecordBatch, StringArray};
-use catena_analysis::chain::rules::{FactOf, Listener, Name, PartyOf, Proof, Protocol, Via};
+use catena_analysis::chain::rules::fact::w3c_id;
+use catena_analysis::chain::rules::{FactOf, Lexicon, Listener, Name, PartyOf, Proof, Protocol, Via};
 use catena_schemas::{Enforced, Micros, Outcome};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -96,6 +97,9 @@ const UNNAMED: [&str; 10] = [
     "protocol",
 ];
 
+/// Ids of traces and spans.
+const W3C: [&str; 3] = ["trace_id", "span_id", "parent_span_id"];
+
 /// Lists that facts are made of, in the order in which they are read.
 const LISTS: [&str; 7] =
     ["actors", "actor_kinds", "actor_assurance", "scopes", "token_resource", "audience", "reasons"];
@@ -147,24 +151,24 @@ impl<'b> Column<'b> {
 
 /// What was made of each text of one column of a batch; of an absent text, nothing ([`Default`]).
 #[derive(Debug)]
-enum Each<'b, T> {
+enum Each<T> {
     Absent,
     Plain(Vec<T>),
-    Coded(&'b Int32Array, Arc<[T]>),
+    Coded(Int32Array, Arc<[T]>),
 }
 
-impl<'b, T: Copy + Default> Each<'b, T> {
+impl<T: Copy + Default> Each<T> {
     /// `make` is given all texts, in their order.
-    fn of(column: Column<'b>, make: impl FnOnce(&StringArray) -> Vec<T>) -> Each<'b, T> {
+    fn of(column: Column<'_>, make: impl FnOnce(&StringArray) -> Vec<T>) -> Each<T> {
         match column {
             Column::Absent => Each::Absent,
             Column::Plain(texts) => Each::Plain(make(texts)),
-            Column::Coded(keys, texts) => Each::Coded(keys, make(texts).into()),
+            Column::Coded(keys, texts) => Each::Coded(keys.clone(), make(texts).into()),
         }
     }
 
     /// What a column says in words of ours.
-    fn parsed(column: Column<'b>, parse: impl Fn(&str) -> T) -> Each<'b, T> {
+    fn parsed(column: Column<'_>, parse: impl Fn(&str) -> T) -> Each<T> {
         Each::of(column, |texts| texts.iter().map(|text| text.map_or_else(T::default, &parse)).collect())
     }
 
@@ -179,7 +183,7 @@ impl<'b, T: Copy + Default> Each<'b, T> {
     }
 }
 
-impl Each<'_, Name> {
+impl Each<Name> {
     #[inline(always)]
     fn name(&self, row: usize) -> Option<Name> {
         let name = self.at(row);
@@ -213,48 +217,44 @@ impl<T: Copy + Default> Dictionaries<T> {
         Dictionaries { known: HashMap::new(), kept: kept.max(1) }
     }
 
-    fn each<'b>(
-        &mut self,
-        of: &'static str,
-        column: Column<'b>,
-        make: impl FnOnce(&StringArray) -> Vec<T>,
-    ) -> Each<'b, T> {
+    fn each(&mut self, of: &'static str, column: Column<'_>, make: impl FnOnce(&StringArray) -> Vec<T>) -> Each<T> {
         let Column::Coded(keys, texts) = column else { return Each::of(column, make) };
         let known = self.known.entry(of).or_default();
         if let Some(known) = known.iter().find(|k| k.is_of(texts)) {
-            return Each::Coded(keys, known.made.clone());
+            return Each::Coded(keys.clone(), known.made.clone());
         }
         let made: Arc<[T]> = make(texts).into();
         if known.len() == self.kept {
             known.remove(0);
         }
         known.push(Known { texts: texts.clone(), made: made.clone() });
-        Each::Coded(keys, made)
+        Each::Coded(keys.clone(), made)
     }
 }
 
 /// A column of lists, of texts or of something for each.
 #[derive(Debug)]
-struct Lists<'b, C> {
-    rows: Option<&'b ListArray>,
+struct Lists<C> {
+    rows: Option<ListArray>,
     items: C,
 }
 
-impl<'b, C> Lists<'b, C> {
+impl<C> Lists<C> {
     fn of(
-        batch: &'b RecordBatch,
+        batch: &RecordBatch,
         name: &'static str,
-        make: impl FnOnce(&'b ArrayRef) -> Result<C, QueryError>,
-        none: C,
-    ) -> Result<Lists<'b, C>, QueryError> {
-        let Some(array) = batch.column_by_name(name) else { return Ok(Lists { rows: None, items: none }) };
+        make: impl FnOnce(Column<'_>) -> Result<C, QueryError>,
+    ) -> Result<Lists<C>, QueryError> {
+        let Some(array) = batch.column_by_name(name) else {
+            return Ok(Lists { rows: None, items: make(Column::Absent)? });
+        };
         let rows = array.as_list_opt::<i32>().ok_or_else(|| odd(name))?;
-        Ok(Lists { rows: Some(rows), items: make(rows.values())? })
+        Ok(Lists { items: make(Column::over(rows.values(), name)?)?, rows: Some(rows.clone()) })
     }
 
     /// Places of the items of a row.
     fn places(&self, row: usize) -> std::ops::Range<usize> {
-        match self.rows {
+        match &self.rows {
             Some(rows) if rows.is_valid(row) => {
                 let offsets = rows.value_offsets();
                 offsets[row] as usize..offsets[row + 1] as usize
@@ -287,7 +287,8 @@ struct Said {
 pub(super) struct Rows {
     batch: RecordBatch,
     said: Vec<Said>,
-    numbers: Vec<u32>,
+    /// The number of each row among the rows of all files.
+    pub(super) numbers: Vec<u32>,
 }
 
 /// Digests of texts that batches of one stretch of a file have in common.
@@ -302,7 +303,7 @@ impl Default for Digests {
 
 impl Digests {
     /// Digests of a column's texts: the same text of another column has another. Of an absent text it is zero.
-    fn of<'b>(&mut self, name: &'static str, column: Column<'b>) -> Each<'b, u64> {
+    fn of(&mut self, name: &'static str, column: Column<'_>) -> Each<u64> {
         let seed = xxh3_64(name.as_bytes());
         let digest = |text: &str| if text.is_empty() { 0 } else { xxh3_64_with_seed(text.as_bytes(), seed).max(1) };
         self.0.each(name, column, |texts| texts.iter().map(|text| text.map_or(0, digest)).collect())
@@ -313,11 +314,6 @@ impl Rows {
     pub(super) fn of(digests: &mut Digests, read: Batch) -> Result<Rows, QueryError> {
         let said = said(digests, &read.rows)?;
         Ok(Rows { batch: read.rows, said, numbers: read.numbers })
-    }
-
-    /// The number of each row among the rows of all files.
-    pub(super) fn numbers(&self) -> &[u32] {
-        &self.numbers
     }
 }
 
@@ -330,9 +326,9 @@ fn said(digests: &mut Digests, batch: &RecordBatch) -> Result<Vec<Said>, QueryEr
         let column = if name == "source_record" { Column::Absent } else { column(name)? };
         Ok(digests.of(name, column))
     })?;
-    let texts: Vec<Each<'_, u64>> = texts.all().into_iter().filter(|each| !matches!(each, Each::Absent)).collect();
+    let texts: Vec<Each<u64>> = texts.all().into_iter().filter(|each| !matches!(each, Each::Absent)).collect();
     let lists: Vec<_> = (LISTS.iter())
-        .map(|name| Lists::of(batch, name, |items| Ok(digests.of(name, Column::over(items, name)?)), Each::Absent))
+        .map(|name| Lists::of(batch, name, |items| Ok(digests.of(name, items))))
         .collect::<Result<_, _>>()?;
     let times = batch.column_by_name("time").and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
     let times = times.ok_or_else(|| odd("time"))?;
@@ -382,20 +378,37 @@ fn said(digests: &mut Digests, batch: &RecordBatch) -> Result<Vec<Said>, QueryEr
     Ok((0..batch.num_rows()).map(of_row).collect())
 }
 
-/// Tells batches, one after another, to one listener: what it learnt before it does not learn again.
+/// Rows of decisions in the names of one lexicon.
+#[derive(Debug)]
+pub(super) struct Named {
+    said: Vec<Said>,
+    texts: Texts<Each<Name>>,
+    challenges: Each<Name>,
+    /// Issuers beside the actors of each row; none where no row has any.
+    issuers: Vec<Arc<[Name]>>,
+    ids: Lists<Each<Name>>,
+    kinds: Lists<Each<Name>>,
+    verified: Lists<Each<bool>>,
+    scopes: Lists<Each<Name>>,
+    resources: Lists<Each<Name>>,
+    audiences: Lists<Each<Name>>,
+    reasons: Lists<Each<Name>>,
+}
+
+/// Names batches, one after another, by one lexicon: what it learnt before it does not learn again.
 #[derive(Debug)]
 pub(super) struct Reader {
     names: Dictionaries<Name>,
     /// Issuers that stand beside actors, by the text of JSON that names them.
-    details: HashMap<Box<str>, Vec<Name>>,
+    details: HashMap<Box<str>, Arc<[Name]>>,
 }
 
 /// Texts of JSON that are remembered.
 const DETAILS_MAX: usize = 10_000;
 
-fn learn(to: &mut impl Listener, text: &str) -> Name {
+fn learn(by: &mut impl Lexicon, text: &str) -> Name {
     let mut names = Vec::with_capacity(1);
-    to.learn_all(std::iter::once(text), &mut names);
+    by.learn_all(std::iter::once(text), &mut names);
     names[0]
 }
 
@@ -405,38 +418,83 @@ impl Reader {
         Reader { names: Dictionaries::new(streams), details: HashMap::new() }
     }
 
-    /// Tells every row.
-    pub(super) fn tell(&mut self, rows: &Rows, to: &mut impl Listener) -> Result<(), QueryError> {
+    /// Names every row.
+    pub(super) fn name(&mut self, rows: Rows, by: &mut impl Lexicon) -> Result<Named, QueryError> {
         let batch = &rows.batch;
-        let t = Texts::of(|name| {
+        let texts = Texts::of(|name| {
             let column = if UNNAMED.contains(&name) { Column::Absent } else { Column::of(batch, name)? };
-            Ok(self.names(name, column, to))
+            Ok(self.names(name, column, by))
         })?;
-        let mut list = |name: &'static str| {
-            Lists::of(batch, name, |items| Ok(self.names(name, Column::over(items, name)?, to)), Each::Absent)
-        };
+        let mut list = |name| Lists::of(batch, name, |items| Ok(self.names(name, items, by)));
         let (ids, kinds, scopes) = (list("actors")?, list("actor_kinds")?, list("scopes")?);
         let (resources, audiences, reasons) = (list("token_resource")?, list("audience")?, list("reasons")?);
-        let verified = |items| Ok(Each::parsed(Column::over(items, "actor_assurance")?, |text| text == "verified"));
-        let assured = Lists::of(batch, "actor_assurance", verified, Each::Absent)?;
-        let (details, challenges) = (Column::of(batch, "actor_details")?, Column::of(batch, "challenge")?);
+        let verified = Lists::of(batch, "actor_assurance", |items| Ok(Each::parsed(items, |text| text == "verified")))?;
+        let challenges = Each::of(Column::of(batch, "challenge")?, |all| {
+            all.iter().map(|json| json.and_then(challenge).map_or(Name::NONE, |id| learn(by, &id))).collect()
+        });
+        let issuers = match Column::of(batch, "actor_details")? {
+            Column::Absent => Vec::new(),
+            details => {
+                let none: Arc<[Name]> = Arc::default();
+                let of_row = |row| details.text(row).map_or_else(|| none.clone(), |json| self.issuers(json, by));
+                (0..batch.num_rows()).map(of_row).collect()
+            }
+        };
+        let said = rows.said;
+        Ok(Named { said, texts, challenges, issuers, ids, kinds, verified, scopes, resources, audiences, reasons })
+    }
+
+    /// The names of a column.
+    fn names(&mut self, of: &'static str, column: Column<'_>, by: &mut impl Lexicon) -> Each<Name> {
+        let said: fn(&str) -> Option<&str> = if W3C.contains(&of) { w3c_id } else { |text| Some(text) };
+        self.names.each(of, column, |texts| {
+            let mut names = Vec::with_capacity(texts.len());
+            by.learn_all(texts.iter().map(|text| text.and_then(said).unwrap_or_default()), &mut names);
+            names
+        })
+    }
+
+    /// Issuers in the details of actors: a JSON array beside their ids.
+    fn issuers(&mut self, json: &str, by: &mut impl Lexicon) -> Arc<[Name]> {
+        if let Some(known) = self.details.get(json) {
+            return known.clone();
+        }
+        if self.details.len() > DETAILS_MAX {
+            self.details.clear();
+        }
+        let all: Vec<Option<serde_json::Map<String, serde_json::Value>>> =
+            serde_json::from_str(json).unwrap_or_default();
+        let issuer = |d: &Option<serde_json::Map<String, serde_json::Value>>| {
+            d.as_ref().and_then(|d| Some(learn(by, d.get("issuer")?.as_str()?))).unwrap_or_default()
+        };
+        let issuers: Arc<[Name]> = all.iter().map(issuer).collect();
+        self.details.insert(json.into(), issuers.clone());
+        issuers
+    }
+}
+
+impl Named {
+    /// Tells every row.
+    pub(super) fn tell(&self, to: &mut impl Listener) {
+        let t = &self.texts;
         let (mut actors, [mut scope, mut resource, mut audience]) = (Vec::new(), [const { Vec::new() }; 3]);
-        for (row, said) in rows.said.iter().enumerate() {
-            let issuers = details.text(row).map(|json| self.issuers(json, to));
-            let (mut kinds_at, mut assured_at) = (kinds.places(row), assured.places(row));
+        for (row, said) in self.said.iter().enumerate() {
+            let issuers = self.issuers.get(row);
+            let (mut kinds_at, mut verified_at) = (self.kinds.places(row), self.verified.places(row));
             actors.clear();
-            actors.extend(ids.places(row).enumerate().map(|(i, at)| PartyOf {
-                id: ids.items.at(at),
+            actors.extend(self.ids.places(row).enumerate().map(|(i, at)| PartyOf {
+                id: self.ids.items.at(at),
                 issuer: issuers.and_then(|all| all.get(i).copied()),
-                kind: kinds_at.next().and_then(|at| kinds.items.name(at)),
-                verified: assured_at.next().is_some_and(|at| assured.items.at(at)),
+                kind: kinds_at.next().and_then(|at| self.kinds.items.name(at)),
+                verified: verified_at.next().is_some_and(|at| self.verified.items.at(at)),
             }));
-            for (from, into) in [(&scopes, &mut scope), (&resources, &mut resource), (&audiences, &mut audience)] {
+            let lists =
+                [(&self.scopes, &mut scope), (&self.resources, &mut resource), (&self.audiences, &mut audience)];
+            for (from, into) in lists {
                 into.clear();
                 into.extend(from.places(row).map(|at| from.items.at(at)));
             }
             let listed = |list: &'_ Vec<Name>| !list.is_empty();
-            let challenge = challenges.text(row).and_then(challenge).map(|id| learn(to, &id));
             let event_id = t.event_id.at(row);
             to.hear(&FactOf {
                 source: t.source.name(row).or_else(|| t.source_kind.name(row)).unwrap_or_default(),
@@ -453,7 +511,7 @@ impl Reader {
                 parent_span: t.parent_span_id.name(row),
                 state_in: t.state_in.name(row),
                 state_out: t.state_out.name(row),
-                challenge,
+                challenge: self.challenges.name(row),
                 task: t.task.name(row),
                 txn: t.token_txn.name(row),
                 acti: t.token_acti.name(row),
@@ -477,7 +535,7 @@ impl Reader {
                 args: t.params_digest.name(row),
                 request: t.request_id.name(row),
                 outcome: said.outcome,
-                reason: reasons.places(row).next().and_then(|at| reasons.items.name(at)),
+                reason: self.reasons.places(row).next().and_then(|at| self.reasons.items.name(at)),
                 enforced: said.enforced,
                 grant: t.grant_id.name(row),
                 scope: listed(&scope).then_some(&scope),
@@ -485,31 +543,6 @@ impl Reader {
                 audience: listed(&audience).then_some(&audience),
             });
         }
-        Ok(())
-    }
-
-    /// The names of a column.
-    fn names<'b>(&mut self, of: &'static str, column: Column<'b>, to: &mut impl Listener) -> Each<'b, Name> {
-        self.names.each(of, column, |texts| {
-            let mut names = Vec::with_capacity(texts.len());
-            to.learn_all(texts.iter().map(Option::unwrap_or_default), &mut names);
-            names
-        })
-    }
-
-    /// Issuers in the details of actors: a JSON array beside their ids.
-    fn issuers(&mut self, json: &str, to: &mut impl Listener) -> &[Name] {
-        if self.details.len() > DETAILS_MAX {
-            self.details.clear();
-        }
-        self.details.entry(json.into()).or_insert_with(|| {
-            let all: Vec<Option<serde_json::Map<String, serde_json::Value>>> =
-                serde_json::from_str(json).unwrap_or_default();
-            let issuer = |d: &Option<serde_json::Map<String, serde_json::Value>>| {
-                d.as_ref().and_then(|d| Some(learn(to, d.get("issuer")?.as_str()?))).unwrap_or_default()
-            };
-            all.iter().map(issuer).collect()
-        })
     }
 }
 

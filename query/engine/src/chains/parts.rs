@@ -234,12 +234,13 @@ impl Engine {
             let mut ties = Ties::new(Settings::default(), &exchanged);
             let mut reader = Reader::new(threads);
             while let Some(rows) = batches.blocking_recv() {
-                let rows = rows?;
-                reader.tell(&rows, &mut ties)?;
+                let mut rows = rows?;
+                let numbers = std::mem::take(&mut rows.numbers);
+                reader.name(rows, &mut ties)?.tell(&mut ties);
                 let mut put = Ok(());
                 ties.ask(|nth, tie| {
                     if put.is_ok() {
-                        put = sorting.put(rows.numbers()[nth], tie);
+                        put = sorting.put(numbers[nth], tie);
                     }
                 });
                 put.map_err(failed)?;

@@ -5,7 +5,7 @@
 //! when the tenant's files have changed. Memory has a ceiling with a name: a tenant that goes beyond it is told apart into
 //! [`parts`](super::parts), and they are rebuilt one after another, by whoever asks for them.
 
-use super::facts::{self, Reader};
+use super::facts::{self, Named, Reader};
 use super::parts::Plan;
 use super::scan::{Keep, QUEUE, forward};
 use crate::engine::Engine;
@@ -366,10 +366,21 @@ impl Engine {
             let (settings, witnesses) = (settings.clone(), witnesses.clone());
             move || {
                 let mut store = Store::with_room_for(usize::try_from(rows).unwrap_or(0));
+                let mut words = store.lend();
                 let mut reader = Reader::new(threads);
-                while let Some(rows) = batches.blocking_recv() {
-                    reader.tell(&rows?, &mut store)?;
-                }
+                let (named, to_tell) = std::sync::mpsc::sync_channel::<Named>(QUEUE);
+                std::thread::scope(|scope| {
+                    let store = &mut store;
+                    let telling = scope.spawn(move || to_tell.iter().for_each(|named| named.tell(store)));
+                    while let Some(rows) = batches.blocking_recv() {
+                        // It fails when the other end has panicked, which joining it says.
+                        let _ = named.send(reader.name(rows?, &mut words)?);
+                    }
+                    drop(named);
+                    telling.join().expect("telling does not panic");
+                    Ok::<_, QueryError>(())
+                })?;
+                store.take_back(words);
                 let chains = rebuild_some(&name, &mut store, &exchanged, &witnesses, &settings).chains;
                 Ok::<_, QueryError>((store, chains))
             }

@@ -204,7 +204,7 @@ impl Watch {
         let mut batches = self.engine.scan(decisions, facts::columns(), None, facts::Rows::of);
         let mut reader = Reader::new(self.engine.options().threads);
         while let Some(rows) = batches.recv().await {
-            reader.tell(&rows?, &mut watched.watcher)?;
+            reader.name(rows?, &mut watched.watcher)?.tell(&mut watched.watcher);
         }
         Ok(judged_anew)
     }

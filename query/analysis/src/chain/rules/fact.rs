@@ -100,6 +100,11 @@ impl Protocol {
     }
 }
 
+/// An id of a trace or a span, if it says anything: one of zeroes alone is invalid (W3C Trace Context).
+pub fn w3c_id(text: &str) -> Option<&str> {
+    Some(text).filter(|t| t.bytes().any(|b| b != b'0'))
+}
+
 /// A party as a record names it, with texts of a kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartyOf<T> {
@@ -212,7 +217,7 @@ pub struct FactOf<'a, T> {
 /// One decision, as its record says it.
 pub type Fact<'a> = FactOf<'a, &'a str>;
 
-/// One decision in the names of a store, which are of no use to another.
+/// One decision in the names of a store, which are of no use to another. Ids of traces and spans have been through [`w3c_id`].
 pub type NamedFact<'a> = FactOf<'a, Name>;
 
 /// Lists of an event, held while its fact is told.

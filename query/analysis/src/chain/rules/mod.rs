@@ -57,7 +57,7 @@ pub use keys::Kind;
 pub use path::{Hop, Path};
 pub use store::{Listener, Store};
 pub use tell::Told;
-pub use texts::Name;
+pub use texts::{Lexicon, Name, Words};
 
 use evidence::Call;
 use store::NOBODY;

@@ -10,8 +10,8 @@
 //! stands once, as a [`Bearer`]; what few events have stands aside, as [`Rare`].
 
 use super::Chain;
-use super::fact::{Fact, FactOf, NamedFact, PartyOf, Proof, Protocol, Via};
-use super::texts::{Name, Texts};
+use super::fact::{Fact, FactOf, NamedFact, PartyOf, Proof, Protocol, Via, w3c_id};
+use super::texts::{Lexicon, Name, Texts, Words};
 use crate::fault::{self, Fault};
 use ahash::{HashMap, HashSet, RandomState};
 use catena_schemas::{Enforced, Outcome};
@@ -156,19 +156,19 @@ impl Default for Store {
     }
 }
 
-/// Who is told facts in names: a store, or a watcher around one.
+/// Who is told facts in names: a store, or whoever has one.
 pub trait Listener {
-    /// Names of texts, in their order: for many at once this is faster than to tell them one by one.
-    fn learn_all<'t>(&mut self, texts: impl Iterator<Item = &'t str>, names: &mut Vec<Name>);
     /// Tells a fact in names that were learnt here. False when it was known.
     fn hear(&mut self, fact: &NamedFact<'_>) -> bool;
 }
 
-impl Listener for Store {
+impl Lexicon for Store {
     fn learn_all<'t>(&mut self, texts: impl Iterator<Item = &'t str>, names: &mut Vec<Name>) {
         self.texts.intern_all(texts, names);
     }
+}
 
+impl Listener for Store {
     fn hear(&mut self, fact: &NamedFact<'_>) -> bool {
         self.tell_named(fact).1
     }
@@ -194,6 +194,17 @@ impl Store {
         store
     }
 
+    /// Lends the texts, so that names can be given while facts are told in names. Until they are back, all texts are unknown
+    /// here.
+    pub fn lend(&mut self) -> Words {
+        Words(std::mem::replace(&mut self.texts, Texts::new()))
+    }
+
+    /// Takes texts back.
+    pub fn take_back(&mut self, words: Words) {
+        self.texts = words.0;
+    }
+
     /// Tells a fact. The place of its row, and whether it is new.
     pub fn tell(&mut self, fact: &Fact<'_>) -> (u32, bool) {
         let mut name = |text: &str| self.texts.intern(text);
@@ -217,9 +228,9 @@ impl Store {
             parent: fact.parent.map(&mut name),
             parent_by_client: fact.parent_by_client,
             predecessor: fact.predecessor.map(&mut name),
-            trace: fact.trace.map(&mut name),
-            span: fact.span.map(&mut name),
-            parent_span: fact.parent_span.map(&mut name),
+            trace: fact.trace.and_then(w3c_id).map(&mut name),
+            span: fact.span.and_then(w3c_id).map(&mut name),
+            parent_span: fact.parent_span.and_then(w3c_id).map(&mut name),
             state_in: fact.state_in.map(&mut name),
             state_out: fact.state_out.map(&mut name),
             challenge: fact.challenge.map(&mut name),
@@ -339,9 +350,6 @@ impl Store {
 
     fn row(&mut self, fact: &NamedFact<'_>) -> Row {
         let some = Option::unwrap_or_default;
-        // An all-zero trace or span id is invalid (W3C Trace Context): it says nothing.
-        let valid = |name: Option<Name>| name.filter(|n| !self.texts.is_zero(*n)).unwrap_or_default();
-        let (trace, span, parent_span) = (valid(fact.trace), valid(fact.span), valid(fact.parent_span));
         let bearer = self.bearer(fact);
         let Bearer { principal, caller, issuer, subject, client, .. } = self.bearers[bearer as usize];
         Row {
@@ -352,9 +360,9 @@ impl Store {
             decision: some(fact.decision),
             parent: some(fact.parent),
             predecessor: some(fact.predecessor),
-            trace,
-            span,
-            parent_span,
+            trace: some(fact.trace),
+            span: some(fact.span),
+            parent_span: some(fact.parent_span),
             state_in: some(fact.state_in),
             session: some(fact.session),
             issuer,

@@ -2,7 +2,7 @@
 //!
 //! Guarantee: two texts have one name when they are the same, byte for byte, and only then.
 
-use ahash::{HashSet, RandomState};
+use ahash::RandomState;
 use std::mem::size_of;
 
 /// A text of a store. Zero is the absent text.
@@ -41,8 +41,22 @@ pub(super) struct Texts {
     slots: Vec<u64>,
     bits: u32,
     hasher: RandomState,
-    /// Texts of zeroes alone.
-    zeroes: HashSet<Name>,
+}
+
+/// Who gives names to texts: a store, whoever has one, or the [`Words`] that a store has lent.
+pub trait Lexicon {
+    /// Names of texts, in their order: for many at once this is faster than to tell them one by one.
+    fn learn_all<'t>(&mut self, texts: impl Iterator<Item = &'t str>, names: &mut Vec<Name>);
+}
+
+/// The texts of a store, apart from it: names can be given while facts are told in them.
+#[derive(Debug)]
+pub struct Words(pub(super) Texts);
+
+impl Lexicon for Words {
+    fn learn_all<'t>(&mut self, texts: impl Iterator<Item = &'t str>, names: &mut Vec<Name>) {
+        self.0.intern_all(texts, names);
+    }
 }
 
 const UPPER: u64 = 0xffff_ffff_0000_0000;
@@ -53,14 +67,7 @@ const AT_ONCE: usize = 16;
 impl Texts {
     pub(super) fn new() -> Texts {
         let bits = 6;
-        Texts {
-            bytes: String::new(),
-            ends: vec![0],
-            slots: vec![0; 1 << bits],
-            bits,
-            hasher: RandomState::new(),
-            zeroes: HashSet::default(),
-        }
+        Texts { bytes: String::new(), ends: vec![0], slots: vec![0; 1 << bits], bits, hasher: RandomState::new() }
     }
 
     /// Texts, the absent one among them: names are smaller than this.
@@ -169,20 +176,12 @@ impl Texts {
         self.bytes.push_str(text);
         self.ends.push(self.bytes.len());
         self.slots[free] = hash & UPPER | u64::from(name);
-        if text.bytes().all(|b| b == b'0') {
-            self.zeroes.insert(Name(name));
-        }
         Name(name)
     }
 
     /// The name of a text, if it has one.
     pub(super) fn find(&self, text: &str) -> Option<Name> {
         self.look(self.hash(text), text).ok()
-    }
-
-    /// Whether a text has only zeroes.
-    pub(super) fn is_zero(&self, name: Name) -> bool {
-        self.zeroes.contains(&name)
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

@@ -11,7 +11,7 @@ use super::fact::{Fact, NamedFact};
 use super::find;
 use super::keys::{self, Sets};
 use super::store::{Listener, Row, Store};
-use super::texts::Name;
+use super::texts::{Lexicon, Name};
 use crate::fault::{self, Fault};
 use ahash::{HashMap, RandomState};
 
@@ -56,11 +56,13 @@ pub struct Ties {
     witnesses: Witnesses,
 }
 
-impl Listener for Ties {
+impl Lexicon for Ties {
     fn learn_all<'t>(&mut self, texts: impl Iterator<Item = &'t str>, names: &mut Vec<Name>) {
         self.store.learn_all(texts, names);
     }
+}
 
+impl Listener for Ties {
     fn hear(&mut self, fact: &NamedFact<'_>) -> bool {
         let (row, is_new) = self.store.tell_named(fact);
         self.heard.push(row);

@@ -31,7 +31,7 @@ use super::exchange::Exchanges;
 use super::judge::{Judge, Scratch};
 use super::keys::{self, Index, KEYS_MAX, Key, Sets, Windows};
 use super::store::{Listener, NOBODY, Store};
-use super::texts::Name;
+use super::texts::{Lexicon, Name};
 use super::{Chain, Fact, NamedFact, Settings};
 use crate::fault::{self, Fault};
 use ahash::{HashMap, HashSet};
@@ -149,11 +149,13 @@ pub struct Watcher {
     watermark: Micros,
 }
 
-impl Listener for Watcher {
+impl Lexicon for Watcher {
     fn learn_all<'t>(&mut self, texts: impl Iterator<Item = &'t str>, names: &mut Vec<Name>) {
         self.store.learn_all(texts, names);
     }
+}
 
+impl Listener for Watcher {
     fn hear(&mut self, fact: &NamedFact<'_>) -> bool {
         let told = self.store.tell_named(fact);
         self.told(told)
