@@ -10,11 +10,13 @@
 //!                                 Watch ──▶ chain_revisions, published by the role `watch`
 //! ```
 
+mod afar;
 mod facts;
 mod functions;
 mod of_event;
 mod parts;
 mod rebuilt;
+mod revisions;
 mod scan;
 mod tables;
 mod watch;

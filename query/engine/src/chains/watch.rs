@@ -9,9 +9,13 @@
 //!                                                            ▲                                          │
 //!  chain_revisions ──── once, at the start ──────────────────┘                   landed, or fenced ◀────┘
 //! ```
+//!
+//! Tenants that do not fit into memory are followed [from afar](super::afar): the same revisions, later.
 
+use super::afar::Afar;
 use super::facts::{self, Reader};
 use super::rebuilt::{bytes, sources};
+use super::revisions::{GONE, Writing};
 use crate::engine::Engine;
 use crate::error::QueryError;
 use crate::limits::Limits;
@@ -20,21 +24,18 @@ use crate::table::Scope;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, RecordBatch};
+use catena_analysis::chain::rules::Terms;
 use catena_analysis::chain::rules::watch::{Change, Published, State, Watcher};
-use catena_analysis::chain::rules::{Standing, Store, Terms};
 use catena_analysis::chain::{Chain, Settings};
-use catena_schemas::authority::{Cell, Record};
-use catena_schemas::revision::{REVISIONS, Revision};
-use catena_schemas::rows::{Place, Rows};
+use catena_schemas::Micros;
+use catena_schemas::authority::Record;
 use catena_schemas::table::Class;
-use catena_schemas::{Micros, Outcome};
 use object_store::path::Path;
-use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Without anything new, chains still settle: so often they are looked at.
-const SETTLING_US: i64 = 30_000_000;
+pub(super) const SETTLING_US: i64 = 30_000_000;
 
 /// Revisions of one tenant, to be committed in one piece.
 #[derive(Clone, Debug)]
@@ -58,13 +59,13 @@ pub struct Stepped {
 
 /// What was last published of a chain.
 #[derive(Clone, Debug)]
-struct Known {
-    published: Published,
-    widened: i64,
+pub(super) struct Known {
+    pub(super) published: Published,
+    pub(super) widened: i64,
     /// Its first event: whose chain has it now when the id is gone.
-    first: (String, String),
+    pub(super) first: (String, String),
     /// The chain that its events stand in, if it is gone.
-    into: Option<String>,
+    pub(super) into: Option<String>,
 }
 
 /// A chain in memory, and what was said of it beside the chain itself.
@@ -92,22 +93,22 @@ struct Watched {
 /// The chains of all tenants of a lake.
 #[derive(Debug)]
 pub struct Watch {
-    engine: Engine,
-    settings: Settings,
+    pub(super) engine: Engine,
+    pub(super) settings: Settings,
     tenants: HashMap<Arc<str>, Watched>,
-    /// Tenants with more decisions than fit, said once.
-    left_out: HashSet<Arc<str>>,
+    pub(super) afar: HashMap<Arc<str>, Afar>,
 }
 
 impl Watch {
     /// Watches a lake. Nothing is read yet.
     pub fn new(engine: Engine, settings: Settings) -> Watch {
-        Watch { engine, settings, tenants: HashMap::new(), left_out: HashSet::new() }
+        Watch { engine, settings, tenants: HashMap::new(), afar: HashMap::new() }
     }
 
     /// Forgets a tenant: the next step reads it anew. For when somebody else has published.
     pub fn forget(&mut self, tenant: &str) {
         self.tenants.remove(tenant);
+        self.afar.remove(tenant);
     }
 
     /// Events in memory.
@@ -124,18 +125,22 @@ impl Watch {
         for tenant in names {
             let (decisions, needed) = bytes(sources(&snapshot, &tenant));
             if needed > room {
-                // The others go on.
-                if self.left_out.insert(tenant.clone()) {
+                self.tenants.remove(&tenant);
+                if !self.afar.contains_key(&tenant) {
                     let (needed, room) = (needed >> 20, room >> 20);
                     tracing::warn!(
                         tenant = &*tenant,
-                        "chains of {decisions} decisions are not followed: they need about {needed} MiB of {room} MiB; raise `query.chains_bytes`"
+                        "chains of {decisions} decisions need about {needed} MiB of {room} MiB: they are followed by rebuilding them, which takes longer; raise `query.chains_bytes`"
                     );
                 }
-                self.tenants.remove(&tenant);
+                match self.look_from_afar(&tenant, &snapshot, now).await {
+                    Ok(publication) => stepped.publications.extend(publication),
+                    Err(error) => stepped.failed.push((tenant, error)),
+                }
                 continue;
             }
             room -= needed;
+            self.afar.remove(&tenant);
             match self.tenant(&tenant, &snapshot, now).await {
                 Ok(publication) => stepped.publications.extend(publication),
                 Err(error) => stepped.failed.push((tenant, error)),
@@ -210,7 +215,11 @@ impl Watch {
     }
 
     /// What the lake says of the chains of a tenant: the highest revision of each.
-    async fn known(&self, tenant: &Arc<str>, snapshot: &Arc<Snapshot>) -> Result<HashMap<String, Known>, QueryError> {
+    pub(super) async fn known(
+        &self,
+        tenant: &Arc<str>,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<HashMap<String, Known>, QueryError> {
         let explain = |e| self.engine.explain(e);
         let scope = Scope::Tenant(tenant.clone());
         let context = self.engine.context(&scope, snapshot.clone(), &Limits::local()).map_err(explain)?;
@@ -244,9 +253,6 @@ impl Watch {
     }
 }
 
-/// State of a chain whose events belong to another one now.
-const GONE: &str = "merged";
-
 impl Watched {
     /// Rows for everything that has changed.
     fn changes(&mut self, tenant: &str, version: u64, now: Micros, judged_anew: bool) -> Option<RecordBatch> {
@@ -254,7 +260,7 @@ impl Watched {
         if let Some(known) = self.known.take() {
             changes = self.resume(known, changes);
         }
-        let mut rows = Writing { rows: Rows::default(), count: 0, tenant, version, now };
+        let mut rows = Writing::new(tenant, version, now);
         let mut said: BTreeSet<String> = BTreeSet::new();
         for change in changes {
             let Change { chain, mut published, aliases, .. } = change;
@@ -292,7 +298,7 @@ impl Watched {
                 rows.say(self.watcher.store(), &live.chain, &live.published, widened, &[]);
             }
         }
-        (rows.count > 0).then(|| rows.rows.finish())
+        rows.finish()
     }
 
     /// Takes up what was published before: of the first look at all chains, what is not new is left out.
@@ -356,103 +362,4 @@ impl Watched {
         let bounds = chain.all_bounds(self.watcher.store(), &self.terms);
         bounds.iter().filter(|b| b.widened_at().is_some()).count() as i64
     }
-}
-
-/// Rows under construction.
-struct Writing<'a> {
-    rows: Rows,
-    count: i64,
-    tenant: &'a str,
-    version: u64,
-    now: Micros,
-}
-
-impl Writing<'_> {
-    fn push(&mut self, chain_id: &str, revision: i64, ended: Micros, cells: &[Option<Cell<'_>>]) {
-        let place = Place {
-            tenant: self.tenant,
-            topic: "chains",
-            partition: 0,
-            offset: self.version as i64,
-            format: "catena",
-            redaction: "",
-            ingest_time: self.now,
-        };
-        let body = REVISIONS.body(cells);
-        self.rows.push_revision(&Revision { chain_id, revision, ended, body: &body }, &place);
-        self.count += 1;
-    }
-
-    /// An id was given up.
-    fn gone(&mut self, old: &Published, into: &str, ended: Micros) {
-        let own = |name: &str| match name {
-            "chain_id" => Some(text(&old.id)),
-            "revision" => Some(Cell::Int(i64::from(old.revision))),
-            "state" => Some(text(GONE)),
-            "aliases" => Some(Cell::List(vec![Cow::Borrowed(into)])),
-            "widened" => Some(Cell::Int(0)),
-            "reflects" => Some(Cell::Int(self.version as i64)),
-            _ => None,
-        };
-        let cells: Vec<Option<Cell<'_>>> = REVISIONS.own.iter().map(|c| own(c.name)).collect();
-        self.push(&old.id, i64::from(old.revision), ended, &cells);
-    }
-
-    fn say(&mut self, store: &Store, chain: &Chain, published: &Published, widened: i64, aliases: &[String]) {
-        let hops = || chain.paths.iter().flat_map(|p| p.hops.iter().skip(1)).filter(|h| h.id.is_some());
-        let root = chain.links.iter().map(|l| &chain.path(l).hops[0]).find(|h| h.id.is_some());
-        let told = |of: fn(catena_analysis::chain::rules::Told<'_>) -> Option<&str>| {
-            let all: BTreeSet<&str> = chain.links.iter().filter_map(|l| of(chain.told(store, l))).collect();
-            list(all)
-        };
-        let count = |outcome: Outcome| {
-            Cell::Int(chain.links.iter().filter(|l| chain.outcome(store, l) == outcome).count() as i64)
-        };
-        let standing = |s: Standing| Cell::Int(chain.count(s) as i64);
-        let first = &chain.links[0];
-        let cell = |name: &str| {
-            Some(match name {
-                "chain_id" => text(&published.id),
-                "revision" => Cell::Int(i64::from(published.revision)),
-                "state" => text(published.state.as_str()),
-                "root" => text(store.text(root?.id)),
-                "root_kind" => text(store.text(root.filter(|r| r.kind.is_some())?.kind)),
-                "lineage" => text(chain.lineage().as_str()),
-                "started" => Cell::Time(chain.started(store)),
-                "ended" => Cell::Time(chain.ended(store)),
-                "events" => Cell::Int(chain.links.len() as i64),
-                "operations" => Cell::Int(chain.operations.len() as i64),
-                "depth" => Cell::Int(i64::from(chain.depth)),
-                "fanout" => Cell::Int(i64::from(chain.fanout)),
-                "agents" => list(hops().map(|h| store.text(h.id)).collect()),
-                "tools" => told(|t| t.tool),
-                "servers" => told(|t| t.server),
-                "denied" => count(Outcome::Deny),
-                "stepped_up" => count(Outcome::StepUp),
-                "widened" => Cell::Int(widened),
-                "orphans" => standing(Standing::Orphan),
-                "unknown" => standing(Standing::Unknown),
-                "cycle_broken" => standing(Standing::Cut),
-                "confidence_permille" => Cell::Int(i64::from(chain.confidence().0)),
-                "coverage_permille" => Cell::Int(i64::from(chain.coverage()?.0)),
-                "link_coverage_permille" => Cell::Int(i64::from(chain.link_coverage().0)),
-                "aliases" => Cell::List(aliases.iter().map(|a| Cow::Borrowed(a.as_str())).collect()),
-                "first_source" => text(chain.source(store, first)),
-                "first_event" => text(chain.event(store, first)),
-                "fingerprint" => Cell::Text(Cow::Owned(format!("{:032x}", published.fingerprint))),
-                "reflects" => Cell::Int(self.version as i64),
-                _ => return None,
-            })
-        };
-        let cells: Vec<Option<Cell<'_>>> = REVISIONS.own.iter().map(|c| cell(c.name)).collect();
-        self.push(&published.id, i64::from(published.revision), chain.ended(store), &cells);
-    }
-}
-
-fn text(text: &str) -> Cell<'_> {
-    Cell::Text(Cow::Borrowed(text))
-}
-
-fn list<'s>(all: BTreeSet<&'s str>) -> Cell<'s> {
-    Cell::List(all.into_iter().map(Cow::Borrowed).collect())
 }
