@@ -3,7 +3,8 @@
 
 Usage: watch.py     CATENA_BIN names the binary, CATENA_SEED the dice
 
-One process receives; two follow, each killed with SIGKILL again and again. In the end what was last said of every chain must be what
+One process receives; two follow, each killed with SIGKILL again and again, one of them with too little memory for all chains at once. In
+the end, when that one is left alone, what was last said of every chain must be what
 a rebuild says, every (chain, revision) must stand once, and revisions must count from 1 without a gap.
 """
 
@@ -46,11 +47,16 @@ def event(dice, n, live):
     return json.dumps(made)
 
 
+# Two thirds of what is there at the end, and parts of half of that: the second follower soon follows from afar.
+SHORT_OF_MEMORY = {"CATENA_QUERY__CHAINS_BYTES": str(1500 * 600)}
+
+
 class Follower:
-    def __init__(self, lake):
+    def __init__(self, lake, settings):
+        self.settings = settings
         self.process = subprocess.Popen(
             [os.environ["CATENA_BIN"], "serve", "--role", "watch", "--lake", lake, "--listen", "127.0.0.1:0"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **settings},
         )
 
     def kill(self):
@@ -72,19 +78,22 @@ def main():
         lake = f"{folder}/lake"
         n = kills = 0
         with Served(folder, "[flush]\nage_ms = 200\n", "--role", "collect") as served:
-            followers = [Follower(lake), Follower(lake)]
+            followers = [Follower(lake, {}), Follower(lake, SHORT_OF_MEMORY)]
             try:
-                while kills < KILLS:
+                # At last the second is left alone.
+                while kills < KILLS or n < 2300 or len(followers) > 1:
+                    if kills >= KILLS and n >= 2300:
+                        followers.pop(0).kill()
                     lines = [event(dice, n + i, live) for i in range(dice.randrange(20, 200))]
                     n += len(lines)
                     status, said = served.post("/ingest/v1/events", "\n".join(lines).encode())
                     if status != 200:
                         sys.exit(f"watch: {status} {said}")
                     time.sleep(dice.uniform(0.1, 1.5))
-                    if dice.random() < 0.6:
+                    if dice.random() < 0.6 and kills < KILLS:
                         at = dice.randrange(2)
                         followers[at].kill()
-                        followers[at] = Follower(lake)
+                        followers[at] = Follower(lake, followers[at].settings)
                         kills += 1
                 deadline = time.monotonic() + 90
                 while True:
