@@ -53,6 +53,8 @@ pub enum Fault {
     MutationUnmarked,
     /// Chains are told apart without their neighbours in time.
     NeighboursApart,
+    /// A record touches the grant that it names, and none that was derived from it.
+    DerivedForgotten,
     /// Some chains are judged without those who showed exchanged tokens in others.
     WitnessesForgotten,
 }

@@ -4,10 +4,12 @@
 //! switched off (`catena_analysis::fault`), some check must object within a few thousand.
 
 use crate::told::{Dice, Exchange, Told, chains, chains_after, rich};
+use catena_analysis::authority::Touched;
 use catena_analysis::chain::rules::ties::{Groups, Tie, Ties};
 use catena_analysis::chain::rules::watch::{Change, Published, Watcher};
-use catena_analysis::chain::rules::{Settings, Store, rebuild, rebuild_some};
+use catena_analysis::chain::rules::{Settings, Store, Terms, TouchedNames, rebuild, rebuild_some};
 use catena_analysis::fault::{self, Fault};
+use catena_schemas::authority::EntryKind;
 use catena_schemas::{Micros, Outcome};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -636,6 +638,53 @@ fn some_at_a_time(seed: u64) -> Verdict {
     same("some at a time", &chains_after(&set, &exchanges, &settings), &found)
 }
 
+/// A record of authority changes what calls were allowed in chains that rest on it, and in no other.
+fn records_touch_what_rests_on_them(seed: u64) -> Verdict {
+    let (mut dice, mut set) = set(seed);
+    let mut one = |of: &str, n: usize| format!("{of}{}", dice.below(n));
+    for told in &mut set {
+        told.tenant = "t".into();
+        told.token = Some(one("tok", 4));
+        told.grant = Some(one("g", 4));
+    }
+    let some: Vec<(EntryKind, String)> = (0..6)
+        .map(|_| {
+            let (grantor, grantee) = (one("u", 3), one("agent", 3));
+            let (grant, other) = (one("g", 4), one("g", 4));
+            match one("", 5).as_str() {
+                "0" => (EntryKind::Grant, format!(r#"{{"grant_id":"{grant}","grantor":"{grantor}","grantee":"{grantee}","scope":["a"]}}"#)),
+                "1" => (EntryKind::Grant, format!(
+                    r#"{{"grant_id":"{grant}","grantor":"{}","grantee":"{grantee}","scope":["a"],"parent_grant":"{other}"}}"#, one("agent", 3),
+                )),
+                "2" => (EntryKind::Reauth, format!(
+                    r#"{{"reauth_id":"r","by":"{grantee}","approver":"{grantor}","at":0,"scope":["more"],"use":"standing"}}"#,
+                )),
+                "3" => (EntryKind::Lifecycle, format!(r#"{{"event":"revoked","subject_kind":"grant","subject":"{grant}"}}"#)),
+                _ => (EntryKind::Exchange, format!(
+                    r#"{{"issued_token_ref":"{}","subject_token_ref":"{}","scope_in":["a"],"scope_out":["b"]}}"#, one("tok", 4), one("tok", 4),
+                )),
+            }
+        })
+        .collect();
+    let mut store = Store::default();
+    set.iter().for_each(|told| _ = told.tell(&mut store));
+    let chains = rebuild("t", &mut store, &[], &Settings::default()).chains;
+    let mut terms = Terms::default();
+    for (kind, body) in &some {
+        let before: Vec<_> = chains.iter().map(|chain| chain.all_bounds(&store, &terms)).collect();
+        let record = kind.record("x", Micros(0), body).map_err(|e| format!("{body}: {e:?}"))?;
+        terms.book.enter(&record);
+        let mut touched = Touched::default();
+        terms.book.touch(&record, &mut touched);
+        let touched = TouchedNames::of(&store, &touched);
+        for (chain, before) in chains.iter().zip(before) {
+            let after = chain.all_bounds(&store, &terms);
+            ensure(chain.rests_on(&store, &touched) || before == after, || format!("{body} changed {}", chain.id))?;
+        }
+    }
+    Ok(())
+}
+
 type Check = fn(u64) -> Verdict;
 
 fn run(name: &str, check: Check, cases: u64) {
@@ -675,6 +724,7 @@ properties![
     tenants_share_no_digest,
     exchanges_any_time,
     some_at_a_time,
+    records_touch_what_rests_on_them,
 ];
 
 /// Whether a check objects while a rule is broken. A panic is an objection too.
@@ -689,6 +739,7 @@ fn every_broken_rule_is_noticed() {
         (Fault::OneWinnerPerId, "only_together"),
         (Fault::NeighboursApart, "some_at_a_time"),
         (Fault::WitnessesForgotten, "some_at_a_time"),
+        (Fault::DerivedForgotten, "records_touch_what_rests_on_them"),
         (Fault::LastWins, "order_and_repetition"),
         (Fault::NearUntilResolved, "only_together"),
         (Fault::SessionWithoutSubject, "weak_evidence"),

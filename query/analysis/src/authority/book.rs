@@ -114,6 +114,38 @@ struct Need {
     authority: Option<Authority>,
 }
 
+/// What records bear on: calls along whose path one of the parties stands, and calls by one of the grants or tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Who may act, or asked for more.
+    pub parties: BTreeSet<String>,
+    /// Ids of grants.
+    pub grants: BTreeSet<String>,
+    /// References of tokens.
+    pub tokens: BTreeSet<String>,
+}
+
+impl Touched {
+    /// Whether nothing is.
+    pub fn is_empty(&self) -> bool {
+        self.parties.is_empty() && self.grants.is_empty() && self.tokens.is_empty()
+    }
+}
+
+/// One, and whatever came from it.
+fn all_from(one: &str, next: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
+    let mut all = BTreeSet::from([one.to_owned()]);
+    let mut left = vec![one];
+    while let Some(one) = left.pop().filter(|_| !fault::on(Fault::DerivedForgotten)) {
+        for came in next.get(one).into_iter().flatten() {
+            if all.insert(came.clone()) {
+                left.push(came);
+            }
+        }
+    }
+    all
+}
+
 /// All records of a tenant.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
@@ -121,10 +153,15 @@ pub struct Book {
     grants: BTreeMap<String, Vec<Grant>>,
     /// Ids of grants from one to another.
     between: BTreeMap<(String, String), BTreeSet<String>>,
+    /// Ids of grants that were derived from one.
+    derived: BTreeMap<String, BTreeSet<String>>,
     revoked: BTreeMap<String, Micros>,
-    reauths: BTreeMap<(Micros, String), Reauth>,
+    /// By who asked: in order of time, then of ids and of what they say.
+    reauths: BTreeMap<String, BTreeMap<(Micros, String, String), Reauth>>,
     /// By issued token. Two that differ say nothing certain.
     exchanges: BTreeMap<String, Option<Exchange>>,
+    /// Tokens that were issued for one.
+    issued_for: BTreeMap<String, BTreeSet<String>>,
     /// What tools need, by server and tool, in order of time.
     tools: BTreeMap<(String, String), Vec<Need>>,
 }
@@ -227,6 +264,9 @@ impl Book {
     /// Enters a grant.
     pub fn grant(&mut self, grant: Grant) {
         self.between.entry((grant.grantor.clone(), grant.grantee.clone())).or_default().insert(grant.id.clone());
+        if let Some(parent) = &grant.parent {
+            self.derived.entry(parent.clone()).or_default().insert(grant.id.clone());
+        }
         let versions = self.grants.entry(grant.id.clone()).or_default();
         if !versions.contains(&grant) {
             versions.push(grant);
@@ -243,15 +283,25 @@ impl Book {
 
     /// Enters a re-authorization.
     pub fn reauth(&mut self, reauth: Reauth) {
-        self.reauths.insert((reauth.at, reauth.id.clone()), reauth);
+        // Two that differ under one id both count, in an order that is not that of their arrival.
+        let place = (reauth.at, reauth.id.clone(), format!("{reauth:?}"));
+        self.reauths.entry(reauth.by.clone()).or_default().insert(place, reauth);
     }
 
     /// Enters an exchange.
     pub fn exchange(&mut self, exchange: Exchange) {
+        self.issued_for.entry(exchange.subject.clone()).or_default().insert(exchange.issued.clone());
         let held = self.exchanges.entry(exchange.issued.clone()).or_insert_with(|| Some(exchange.clone()));
         if held.as_ref() != Some(&exchange) {
             *held = None;
         }
+    }
+
+    fn touch_grant(&self, grant: &str, touched: &mut Touched) {
+        // A version takes the place of those before, whoever they were for.
+        let versions = self.grants.get(grant).into_iter().flatten();
+        touched.parties.extend(versions.map(|version| version.grantee.clone()));
+        touched.grants.extend(all_from(grant, &self.derived));
     }
 
     /// A grant as it held at an instant.
@@ -309,9 +359,25 @@ impl Book {
         (!valid.is_empty()).then(|| Authority::join(&valid))
     }
 
-    /// Re-authorizations, in order of time.
-    pub fn reauths(&self) -> impl Iterator<Item = &Reauth> {
-        self.reauths.values()
+    /// Re-authorizations that somebody asked for, in order of time.
+    pub fn reauths_of(&self, by: &str) -> impl DoubleEndedIterator<Item = &Reauth> {
+        self.reauths.get(by).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// Notes what a record that was entered bears on: whatever is not touched is bounded as before.
+    pub fn touch(&self, record: &Record, touched: &mut Touched) {
+        match record {
+            Record::Grant(r) => self.touch_grant(&r.record.grant_id, touched),
+            Record::Reauth(r) => _ = touched.parties.insert(id(&r.record.by)),
+            Record::Exchange(r) => {
+                let issued = r.record.issued_token_ref.iter().map(id);
+                touched.tokens.extend(issued.flat_map(|token| all_from(&token, &self.issued_for)));
+            }
+            Record::Lifecycle(r) if r.record.subject_kind == "grant" => {
+                self.touch_grant(&id(&r.record.subject), touched);
+            }
+            Record::Tool(_) | Record::Lifecycle(_) | Record::Principal(_) => {}
+        }
     }
 
     /// The exchange that a token came from.

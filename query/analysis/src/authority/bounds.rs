@@ -113,11 +113,11 @@ pub fn bounds(
 ) -> Bounds {
     let last = call.path.len().saturating_sub(1);
     let (mut records, root) = (records(book, call), root_grant(book, call));
-    let valid: Vec<(usize, &Reauth)> = book
-        .reauths()
-        .filter_map(|r| Some((call.path.iter().rposition(|p| p.id == Some(r.by.as_str()))?, r)))
-        .filter(|(_, r)| is_valid(r, call, authorities, &belongs))
-        .collect();
+    // Where somebody stands twice, it holds from the last place on.
+    let reauthorized = |at: usize| {
+        let by = call.path[at].id.filter(|id| call.path[at + 1..].iter().all(|p| p.id != Some(*id)))?;
+        book.reauths_of(by).rev().find(|r| is_valid(r, call, authorities, &belongs))
+    };
     let mut hops: Vec<Bound> = Vec::with_capacity(call.path.len());
     let mut domain: Option<&str> = None;
     for (i, party) in call.path.iter().enumerate() {
@@ -127,7 +127,7 @@ pub fn bounds(
         let before = hops.last().map(|b| b.effective.clone());
         let reset = matches!((domain, party.domain), (Some(a), Some(b)) if a != b);
         domain = party.domain.or(domain);
-        let reauth = valid.iter().rev().find(|(at, _)| *at == i).map(|(_, r)| *r);
+        let reauth = reauthorized(i);
         let mut bound = Bound {
             within: Within::Unknown,
             beyond: Authority::default(),

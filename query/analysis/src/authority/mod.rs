@@ -15,7 +15,7 @@
 mod book;
 mod bounds;
 
-pub use book::{Book, Exchange, Grant, Held, Reauth, Use};
+pub use book::{Book, Exchange, Grant, Held, Reauth, Touched, Use};
 pub use bounds::{Bound, Bounds, Call, Party, Recorded, bounds};
 
 use crate::fault::{self, Fault};

@@ -2,7 +2,14 @@
 //!
 //! Guarantee: a row says of one chain what it was at one version, or that its id was given up and for which other.
 
+use crate::engine::Engine;
+use crate::error::QueryError;
+use crate::limits::Limits;
+use crate::log::Snapshot;
+use crate::table::Scope;
 use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
 use catena_analysis::chain::Chain;
 use catena_analysis::chain::rules::watch::Published;
 use catena_analysis::chain::rules::{Standing, Store};
@@ -11,10 +18,32 @@ use catena_schemas::revision::{REVISIONS, Revision};
 use catena_schemas::rows::{Place, Rows};
 use catena_schemas::{Micros, Outcome};
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// State of a chain whose events belong to another one now.
 pub(super) const GONE: &str = "merged";
+
+impl Engine {
+    /// The newest revision of each chain of a tenant that was published by a version.
+    pub(super) async fn published(
+        &self,
+        tenant: &Arc<str>,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<HashMap<String, i64>, QueryError> {
+        let (explain, scope) = (|e| self.explain(e), Scope::Tenant(tenant.clone()));
+        let context = self.context(&scope, snapshot.clone(), &Limits::local()).map_err(explain)?;
+        let asked = "SELECT chain_id, max(revision) FROM chain_revisions GROUP BY chain_id";
+        let mut batches = self.batches(&context, context.sql(asked).await.map_err(explain)?, Ok).await?;
+        let mut published = HashMap::new();
+        while let Some(batch) = batches.recv().await {
+            let batch = batch?;
+            let (ids, revisions) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
+            published.extend(ids.iter().flatten().map(str::to_owned).zip(revisions.values().iter().copied()));
+        }
+        Ok(published)
+    }
+}
 
 /// Rows under construction.
 pub(super) struct Writing<'a> {

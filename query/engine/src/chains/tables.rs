@@ -28,7 +28,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 
 /// Rows of one batch, about.
@@ -83,6 +83,7 @@ impl Of {
 #[derive(Clone, Copy)]
 struct Row<'r> {
     all: &'r Rebuilt,
+    published: Option<&'r HashMap<String, i64>>,
     at: usize,
     place: usize,
 }
@@ -125,13 +126,16 @@ impl<'r> Row<'r> {
     }
 }
 
+/// The revision of a chain that was published last.
+const REVISION: &str = "revision";
+
 /// A column: its name, and how it is made.
 struct Column(&'static str, Of);
 
 static CHAINS: &[Column] = &[
     Column("tenant", Of::Text(|r| Some(r.all.tenant.to_string()))),
     Column("chain_id", Of::Text(|r| Some(r.chain().id.clone()))),
-    Column("revision", Of::Long(|_| Some(1))),
+    Column(REVISION, Of::Long(|r| r.published?.get(&r.chain().id).copied())),
     Column("state", Of::Text(|r| Some(r.all.state(r.chain()).as_str().into()))),
     Column("root", Of::Text(|r| r.root().and_then(|h| r.text(h.id)))),
     Column("root_kind", Of::Text(|r| r.root().and_then(|h| r.text(h.kind)))),
@@ -428,10 +432,16 @@ impl PartitionStream for Part {
                 let (table, schema, columns, names) = (table.clone(), schema.clone(), columns.clone(), names.clone());
                 async move {
                     let rebuilt = table.engine.section(&section, &table.snapshot).await.map_err(explain)?;
+                    let published = match schema.column_with_name(REVISION) {
+                        Some(_) => {
+                            Some(table.engine.published(&rebuilt.tenant, &table.snapshot).await.map_err(explain)?)
+                        }
+                        None => None,
+                    };
                     let mut chains = share(&rebuilt, &names, part, parts);
                     chains.reverse();
                     let (about, pattern) = (table.about, table.pattern.clone());
-                    let slices = Slices { about, pattern, all: rebuilt, chains, from: 0, schema, columns };
+                    let slices = Slices { about, pattern, all: rebuilt, published, chains, from: 0, schema, columns };
                     Ok::<_, DataFusionError>(stream::iter(slices))
                 }
             });
@@ -462,6 +472,8 @@ struct Slices {
     about: About,
     pattern: Option<Arc<Pattern>>,
     all: Arc<Rebuilt>,
+    /// Revisions that were published last, if they are asked for.
+    published: Option<HashMap<String, i64>>,
     /// What is left, the next one last.
     chains: Vec<usize>,
     /// Where in the next chain the next batch begins.
@@ -482,7 +494,8 @@ impl Iterator for Slices {
                 None => true,
                 Some(pattern) => pattern.matches(&self.all.chains[at].places(&self.all.store, *place)),
             };
-            rows.extend((self.from..to).filter(fits).map(|place| Row { all: &self.all, at, place }));
+            let published = self.published.as_ref();
+            rows.extend((self.from..to).filter(fits).map(|place| Row { all: &self.all, published, at, place }));
             self.from = to;
             if to == total {
                 self.chains.pop();

@@ -24,8 +24,9 @@ use crate::table::Scope;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, RecordBatch};
-use catena_analysis::chain::rules::Terms;
+use catena_analysis::authority::Touched;
 use catena_analysis::chain::rules::watch::{Change, Published, State, Watcher};
+use catena_analysis::chain::rules::{Terms, TouchedNames};
 use catena_analysis::chain::{Chain, Settings};
 use catena_schemas::Micros;
 use catena_schemas::authority::Record;
@@ -175,24 +176,25 @@ impl Watch {
         }
         watched.looked = now;
         // Whatever fails on the way leaves the tenant out: it is read anew.
-        let judged_anew = self.take(tenant, snapshot, &fresh, &mut watched).await?;
+        let touched = self.take(tenant, snapshot, &fresh, &mut watched).await?;
         watched.read = files.into_iter().map(|f| f.location.clone()).collect();
         watched.watcher.advance(now);
-        let rows = watched.changes(tenant, version, now, judged_anew);
+        let rows = watched.changes(tenant, version, now, &touched);
         self.tenants.insert(tenant.clone(), watched);
         Ok(rows.map(|rows| Publication { tenant: tenant.clone(), rows, position: version as i64 + 1 }))
     }
 
-    /// Feeds what files hold. Whether what was delegated may have changed.
+    /// Feeds what files hold. What records of authority among it bear on.
     async fn take(
         &mut self,
         tenant: &Arc<str>,
         snapshot: &Snapshot,
         fresh: &[Arc<DataFile>],
         watched: &mut Watched,
-    ) -> Result<bool, QueryError> {
+    ) -> Result<Touched, QueryError> {
+        let mut touched = Touched::default();
         if fresh.is_empty() {
-            return Ok(false);
+            return Ok(touched);
         }
         let part = Arc::new(snapshot.only(fresh));
         let explain = |e| self.engine.explain(e);
@@ -204,14 +206,14 @@ impl Watch {
                 watched.watcher.exchange(&issued, &subject, actor.as_deref());
             }
         }
-        let judged_anew = !records.is_empty();
+        records.iter().for_each(|record| watched.terms.book.touch(record, &mut touched));
         let decisions = fresh.iter().filter(|f| f.class.as_ref() == Class::Decision.as_str()).cloned().collect();
         let mut batches = self.engine.scan(decisions, facts::columns(), None, facts::Rows::of);
         let mut reader = Reader::new(self.engine.options().threads);
         while let Some(rows) = batches.recv().await {
             reader.name(rows?, &mut watched.watcher)?.tell(&mut watched.watcher);
         }
-        Ok(judged_anew)
+        Ok(touched)
     }
 
     /// What the lake says of the chains of a tenant: the highest revision of each.
@@ -255,7 +257,7 @@ impl Watch {
 
 impl Watched {
     /// Rows for everything that has changed.
-    fn changes(&mut self, tenant: &str, version: u64, now: Micros, judged_anew: bool) -> Option<RecordBatch> {
+    fn changes(&mut self, tenant: &str, version: u64, now: Micros, touched: &Touched) -> Option<RecordBatch> {
         let mut changes = self.watcher.poll();
         if let Some(known) = self.known.take() {
             changes = self.resume(known, changes);
@@ -282,11 +284,12 @@ impl Watched {
             said.insert(published.id.clone());
             self.live.insert(published.id.clone(), Live { chain, published, widened, absorbed });
         }
-        if judged_anew {
+        let touched = TouchedNames::of(self.watcher.store(), touched);
+        if !touched.is_empty() {
             let mut judged: Vec<(String, i64)> = self
                 .live
                 .iter()
-                .filter(|(id, _)| !said.contains(*id))
+                .filter(|(id, live)| !said.contains(*id) && live.chain.rests_on(self.watcher.store(), &touched))
                 .map(|(id, live)| (id.clone(), self.widened(&live.chain)))
                 .filter(|(id, widened)| self.live[id].widened != *widened)
                 .collect();

@@ -61,7 +61,7 @@ fn lake() -> Lake {
         id: "x1".into(),
         time: START,
         source: Source::default(),
-        body: r#"{"issued_ref":"issued","subject_ref":"root"}"#.into(),
+        body: r#"{"issued_token_ref":"issued","subject_token_ref":"root"}"#.into(),
         extra: None,
         flags: Vec::new(),
     };

@@ -94,6 +94,12 @@ async fn follows(begin: impl AsyncFn(&Lake) -> Watch) {
         assert!(step(&mut following, &mut lake, NOW).await > 0);
         assert_eq!(step(&mut following, &mut lake, NOW).await, 0, "nothing is said twice");
         agrees(&lake).await;
+        let newest = "SELECT chain_id, max(revision) AS revision FROM chain_revisions WHERE chain_id NOT IN (SELECT old_id FROM \
+            chain_aliases) GROUP BY chain_id ORDER BY chain_id";
+        assert_eq!(
+            csv(&lake, newest).await,
+            csv(&lake, "SELECT chain_id, revision FROM chains ORDER BY chain_id").await
+        );
         // Somebody who begins now has nothing to add.
         assert_eq!(step(&mut begin(&lake).await, &mut lake, NOW).await, 0);
         assert_eq!(step(&mut watch(&lake).await, &mut lake, NOW).await, 0);

@@ -2,10 +2,35 @@
 //!
 //! Guarantee: bounds are asked for, never stored: a grant that arrives late gives the answer that an early one gives.
 
+use super::texts::Name;
 use super::{Chain, Store};
-use crate::authority::{Atom, Authority, Book, Bound, Bounds, Call, Implied, Party, bounds};
+use crate::authority::{Atom, Authority, Book, Bound, Bounds, Call, Implied, Party, Touched, bounds};
+use ahash::HashSet;
 use catena_schemas::Micros;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// What records bear on, in the names of a store.
+#[derive(Clone, Debug, Default)]
+pub struct TouchedNames {
+    parties: HashSet<Name>,
+    grants: HashSet<Name>,
+    tokens: HashSet<Name>,
+}
+
+impl TouchedNames {
+    /// A text that the store has no name for is in none of its chains.
+    pub fn of(store: &Store, touched: &Touched) -> TouchedNames {
+        let names = |texts: &BTreeSet<String>| texts.iter().filter_map(|text| store.name(text)).collect();
+        let Touched { parties, grants, tokens } = touched;
+        TouchedNames { parties: names(parties), grants: names(grants), tokens: names(tokens) }
+    }
+
+    /// Whether nothing is touched.
+    pub fn is_empty(&self) -> bool {
+        self.parties.is_empty() && self.grants.is_empty() && self.tokens.is_empty()
+    }
+}
 
 /// What a tenant says about authority.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +70,16 @@ impl Chain {
         }
         all["widened"] = bounds.iter().filter(|b| b.widened_at().is_some()).count().into();
         all
+    }
+
+    /// Whether records that touch these names can change what a call of the chain was allowed.
+    pub fn rests_on(&self, store: &Store, touched: &TouchedNames) -> bool {
+        let TouchedNames { parties, grants, tokens } = touched;
+        self.paths.iter().flat_map(|path| &path.hops).any(|hop| parties.contains(&hop.id))
+            || (!grants.is_empty() || !tokens.is_empty())
+                && self.links.iter().map(|link| store.row_at(link.row)).any(|row| {
+                    tokens.contains(&row.token) || !grants.is_empty() && grants.contains(&store.rare_of(row).grant)
+                })
     }
 
     /// Bounds of every event, in order.

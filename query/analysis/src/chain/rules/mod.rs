@@ -48,7 +48,7 @@ mod texts;
 pub mod ties;
 pub mod watch;
 
-pub use bounded::Terms;
+pub use bounded::{Terms, TouchedNames};
 pub use evidence::Confidence;
 pub use fact::{Fact, FactOf, Lists, NamedFact, Party, PartyOf, Proof, Protocol, Via};
 pub use find::Index;
