@@ -413,10 +413,12 @@ impl Engine {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let plan = frame.create_physical_plan().await.map_err(|e| self.explain(e))?;
         let streams = execute_stream_partitioned(plan, context.task_ctx()).map_err(|e| self.explain(e))?;
-        for stream in streams {
+        let read = |stream| {
             let (sender, engine) = (sender.clone(), self.clone());
-            self.spawn(async move { forward(stream, &sender, make, |e| engine.explain(e)).await });
-        }
+            self.spawn(async move { _ = forward(stream, &sender, make, |e| engine.explain(e)).await })
+        };
+        let tasks = streams.into_iter().map(read).collect();
+        self.see_off(tasks, sender);
         Ok(receiver)
     }
 

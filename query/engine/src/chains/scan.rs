@@ -1,11 +1,11 @@
 //! Decisions read straight from their files, for who reads all of them.
 //!
-//! Guarantee: the rows of the given files that are no duplicates, each once, in no order. Texts of which a file has few come
+//! Guarantee: the rows of the given files that are no duplicates, each once, in no order; or an error. Texts of which a file has few come
 //! as the dictionaries that they are stored as, one for a stretch of a file, so that a text is looked at once for each stretch
 //! and not once for each row. A scan of DataFusion would give them as texts: what it casts, it has read as the file's own type.
 
 use crate::engine::Engine;
-use crate::error::QueryError;
+use crate::error::{Code, QueryError};
 use crate::log::DataFile;
 use crate::table::partitioned;
 use arrow_array::cast::AsArray;
@@ -23,6 +23,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// Files whose footers are asked for at once.
 const OPENING: usize = 8;
@@ -127,9 +128,66 @@ fn wanted(batch: RecordBatch, first: u64, keep: Option<&Keep>) -> Result<Batch, 
     Ok(Batch { numbers, rows: arrow::compute::filter_record_batch(&batch, &BooleanArray::from(kept))? })
 }
 
+/// A scan under way: what its tasks share.
+struct Scan<T> {
+    engine: Engine,
+    files: Files,
+    keep: Option<Keep>,
+    made: mpsc::Sender<Result<T, QueryError>>,
+}
+
+impl<T: Send + 'static> Scan<T> {
+    /// Finds the stretches of files, in order, and numbers their rows.
+    async fn find(&self, files: Vec<Arc<DataFile>>, found: mpsc::Sender<Stretch>) -> Result<(), DataFusionError> {
+        let mut opened = futures::stream::iter(files).map(|file| self.files.open(file)).buffered(OPENING);
+        let mut first = 0;
+        while let Some(stretches) = opened.next().await {
+            for stretch in stretches? {
+                let mut numbers = first..first + stretch.rows();
+                let stretch = Stretch { first, ..stretch };
+                first = numbers.end;
+                let is_wanted = self.keep.as_ref().is_none_or(|keep| numbers.any(|number| keep(number as u32)));
+                // It fails when nobody reads any more.
+                if is_wanted && found.send(stretch).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one stretch after another. `S` lasts for one of them.
+    async fn read<S: Default + Send>(
+        &self,
+        stretches: &tokio::sync::Mutex<mpsc::Receiver<Stretch>>,
+        make: fn(&mut S, Batch) -> Result<T, QueryError>,
+    ) -> Result<(), DataFusionError> {
+        let next = async || stretches.lock().await.recv().await;
+        while let Some(stretch) = next().await {
+            let (mut first, mut state) = (stretch.first, S::default());
+            let make = |batch: RecordBatch| {
+                let count = batch.num_rows() as u64;
+                let batch = wanted(batch, first, self.keep.as_ref()).map_err(|e| self.engine.explain(e))?;
+                first += count;
+                make(&mut state, batch)
+            };
+            let rows = self.files.read(stretch)?.map_err(DataFusionError::from);
+            if !forward(std::pin::pin!(rows), &self.made, make, |e| self.engine.explain(e)).await {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn say(&self, done: Result<(), DataFusionError>) {
+        if let Err(error) = done {
+            let _ = self.made.send(Err(self.engine.explain(error))).await;
+        }
+    }
+}
+
 impl Engine {
-    /// Reads columns of decisions on all threads: what is made of each batch, where it was read. `S` lasts for one stretch of
-    /// a file.
+    /// Reads columns of decisions on all threads: what is made of each batch, where it was read.
     pub(super) fn scan<S: Default + Send + 'static, T: Send + 'static>(
         &self,
         files: Vec<Arc<DataFile>>,
@@ -138,62 +196,34 @@ impl Engine {
         make: fn(&mut S, Batch) -> Result<T, QueryError>,
     ) -> mpsc::Receiver<Result<T, QueryError>> {
         let (made, receiver) = mpsc::channel(QUEUE);
-        let (found, stretches) = mpsc::channel::<Stretch>(WAITING);
-        let readers = self.readers();
-        let all = Arc::new(Files { readers, columns });
-        self.spawn({
-            let (all, made, engine, keep) = (all.clone(), made.clone(), self.clone(), keep.clone());
-            async move {
-                let mut first = 0;
-                let opened = futures::stream::iter(files).map(|file| all.open(file)).buffered(OPENING);
-                let mut opened = std::pin::pin!(opened.map_err(|e| engine.explain(e)));
-                while let Some(file) = opened.next().await {
-                    match file {
-                        Ok(file) => {
-                            for stretch in file {
-                                let stretch = Stretch { first, ..stretch };
-                                let numbers = first..first + stretch.rows();
-                                first = numbers.end;
-                                let is_wanted = keep
-                                    .as_ref()
-                                    .is_none_or(|keep| numbers.into_iter().any(|number| keep(number as u32)));
-                                // An error is that nobody reads any more.
-                                if is_wanted && found.send(stretch).await.is_err() {
-                                    return;
-                                }
-                            }
-                        }
-                        Err(error) => return drop(made.send(Err(error)).await),
-                    }
+        let (found, stretches) = mpsc::channel(WAITING);
+        let reads = Files { readers: self.readers(), columns };
+        let scan = Arc::new(Scan { engine: self.clone(), files: reads, keep, made: made.clone() });
+        let stretches = Arc::new(tokio::sync::Mutex::new(stretches));
+        let finding = scan.clone();
+        let mut tasks = vec![self.spawn(async move { finding.say(finding.find(files, found).await).await })];
+        tasks.extend((0..self.options().threads.max(1)).map(|_| {
+            let (scan, stretches) = (scan.clone(), stretches.clone());
+            self.spawn(async move { scan.say(scan.read(&stretches, make).await).await })
+        }));
+        self.see_off(tasks, made);
+        receiver
+    }
+
+    /// Waits for tasks that send what they make: should one of them die, that is no end, but an error.
+    pub(super) fn see_off<T: Send + 'static>(
+        &self,
+        tasks: Vec<JoinHandle<()>>,
+        to: mpsc::Sender<Result<T, QueryError>>,
+    ) {
+        self.spawn(async move {
+            for task in tasks {
+                if task.await.is_err() {
+                    let message = "a reader of the lake died; this is a fault of the engine";
+                    let _ = to.send(Err(QueryError::new(Code::Internal, message))).await;
                 }
             }
         });
-        let stretches = Arc::new(tokio::sync::Mutex::new(stretches));
-        for _ in 0..self.options().threads.max(1) {
-            let (all, made, engine, stretches) = (all.clone(), made.clone(), self.clone(), stretches.clone());
-            let keep = keep.clone();
-            self.spawn(async move {
-                let next = async || stretches.lock().await.recv().await;
-                while let Some(stretch) = next().await {
-                    let mut first = stretch.first;
-                    let rows = match all.read(stretch) {
-                        Ok(rows) => rows.map_err(DataFusionError::from),
-                        Err(error) => return drop(made.send(Err(engine.explain(error))).await),
-                    };
-                    let mut state = S::default();
-                    let make = |batch: RecordBatch| {
-                        let count = batch.num_rows() as u64;
-                        let batch = wanted(batch, first, keep.as_ref()).map_err(|e| engine.explain(e))?;
-                        first += count;
-                        make(&mut state, batch)
-                    };
-                    if !forward(std::pin::pin!(rows), &made, make, |e| engine.explain(e)).await {
-                        return;
-                    }
-                }
-            });
-        }
-        receiver
     }
 }
 
@@ -212,4 +242,28 @@ pub(super) async fn forward<T>(
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Options;
+
+    /// Without being seen off, the dead reader's rows would be missing, and nobody would say so.
+    #[tokio::test]
+    async fn a_reader_that_dies_is_no_end_of_the_rows() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lake = folder.path().join("lake");
+        let engine = Engine::open(lake.to_str().expect("UTF-8"), Options::default()).await.expect("a lake");
+        let (to, mut rows) = mpsc::channel(2);
+        let sender = to.clone();
+        let tasks = vec![
+            engine.spawn(async move { sender.send(Ok(1)).await.expect("a reader") }),
+            engine.spawn(async { panic!("this is meant to fail") }),
+        ];
+        engine.see_off(tasks, to);
+        assert_eq!(rows.recv().await.expect("a row").ok(), Some(1));
+        assert_eq!(rows.recv().await.expect("an error").map_err(|e| e.code), Err(Code::Internal));
+        assert!(rows.recv().await.is_none());
+    }
 }
