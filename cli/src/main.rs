@@ -12,6 +12,19 @@ mod config;
 
 use std::process::ExitCode;
 
+/// As a shell counts an end by SIGPIPE.
+const READER_GONE: i32 = 141;
+
 fn main() -> ExitCode {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // `catena ... | head` has read enough: there is nobody left to tell.
+        let told = panic.payload_as_str().unwrap_or_default();
+        if told.starts_with("failed printing to stdout") && told.contains("Broken pipe") {
+            #[expect(clippy::disallowed_methods, reason = "there is no way back from here, and nothing left to write")]
+            std::process::exit(READER_GONE);
+        }
+        usual(panic);
+    }));
     commands::run()
 }
