@@ -38,9 +38,9 @@ db.execute(f"COPY (SELECT * FROM read_json('{source}', format = 'newline_delimit
 class Run:
     """One child process: its wall time, its CPU time and its memory, as the kernel counts them."""
 
-    def __init__(self, command):
+    def __init__(self, command, **settings):
         begun = time.monotonic()
-        child = subprocess.Popen(command, stdout=subprocess.PIPE)
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **settings})
         self.out = child.stdout.read()
         _, status, used = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
