@@ -297,7 +297,8 @@ impl Book {
         }
     }
 
-    fn touch_grant(&self, grant: &str, touched: &mut Touched) {
+    /// Notes what a grant bears on, and whatever was derived from it.
+    pub fn touch_grant(&self, grant: &str, touched: &mut Touched) {
         // A version takes the place of those before, whoever they were for.
         let versions = self.grants.get(grant).into_iter().flatten();
         touched.parties.extend(versions.map(|version| version.grantee.clone()));

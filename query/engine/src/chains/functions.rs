@@ -9,17 +9,19 @@
 //! | `paths('human:alice > agent:* >> tool:payments.*')` | of `chain_events`, of the calls whose hops fit the pattern |
 //! | `reach('human' | 'agent' | 'grant' | 'tool' | 'server', id)` | what it reached, and what it could have |
 
-use super::rebuilt::Rebuilt;
+use super::rebuilt::{EVENT_BYTES, Rebuilt};
 use super::tables::{About, ChainTable};
 use crate::engine::Engine;
+use crate::error::{Code, QueryError};
 use crate::log::Snapshot;
 use crate::table::Scope;
 use arrow_array::builder::{BooleanBuilder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
+use catena_analysis::chain::Store;
 use catena_analysis::chain::rules::pattern::Pattern;
-use catena_analysis::chain::rules::reach::{Reach, Span, Start, reach};
+use catena_analysis::chain::rules::reach::{Reach, Span, Start, people, reach_among};
 use catena_schemas::Outcome;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::ScalarValue;
@@ -29,6 +31,7 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 /// A table function over the chains of a scope at a version.
@@ -152,18 +155,73 @@ struct ReachTable {
     schema: SchemaRef,
 }
 
+/// Chains of a tenant that a start may reach, of all its parts.
+struct Gathered {
+    store: Store,
+    people: BTreeSet<String>,
+    /// One of the parts.
+    of: Arc<Rebuilt>,
+}
+
 impl ReachTable {
-    fn rows(&self, all: &Rebuilt) -> Result<RecordBatch> {
+    fn start(&self) -> Start<'_> {
         let server = self.server.as_deref();
-        let start = match self.kind {
+        match self.kind {
             "human" => Start::Human(&self.id),
             "agent" => Start::Actor(&self.id),
             "grant" => Start::Grant(&self.id),
             "server" => Start::Tool { server: Some(&self.id), tool: None },
             _ => Start::Tool { server, tool: Some(&self.id) },
-        };
+        }
+    }
 
-        let Reach { rows, cut } = reach(&all.store, &all.chains, &all.terms, start, Span::default());
+    /// The rows of every tenant, one tenant after another.
+    async fn batches(&self) -> Result<Vec<RecordBatch>, QueryError> {
+        let Function { engine, snapshot, scope, .. } = &self.of;
+        let mut batches = Vec::new();
+        let mut gathered: Option<Gathered> = None;
+        for section in engine.sections(scope, snapshot).await?.all {
+            let of = engine.section(&section, snapshot).await?;
+            if gathered.as_ref().is_some_and(|g| g.of.tenant != of.tenant) {
+                batches.extend(gathered.take().map(|g| self.rows_of_parts(g)));
+            }
+            if section.is_whole() {
+                let people = people(&of.store, &of.chains).collect();
+                batches.push(self.rows(&of, &people));
+                continue;
+            }
+            let all = gathered.get_or_insert_with(|| Gathered {
+                store: Store::default(),
+                people: BTreeSet::new(),
+                of: of.clone(),
+            });
+            for id in people(&of.store, &of.chains) {
+                if !all.people.contains(id) {
+                    all.people.insert(id.to_owned());
+                }
+            }
+            let start = self.start();
+            let may_reach = start.may_reach(&of.store, &of.terms);
+            of.chains.iter().filter(|c| may_reach(c)).for_each(|chain| all.store.take_chain(&of.store, chain));
+            let (needed, may_take) = (all.store.len() as u64 * EVENT_BYTES, engine.options().chains_bytes as u64);
+            if needed > may_take {
+                let (id, may_take) = (&self.id, may_take >> 20);
+                let message = format!("what `{id}` reached takes more than {may_take} MiB; raise `query.chains_bytes`");
+                return Err(QueryError::new(Code::Memory, message));
+            }
+        }
+        batches.extend(gathered.map(|g| self.rows_of_parts(g)));
+        batches.into_iter().collect::<Result<_>>().map_err(|e| engine.explain(e))
+    }
+
+    fn rows_of_parts(&self, Gathered { store, people, of }: Gathered) -> Result<RecordBatch> {
+        self.rows(&of.with(store), &people.iter().map(String::as_str).collect())
+    }
+
+    /// `people` are those of all chains of the tenant.
+    fn rows(&self, all: &Rebuilt, people: &BTreeSet<&str>) -> Result<RecordBatch> {
+        let start = self.start();
+        let Reach { rows, cut } = reach_among(people, &all.store, &all.chains, &all.terms, start, Span::default());
         let mut texts: [StringBuilder; 7] = Default::default();
         let mut numbers: [Int64Builder; 6] = Default::default();
         let mut times = [(); 2].map(|()| TimestampMicrosecondBuilder::new().with_timezone("UTC"));
@@ -235,10 +293,8 @@ impl PartitionStream for ReachTable {
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let table = self.clone();
         let rows = futures::stream::once(async move {
-            let all = table.of.engine.rebuilt(&table.of.scope, &table.of.snapshot).await;
-            let all = all.map_err(|e| DataFusionError::External(Box::new(e)))?;
-            let batches: Vec<Result<RecordBatch>> = all.iter().map(|rebuilt| table.rows(rebuilt)).collect();
-            Ok::<_, DataFusionError>(futures::stream::iter(batches))
+            let batches = table.batches().await.map_err(|e| DataFusionError::External(Box::new(e)))?;
+            Ok::<_, DataFusionError>(futures::stream::iter(batches.into_iter().map(Ok)))
         });
         Box::pin(RecordBatchStreamAdapter::new(SCHEMA.clone(), futures::TryStreamExt::try_flatten(rows)))
     }

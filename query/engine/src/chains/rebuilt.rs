@@ -103,7 +103,11 @@ impl Rebuilt {
 
     /// Some of the chains, and no more: for who keeps them longer than the others.
     pub(super) fn only(&self, chains: &[usize]) -> Rebuilt {
-        let mut store = self.store.only(chains.iter().map(|at| &self.chains[*at]));
+        self.with(self.store.only(chains.iter().map(|at| &self.chains[*at])))
+    }
+
+    /// The chains of a store that holds some of the tenant's.
+    pub(super) fn with(&self, mut store: Store) -> Rebuilt {
         let exchanged = self.terms.book.exchanged();
         let made = rebuild_some(&self.tenant, &mut store, &exchanged, &self.witnesses, &self.settings);
         Rebuilt {
@@ -224,6 +228,11 @@ impl Section {
     pub(super) fn tenant(&self) -> &str {
         &self.tenant
     }
+
+    /// Whether all chains of the tenant stand in it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.part.is_none()
+    }
 }
 
 /// Chains of a scope, to be rebuilt one section after another.
@@ -255,33 +264,6 @@ impl Engine {
             all.extend((0..plan.parts()).map(part));
         }
         Ok(Sections { all, fit: total <= may_take })
-    }
-
-    /// The chains of all tenants of a scope at once, or an error that says how much memory that would take.
-    pub(crate) async fn rebuilt(
-        &self,
-        scope: &Scope,
-        snapshot: &Arc<Snapshot>,
-    ) -> Result<Vec<Arc<Rebuilt>>, QueryError> {
-        let tenants: Vec<Arc<str>> = match scope {
-            Scope::Tenant(tenant) => vec![tenant.clone()],
-            Scope::All => snapshot.tenants().map(Into::into).collect(),
-        };
-        let (rows, needed) = bytes(tenants.iter().flat_map(|t| sources(snapshot, t)));
-        let may_take = self.options().chains_bytes as u64;
-        if needed > may_take {
-            let message = format!(
-                "this asks for all chains at once: those of {rows} decisions need about {} MiB, more than {} MiB; raise `query.chains_bytes`, or ask about one tenant",
-                needed >> 20,
-                may_take >> 20
-            );
-            return Err(QueryError::new(Code::Memory, message));
-        }
-        let mut all = Vec::with_capacity(tenants.len());
-        for tenant in tenants {
-            all.push(self.section(&Section { tenant, part: None }, snapshot).await?);
-        }
-        Ok(all)
     }
 
     /// The chains of a section.

@@ -22,8 +22,8 @@ mod found;
 mod judge;
 
 use super::pattern::Kind;
-use super::{Chain, Store, Terms};
-use crate::authority::Within;
+use super::{Chain, Store, Terms, TouchedNames};
+use crate::authority::{Touched, Within};
 use catena_schemas::{Micros, Outcome};
 use could::Holdings;
 use found::Found;
@@ -51,6 +51,27 @@ pub enum Start<'a> {
         /// Tool.
         tool: Option<&'a str>,
     },
+}
+
+impl Start<'_> {
+    /// Whether calls of a chain of a store can count for what was reached from here.
+    pub fn may_reach<'s>(&'s self, store: &'s Store, terms: &Terms) -> impl Fn(&Chain) -> bool + 's {
+        let mut touched = Touched::default();
+        match *self {
+            Start::Human(id) | Start::Actor(id) => _ = touched.parties.insert(id.to_owned()),
+            Start::Grant(id) => terms.book.touch_grant(id, &mut touched),
+            Start::Tool { .. } => {}
+        }
+        let touched = TouchedNames::of(store, &touched);
+        move |chain| match *self {
+            Start::Tool { server, tool } => {
+                let is = |named: Option<&str>, wanted: Option<&str>| wanted.is_none() || named == wanted;
+                let told = |link| chain.told(store, link);
+                chain.links.iter().map(told).any(|told| is(told.server, server) && is(told.tool, tool))
+            }
+            _ => chain.rests_on(store, &touched),
+        }
+    }
 }
 
 /// A stretch of time, both ends included.
@@ -151,8 +172,20 @@ pub struct Reach {
 
 /// What a start reached, and could have.
 pub fn reach(store: &Store, chains: &[Chain], terms: &Terms, start: Start<'_>, span: Span) -> Reach {
+    reach_among(&people(store, chains).collect(), store, chains, terms, start, span)
+}
+
+/// The same, of some chains: those that a start [`may_reach`](Start::may_reach) are enough. `people` are those of all chains.
+pub fn reach_among(
+    people: &BTreeSet<&str>,
+    store: &Store,
+    chains: &[Chain],
+    terms: &Terms,
+    start: Start<'_>,
+    span: Span,
+) -> Reach {
     let roots: BTreeSet<&str> =
-        people(store, chains).chain(if let Start::Human(id) = start { Some(id) } else { None }).collect();
+        people.iter().copied().chain(if let Start::Human(id) = start { Some(id) } else { None }).collect();
     let mut holdings = Holdings::of(terms, &roots);
     let lines = holdings.all(span.from, span.until);
     let mut found = Found { store, span, rows: BTreeMap::new(), tokens: Vec::new(), cut: false };
@@ -179,7 +212,8 @@ pub fn reach(store: &Store, chains: &[Chain], terms: &Terms, start: Start<'_>, s
 }
 
 /// Ids that stand for persons on some path.
-fn people<'s>(store: &'s Store, chains: &'s [Chain]) -> impl Iterator<Item = &'s str> {
+/// Persons on the paths of chains, as often as they stand there.
+pub fn people<'s>(store: &'s Store, chains: &'s [Chain]) -> impl Iterator<Item = &'s str> {
     let paths = chains.iter().flat_map(|c| &c.paths);
     let hops = paths.flat_map(|p| p.hops.iter().enumerate()).filter(|(_, h)| h.id.is_some());
     hops.filter_map(|(i, h)| {

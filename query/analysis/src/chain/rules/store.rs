@@ -590,14 +590,19 @@ impl Store {
     /// A store that has the events of some chains of this one, and no more.
     pub fn only<'c>(&self, chains: impl IntoIterator<Item = &'c Chain>) -> Store {
         let mut store = Store::default();
-        for link in chains.into_iter().flat_map(|chain| &chain.links) {
-            let (row, _) = store.adopt(self, link.row);
+        chains.into_iter().for_each(|chain| store.take_chain(self, chain));
+        store
+    }
+
+    /// Takes the events of a chain of another store of the same tenant.
+    pub fn take_chain(&mut self, from: &Store, chain: &Chain) {
+        for link in &chain.links {
+            let (row, _) = self.adopt(from, link.row);
             // What it was changed from or to may stand in another chain.
-            if self.mutated.contains(&link.row) {
-                store.mutated.insert(row);
+            if from.mutated.contains(&link.row) {
+                self.mutated.insert(row);
             }
         }
-        store
     }
 
     /// A row of another store of the same tenant, told here.
