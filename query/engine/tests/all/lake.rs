@@ -8,6 +8,7 @@ use catena_schemas::rows::{Place, Rejection, Rows};
 use catena_schemas::table::{Class, PARTITIONS, RECORDS, delta_schema};
 use catena_schemas::{Actor, Event, Micros, Outcome};
 use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::fs;
@@ -90,7 +91,8 @@ impl Lake {
         let path = format!("{folder}/part-{:04}.parquet", self.files);
         fs::create_dir_all(self.table().join(&folder)).expect("a folder");
         let out = fs::File::create(self.table().join(&path)).expect("a file");
-        let mut writer = ArrowWriter::try_new(out, batch.schema(), None).expect("a writer");
+        let properties = (self.files % 2 == 1).then(in_crumbs);
+        let mut writer = ArrowWriter::try_new(out, batch.schema(), properties).expect("a writer");
         writer.write(batch).expect("rows");
         writer.close().expect("a footer");
         let size = fs::metadata(self.table().join(&path)).expect("its size").len();
@@ -102,6 +104,16 @@ impl Lake {
     pub(crate) fn decisions(&mut self, tenant: &str, day: i64, events: &[Event<'_>]) -> String {
         self.land(&File { tenant, day, class: Class::Decision }, &decisions(tenant, day, events))
     }
+}
+
+/// Row groups of three rows, pages of one, and dictionaries that are given up after the first text.
+fn in_crumbs() -> WriterProperties {
+    WriterProperties::builder()
+        .set_max_row_group_row_count(Some(3))
+        .set_data_page_row_count_limit(1)
+        .set_write_batch_size(1)
+        .set_dictionary_page_size_limit(1)
+        .build()
 }
 
 /// What the log says of a batch: time and session, as the collector writes them, cut to 8 characters.
