@@ -53,6 +53,12 @@ impl Plan {
         self.parts.len() as u16
     }
 
+    /// Bytes of memory that it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        let names: usize = self.parts.iter().map(|part| part.names.len()).sum();
+        (self.part_of.len() * size_of::<u16>() + names * size_of::<u32>()) as u64
+    }
+
     /// Decisions of a part.
     pub(super) fn rows(&self, part: u16) -> u64 {
         self.parts[part as usize].rows

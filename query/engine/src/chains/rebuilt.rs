@@ -173,8 +173,11 @@ impl Rebuilt {
 /// Something of a tenant, and whoever is making it now.
 type Held<T> = Arc<tokio::sync::Mutex<Option<Arc<T>>>>;
 
-/// A tenant, and which part of its chains; zero when it has no parts.
+/// A tenant, and which part of its chains; zero when it has no parts, and [`PLAN`] for what tells them apart.
 type Place = (Arc<str>, u16);
+
+/// There are fewer parts than this.
+const PLAN: u16 = u16::MAX;
 
 /// Chains by tenant, each of the newest version that was asked for.
 #[derive(Debug, Default)]
@@ -200,13 +203,16 @@ impl Cache {
     /// Notes that chains were asked for, and lets go of those that were not asked for in the longest time, until all fit.
     fn note(&self, place: &Place, bytes: u64, bytes_max: u64) {
         let mut tenants = self.0.lock();
-        let Tenants { held, used, .. } = &mut *tenants;
+        let Tenants { plans, held, used } = &mut *tenants;
         used.retain(|(p, _)| p != place);
         used.push((place.clone(), bytes));
         let mut total: u64 = used.iter().map(|(_, b)| b).sum();
         while total > bytes_max && used.len() > 1 {
             let (gone, bytes) = used.remove(0);
             held.remove(&gone);
+            if gone.1 == PLAN {
+                plans.remove(&gone.0);
+            }
             total -= bytes;
         }
     }
@@ -284,12 +290,21 @@ impl Engine {
         // On its own: a question that is given up must not throw away what the next one needs.
         let work = self.spawn(async move {
             let mut held = held.lock().await;
-            engine.chains().note(&place, needed, engine.options().chains_bytes as u64);
+            let may_take = engine.options().chains_bytes as u64;
+            if let Some((plan, _)) = &part {
+                // Whoever uses a part needs to know which it is.
+                engine.chains().note(&(tenant.clone(), PLAN), plan.bytes(), may_take);
+            }
+            engine.chains().note(&place, needed, may_take);
             let is_same = |k: &&Arc<Rebuilt>| same(&k.files, &files) && k.is_whole == part.is_none();
             if let Some(known) = held.as_ref().filter(is_same) {
                 return Ok(known.clone());
             }
             *held = None;
+            if let Some((plan, part)) = &part {
+                let (number, of) = (part + 1, plan.parts());
+                tracing::info!(tenant = &*tenant, decisions = plan.rows(*part), "chains: part {number} of {of}");
+            }
             let made = Arc::new(engine.rebuild_section(tenant, part, snapshot, files).await?);
             *held = Some(made.clone());
             Ok(made)
@@ -305,12 +320,15 @@ impl Engine {
         let work = self.spawn(async move {
             let mut held = held.lock().await;
             let files = sources(&snapshot, &tenant);
+            let may_take = engine.options().chains_bytes as u64;
             if let Some(known) = held.as_ref().filter(|k| same(&k.files, &files)) {
+                engine.chains().note(&(tenant, PLAN), known.bytes(), may_take);
                 return Ok(known.clone());
             }
             *held = None;
             let (decisions, terms) = (decisions(&files), engine.terms_of(&tenant, snapshot).await?);
             let made = Arc::new(engine.plan(files, decisions, terms).await?);
+            engine.chains().note(&(tenant, PLAN), made.bytes(), may_take);
             *held = Some(made.clone());
             Ok(made)
         });
@@ -492,5 +510,17 @@ mod tests {
         check(&[("a", 4), ("b", 4), ("a", 4), ("c", 4)], 10, &["a", "c"]);
         check(&[("a", 4), ("b", 20)], 10, &["b"]);
         check(&[("a", 4), ("a", 9)], 10, &["a"]);
+    }
+
+    #[test]
+    fn a_plan_makes_room_as_chains_do() {
+        let cache = Cache::default();
+        let tenant: Arc<str> = "a".into();
+        cache.plan(&tenant);
+        cache.note(&(tenant.clone(), PLAN), 4, 10);
+        cache.note(&(tenant.clone(), 0), 6, 10);
+        assert_eq!(cache.0.lock().plans.len(), 1);
+        cache.note(&(tenant, 1), 6, 10);
+        assert_eq!(cache.0.lock().plans.len(), 0);
     }
 }
