@@ -53,6 +53,8 @@ pub enum Fault {
     MutationUnmarked,
     /// Chains are told apart without their neighbours in time.
     NeighboursApart,
+    /// Of two exchanges of one token that differ, the last counts.
+    LastExchangeWins,
     /// A record touches the grant that it names, and none that was derived from it.
     DerivedForgotten,
     /// Some chains are judged without those who showed exchanged tokens in others.

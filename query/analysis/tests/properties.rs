@@ -9,9 +9,9 @@ use catena_analysis::chain::rules::ties::{Groups, Tie, Ties};
 use catena_analysis::chain::rules::watch::{Change, Published, Watcher};
 use catena_analysis::chain::rules::{Settings, Store, Terms, TouchedNames, rebuild, rebuild_some};
 use catena_analysis::fault::{self, Fault};
-use catena_schemas::authority::EntryKind;
+use catena_schemas::authority::{EntryKind, Record};
 use catena_schemas::{Micros, Outcome};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 const CASES: u64 = 10_000;
@@ -638,8 +638,8 @@ fn some_at_a_time(seed: u64) -> Verdict {
     same("some at a time", &chains_after(&set, &exchanges, &settings), &found)
 }
 
-/// A record of authority changes what calls were allowed in chains that rest on it, and in no other.
-fn records_touch_what_rests_on_them(seed: u64) -> Verdict {
+/// Calls by tokens and grants, all of one tenant, and records that say what some of them allow.
+fn authorized(seed: u64) -> (Dice, Vec<Told>, Vec<Record>) {
     let (mut dice, mut set) = set(seed);
     let mut one = |of: &str, n: usize| format!("{of}{}", dice.below(n));
     for told in &mut set {
@@ -647,39 +647,74 @@ fn records_touch_what_rests_on_them(seed: u64) -> Verdict {
         told.token = Some(one("tok", 4));
         told.grant = Some(one("g", 4));
     }
-    let some: Vec<(EntryKind, String)> = (0..6)
-        .map(|_| {
-            let (grantor, grantee) = (one("u", 3), one("agent", 3));
-            let (grant, other) = (one("g", 4), one("g", 4));
-            match one("", 5).as_str() {
-                "0" => (EntryKind::Grant, format!(r#"{{"grant_id":"{grant}","grantor":"{grantor}","grantee":"{grantee}","scope":["a"]}}"#)),
-                "1" => (EntryKind::Grant, format!(
-                    r#"{{"grant_id":"{grant}","grantor":"{}","grantee":"{grantee}","scope":["a"],"parent_grant":"{other}"}}"#, one("agent", 3),
-                )),
-                "2" => (EntryKind::Reauth, format!(
-                    r#"{{"reauth_id":"r","by":"{grantee}","approver":"{grantor}","at":0,"scope":["more"],"use":"standing"}}"#,
-                )),
-                "3" => (EntryKind::Lifecycle, format!(r#"{{"event":"revoked","subject_kind":"grant","subject":"{grant}"}}"#)),
-                _ => (EntryKind::Exchange, format!(
-                    r#"{{"issued_token_ref":"{}","subject_token_ref":"{}","scope_in":["a"],"scope_out":["b"]}}"#, one("tok", 4), one("tok", 4),
-                )),
+    let record = |_| {
+        let (user, agent, other) = (one("u", 3), one("agent", 3), one("agent", 3));
+        let (grant, parent) = (one("g", 4), one("g", 4));
+        let (issued, subject) = (one("tok", 4), one("tok", 4));
+        let scope = one("s", 3);
+        let (kind, body) = match one("", 5).as_str() {
+            "0" => (EntryKind::Grant, json!({"grant_id": grant, "grantor": user, "grantee": agent, "scope": [scope]})),
+            "1" => {
+                let terms = json!({"grant_id": grant, "grantor": other, "grantee": agent, "scope": [scope], "parent_grant": parent});
+                (EntryKind::Grant, terms)
             }
-        })
-        .collect();
+            "2" => {
+                let terms = json!({"reauth_id": "r", "by": agent, "approver": user, "at": 0, "scope": ["s0", "s1"], "use": "standing"});
+                (EntryKind::Reauth, terms)
+            }
+            "3" => (EntryKind::Lifecycle, json!({"event": "revoked", "subject_kind": "grant", "subject": grant})),
+            _ => {
+                let swap = json!({"issued_token_ref": issued, "subject_token_ref": subject, "scope_in": ["s0"], "scope_out": [scope]});
+                (EntryKind::Exchange, swap)
+            }
+        };
+        kind.record("x", Micros(0), &body.to_string()).expect("a record")
+    };
+    let records = (0..6).map(record).collect();
+    (dice, set, records)
+}
+
+/// P11, of the findings that there are: what widened, and at which hop, is a function of the set of events and of the set of
+/// records, and names events by what they are.
+fn widenings_are_a_function_of_the_set(seed: u64) -> Verdict {
+    let (mut dice, set, records) = authorized(seed);
+    let widened = |set: &[Told], records: &[Record]| {
+        let (mut store, mut terms) = (Store::default(), Terms::default());
+        set.iter().for_each(|told| _ = told.tell(&mut store));
+        records.iter().for_each(|record| terms.book.enter(record));
+        let exchanged = terms.book.exchanged();
+        let mut found = BTreeSet::new();
+        for chain in rebuild("t", &mut store, &exchanged, &Settings::default()).chains {
+            let bounds = chain.all_bounds(&store, &terms);
+            for (event, bound) in events(&chain.to_json("t", &store)).iter().zip(&bounds) {
+                found.extend(bound.widened_at().map(|at| (chain.id.clone(), key(event), at)));
+            }
+        }
+        found
+    };
+    let mut again = records.clone();
+    again.extend(records.iter().filter(|_| dice.chance(50)).cloned());
+    dice.shuffle(&mut again);
+    let (a, b) = (widened(&set, &records), widened(&doubled(&mut dice, &set), &again));
+    ensure(a == b, || format!("{a:?}\nagainst\n{b:?}"))
+}
+
+/// A record of authority changes what calls were allowed in chains that rest on it, and in no other.
+fn records_touch_what_rests_on_them(seed: u64) -> Verdict {
+    let (_, set, some) = authorized(seed);
     let mut store = Store::default();
     set.iter().for_each(|told| _ = told.tell(&mut store));
     let chains = rebuild("t", &mut store, &[], &Settings::default()).chains;
     let mut terms = Terms::default();
-    for (kind, body) in &some {
+    for record in &some {
         let before: Vec<_> = chains.iter().map(|chain| chain.all_bounds(&store, &terms)).collect();
-        let record = kind.record("x", Micros(0), body).map_err(|e| format!("{body}: {e:?}"))?;
-        terms.book.enter(&record);
+        terms.book.enter(record);
         let mut touched = Touched::default();
-        terms.book.touch(&record, &mut touched);
+        terms.book.touch(record, &mut touched);
         let touched = TouchedNames::of(&store, &touched);
         for (chain, before) in chains.iter().zip(before) {
             let after = chain.all_bounds(&store, &terms);
-            ensure(chain.rests_on(&store, &touched) || before == after, || format!("{body} changed {}", chain.id))?;
+            ensure(chain.rests_on(&store, &touched) || before == after, || format!("{record:?} changed {}", chain.id))?;
         }
     }
     Ok(())
@@ -725,6 +760,7 @@ properties![
     exchanges_any_time,
     some_at_a_time,
     records_touch_what_rests_on_them,
+    widenings_are_a_function_of_the_set,
 ];
 
 /// Whether a check objects while a rule is broken. A panic is an objection too.
@@ -740,6 +776,7 @@ fn every_broken_rule_is_noticed() {
         (Fault::NeighboursApart, "some_at_a_time"),
         (Fault::WitnessesForgotten, "some_at_a_time"),
         (Fault::DerivedForgotten, "records_touch_what_rests_on_them"),
+        (Fault::LastExchangeWins, "widenings_are_a_function_of_the_set"),
         (Fault::LastWins, "order_and_repetition"),
         (Fault::NearUntilResolved, "only_together"),
         (Fault::SessionWithoutSubject, "weak_evidence"),

@@ -270,8 +270,8 @@ impl Book {
         let versions = self.grants.entry(grant.id.clone()).or_default();
         if !versions.contains(&grant) {
             versions.push(grant);
-            let text = |g: &Grant| g.authority.to_json().to_string();
-            versions.sort_by_key(|g| (g.version, g.recorded, text(g)));
+            // What they say comes last: then it is never the order of their arrival that counts.
+            versions.sort_by_key(|g| (g.version, g.recorded, format!("{g:?}")));
         }
     }
 
@@ -293,7 +293,7 @@ impl Book {
         self.issued_for.entry(exchange.subject.clone()).or_default().insert(exchange.issued.clone());
         let held = self.exchanges.entry(exchange.issued.clone()).or_insert_with(|| Some(exchange.clone()));
         if held.as_ref() != Some(&exchange) {
-            *held = None;
+            *held = fault::on(Fault::LastExchangeWins).then_some(exchange);
         }
     }
 
