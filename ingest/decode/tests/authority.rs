@@ -323,6 +323,14 @@ tool catalogue/mcp:mail/mail.send@2026-11-21T00:00:00.000000Z {"server":"mcp:mai
 }
 
 #[test]
+fn numbers_of_a_cell_become_numbers() {
+    for impact in ["3", "+3", "003"] {
+        let expected = r#"tool catalogue/s/t@2026-11-21T00:00:00.000000Z {"server":"s","tool":"t","impact":3}"#;
+        tools(&format!("tool,server,impact\nt,s,{impact}\n"), Kind::Csv, expected);
+    }
+}
+
+#[test]
 fn what_is_no_catalogue_is_refused() {
     tools(
         "tools: 7",

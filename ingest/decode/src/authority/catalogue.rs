@@ -156,9 +156,9 @@ fn entry(tool: Value<'_>, approved_by: Option<Value<'_>>, line: &mut Line) {
             "tool" | "name" | "server" => {}
             _ if v.is_null() || v.as_str() == Some("") => {}
             "requires" => requires(v, line),
-            // A cell of a CSV is text.
-            "impact" => match v.as_scalar() {
-                Some(n) if n.parse::<i32>().is_ok() => line.raw(name, n),
+            // A cell of a CSV is text, and may say `+3` or `007`, which is no JSON.
+            "impact" => match v.as_scalar().map(str::parse::<i32>) {
+                Some(Ok(n)) => line.raw(name, &n.to_string()),
                 _ => line.raw(name, &v.to_json()),
             },
             // These are the record's own.
