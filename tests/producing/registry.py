@@ -216,8 +216,8 @@ def run(folder, seed, _):
     wanted = [row(kind, call) for kind in KINDS for call in calls[kind]] + [row("plain", calls["json"][0])]
     found = []
     for r in ask(lake, "SELECT outcome, requester, actors, session, server_name, tool, trace_id, time, params, event_id, extra FROM decisions"):
-        params, extra = json.loads(r["params"]), json.loads(r["extra"] or "{}")
-        # Numbers of 64 bits are texts in protobuf's JSON.
+        # What is 0 or empty is not in a message of protobuf: the first call may have no arguments at all. Numbers of 64 bits are texts.
+        params, extra = json.loads(r["params"] or "{}"), json.loads(r["extra"] or "{}")
         found.append((r["outcome"], r["requester"], tuple(r["actors"]), r["session"], r["server_name"], r["tool"], r["trace_id"], r["time"], params.get("note", ""), int(params.get("n", 0)), r["event_id"], extra.get("region")))
     holds("registry", wanted, found)
     rejects = ask(lake, "SELECT reason, count(*) AS n FROM rejects GROUP BY reason ORDER BY reason")
