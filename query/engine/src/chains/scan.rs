@@ -78,7 +78,9 @@ impl Files {
     async fn open(&self, file: Arc<DataFile>) -> Result<Vec<Stretch>, DataFusionError> {
         let file = partitioned(&file)?;
         let mut reader = self.reader(file.clone())?;
-        let stored = ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::new()).await?;
+        // As Parquet has the types, whatever types of Arrow the writer had in mind: upkeep by other tools writes large texts.
+        let plain = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let stored = ArrowReaderMetadata::load_async(&mut reader, plain).await?;
         let schema = Schema::new(stored.schema().fields().iter().map(coded).collect::<Vec<_>>());
         let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
         let metadata = ArrowReaderMetadata::try_new(stored.metadata().clone(), options)?;

@@ -1,13 +1,10 @@
 //! Chains from a lake.
 
-use crate::lake::{File, Lake, START, event, events, place};
+use crate::lake::{Lake, START, event, events};
 use catena_analysis::chain::{Limits as Drawing, Lineage};
 use catena_engine::chains::{Filter, Found};
 use catena_engine::{Engine, Limits, Options, Scope, output};
-use catena_schemas::authority::{Entry, EntryKind};
-use catena_schemas::event::Source;
-use catena_schemas::rows::Rows;
-use catena_schemas::table::Class;
+use catena_schemas::authority::EntryKind;
 use expect_test::{Expect, expect};
 
 fn lake() -> Lake {
@@ -387,18 +384,8 @@ async fn a_new_version_brings_new_chains_and_an_old_session_keeps_its_own() {
 #[tokio::test]
 async fn why_quotes_the_decision_its_path_and_its_grant() {
     let mut lake = lake();
-    let grant = Entry {
-        kind: EntryKind::Grant,
-        id: "r1".into(),
-        time: START,
-        source: Source::default(),
-        body: r#"{"grant_id":"g-1","grantor":"dora","grantee":"agent:p","scope":["mail.read"]}"#.into(),
-        extra: None,
-        flags: Vec::new(),
-    };
-    let mut rows = Rows::default();
-    rows.push_authority(&grant, &place("acme", 4, 0));
-    lake.land(&File { tenant: "acme", day: 4, class: Class::Authority }, &rows.finish());
+    let grant = r#"{"grant_id":"g-1","grantor":"dora","grantee":"agent:p","scope":["mail.read"]}"#;
+    lake.authority("acme", 4, &[(EntryKind::Grant, grant)]);
     let mut event = event("w1 6000 allow dora > agent:p @s-w mail/send");
     event.token.scope = vec!["mail.read".into(), "mail.send".into()];
     event.grant_id = Some("g-1".into());

@@ -2,7 +2,8 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, ArrayRef, LargeStringArray, RecordBatch};
+use catena_schemas::authority::{Entry, EntryKind};
 use catena_schemas::event::{Decision, Links, Requester, Server, Session, Source, Tool};
 use catena_schemas::rows::{Place, Rejection, Rows};
 use catena_schemas::table::{Class, PARTITIONS, RECORDS, delta_schema};
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 pub(crate) const DAY: i64 = 86_400_000_000;
@@ -91,19 +93,50 @@ impl Lake {
         let path = format!("{folder}/part-{:04}.parquet", self.files);
         fs::create_dir_all(self.table().join(&folder)).expect("a folder");
         let out = fs::File::create(self.table().join(&path)).expect("a file");
-        let properties = (self.files % 2 == 1).then(in_crumbs);
-        let mut writer = ArrowWriter::try_new(out, batch.schema(), properties).expect("a writer");
-        writer.write(batch).expect("rows");
+        // Every other file is one of another tool.
+        let (rows, properties) =
+            if self.files.is_multiple_of(2) { (batch.clone(), None) } else { (large(batch), Some(in_crumbs())) };
+        let mut writer = ArrowWriter::try_new(out, rows.schema(), properties).expect("a writer");
+        writer.write(&rows).expect("rows");
         writer.close().expect("a footer");
         let size = fs::metadata(self.table().join(&path)).expect("its size").len();
         json!({"add": {"path": path, "size": size, "modificationTime": 0, "dataChange": true, "stats": stats(batch).to_string(),
             "partitionValues": {"tenant": file.tenant, "ingest_date": date, "class": file.class.as_str()}}})
     }
 
+    /// Records of authority of one file: what each is, and its body.
+    pub(crate) fn authority(&mut self, tenant: &str, day: i64, records: &[(EntryKind, &str)]) {
+        let mut rows = Rows::default();
+        for (number, (kind, body)) in records.iter().enumerate() {
+            let entry = Entry {
+                kind: *kind,
+                id: format!("r{number}").into(),
+                time: START,
+                source: Source::default(),
+                body: (*body).into(),
+                extra: None,
+                flags: Vec::new(),
+            };
+            rows.push_authority(&entry, &place(tenant, day, number as i64));
+        }
+        self.land(&File { tenant, day, class: Class::Authority }, &rows.finish());
+    }
+
     /// Decisions of one file.
     pub(crate) fn decisions(&mut self, tenant: &str, day: i64, events: &[Event<'_>]) -> String {
         self.land(&File { tenant, day, class: Class::Decision }, &decisions(tenant, day, events))
     }
+}
+
+/// The same rows as other tools write them: texts are large ones.
+fn large(batch: &RecordBatch) -> RecordBatch {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+        let texts = column.as_string_opt::<i32>();
+        let large = texts.map(|texts| Arc::new(LargeStringArray::from_iter(texts.iter())) as ArrayRef);
+        (field.name().clone(), large.unwrap_or_else(|| column.clone()), true)
+    });
+    RecordBatch::try_from_iter_with_nullable(columns).expect("the same rows")
 }
 
 /// Row groups of three rows, pages of one, and dictionaries that are given up after the first text.

@@ -1,12 +1,9 @@
 //! Chains that do not fit into memory at once.
 
-use crate::lake::{File, Lake, START, events, place};
+use crate::lake::{Lake, events};
 use catena_engine::chains::Filter;
 use catena_engine::{Engine, Limits, Options, Scope, output};
-use catena_schemas::authority::{Entry, EntryKind};
-use catena_schemas::event::Source;
-use catena_schemas::rows::Rows;
-use catena_schemas::table::Class;
+use catena_schemas::authority::EntryKind;
 use expect_test::expect;
 
 /// Forty chains over four files, the later calls of each in another file than the first: by a session, by a trace, by a
@@ -56,25 +53,9 @@ fn lake() -> Lake {
         lake.decisions("acme", day as i64, &told);
     }
     lake.decisions("zeta", 0, &events("z1 3 deny zoe > agent:z @s-0 tickets/read"));
-    let exchange = Entry {
-        kind: EntryKind::Exchange,
-        id: "x1".into(),
-        time: START,
-        source: Source::default(),
-        body: r#"{"issued_token_ref":"issued","subject_token_ref":"root"}"#.into(),
-        extra: None,
-        flags: Vec::new(),
-    };
-    let grant = Entry {
-        kind: EntryKind::Grant,
-        id: "r1".into(),
-        body: r#"{"grant_id":"g-1","grantor":"client:cc","grantee":"agent:p1","scope":["repo.push"]}"#.into(),
-        ..exchange.clone()
-    };
-    let mut rows = Rows::default();
-    rows.push_authority(&exchange, &place("acme", 4, 0));
-    rows.push_authority(&grant, &place("acme", 4, 1));
-    lake.land(&File { tenant: "acme", day: 4, class: Class::Authority }, &rows.finish());
+    let exchange = r#"{"issued_token_ref":"issued","subject_token_ref":"root"}"#;
+    let grant = r#"{"grant_id":"g-1","grantor":"client:cc","grantee":"agent:p1","scope":["repo.push"]}"#;
+    lake.authority("acme", 4, &[(EntryKind::Exchange, exchange), (EntryKind::Grant, grant)]);
     lake
 }
 

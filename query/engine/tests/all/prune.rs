@@ -204,14 +204,9 @@ async fn answers_are_those_of_plain_datafusion() {
         ("ingest_date".to_owned(), arrow_schema::DataType::Date32),
         ("class".to_owned(), arrow_schema::DataType::Utf8),
     ];
-    plain
-        .register_parquet(
-            "all",
-            &lake.table().display().to_string(),
-            ParquetReadOptions::default().table_partition_cols(columns),
-        )
-        .await
-        .expect("the same files");
+    let schema = catena_schemas::table::file_schema();
+    let options = ParquetReadOptions::default().table_partition_cols(columns).schema(&schema);
+    plain.register_parquet("all", &lake.table().display().to_string(), options).await.expect("the same files");
     plain
         .sql("CREATE VIEW decisions AS SELECT * FROM \"all\" WHERE class = 'decision' AND duplicate IS NOT TRUE")
         .await

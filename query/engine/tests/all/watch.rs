@@ -1,13 +1,11 @@
 //! Chains followed from version to version.
 
-use crate::lake::{File, Lake, START, event, events, place};
+use crate::lake::{File, Lake, START, event, events};
 use catena_analysis::chain::Settings;
 use catena_engine::chains::{Publication, Watch};
 use catena_engine::{Engine, Limits, Options, Scope, output};
 use catena_schemas::Micros;
-use catena_schemas::authority::{Entry, EntryKind};
-use catena_schemas::event::Source;
-use catena_schemas::rows::Rows;
+use catena_schemas::authority::EntryKind;
 use catena_schemas::table::Class;
 use expect_test::{Expect, expect};
 
@@ -167,18 +165,8 @@ async fn a_grant_that_arrives_late_is_a_new_revision() {
     lake.decisions("acme", 0, &events("x1 1 allow xena > agent:p @s-x mail/send"));
     let mut following = watch(&lake).await;
     assert_eq!(step(&mut following, &mut lake, NOW).await, 2);
-    let grant = Entry {
-        kind: EntryKind::Grant,
-        id: "r1".into(),
-        time: START,
-        source: Source::default(),
-        body: r#"{"grant_id":"g-1","grantor":"dora","grantee":"agent:p","scope":["mail.read"]}"#.into(),
-        extra: None,
-        flags: Vec::new(),
-    };
-    let mut rows = Rows::default();
-    rows.push_authority(&grant, &place("acme", 0, 0));
-    lake.land(&File { tenant: "acme", day: 0, class: Class::Authority }, &rows.finish());
+    let grant = r#"{"grant_id":"g-1","grantor":"dora","grantee":"agent:p","scope":["mail.read"]}"#;
+    lake.authority("acme", 0, &[(EntryKind::Grant, grant)]);
     assert_eq!(step(&mut following, &mut lake, NOW).await, 1);
     agrees(&lake).await;
     ask(
