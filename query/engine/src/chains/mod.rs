@@ -191,7 +191,8 @@ impl Session {
             let pinned = self.pin().await?;
             let (snapshot, engine) = (pinned.pinned_at(), self.engine());
             let (mut chains, mut total) = (Vec::new(), 0);
-            for section in engine.sections(self.scope(), &snapshot).await?.all {
+            let sections = engine.sections(self.scope(), &snapshot).await?;
+            for section in sections.all {
                 if filter.tenant.as_deref().is_some_and(|t| t != section.tenant()) {
                     continue;
                 }
@@ -200,7 +201,7 @@ impl Session {
                 total += fitting.len();
                 let mut fitting: Vec<Shown> = fitting.into_iter().map(|at| Shown { of: of.clone(), at }).collect();
                 last(&mut fitting, limit);
-                chains.extend(kept(&of, fitting.iter().map(|s| s.at).collect()));
+                chains.extend(kept(&of, fitting.iter().map(|s| s.at).collect(), sections.fit));
                 last(&mut chains, limit);
             }
             Ok(Found { chains, total, version: snapshot.version() })
@@ -229,9 +230,10 @@ impl Session {
     async fn named(&self, name: &str) -> Result<Vec<Shown>, QueryError> {
         let (snapshot, engine) = (self.pinned_at(), self.engine());
         let mut found = Vec::new();
-        for section in engine.sections(self.scope(), &snapshot).await?.all.iter().filter(|s| s.may_have(name)) {
+        let sections = engine.sections(self.scope(), &snapshot).await?;
+        for section in sections.all.iter().filter(|s| s.may_have(name)) {
             let of = engine.section(section, &snapshot).await?;
-            found.extend(kept(&of, of.find(name)));
+            found.extend(kept(&of, of.find(name), sections.fit));
         }
         Ok(found)
     }
@@ -241,9 +243,9 @@ impl Session {
     }
 }
 
-/// Chains that are kept for longer than the section that they stand in, if that is one of several.
-fn kept(of: &Arc<Rebuilt>, chains: Vec<usize>) -> Vec<Shown> {
-    if of.is_whole || chains.is_empty() {
+/// Chains of a section. Unless all sections fit into memory together, they are kept apart from it, so that it can go.
+fn kept(of: &Arc<Rebuilt>, chains: Vec<usize>, all_fit: bool) -> Vec<Shown> {
+    if all_fit || chains.is_empty() {
         return chains.into_iter().map(|at| Shown { of: of.clone(), at }).collect();
     }
     let few = Arc::new(of.only(&chains));
