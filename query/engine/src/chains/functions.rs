@@ -159,8 +159,8 @@ struct ReachTable {
 struct Gathered {
     store: Store,
     people: BTreeSet<String>,
-    /// One of the parts.
-    of: Arc<Rebuilt>,
+    /// One of the parts, without its chains.
+    of: Rebuilt,
 }
 
 impl ReachTable {
@@ -193,7 +193,7 @@ impl ReachTable {
             let all = gathered.get_or_insert_with(|| Gathered {
                 store: Store::default(),
                 people: BTreeSet::new(),
-                of: of.clone(),
+                of: of.only(&[]),
             });
             for id in people(&of.store, &of.chains) {
                 if !all.people.contains(id) {
