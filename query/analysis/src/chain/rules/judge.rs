@@ -46,31 +46,14 @@ pub fn rebuild_some(
         exchanges.enter(store, issued, subject, actor.as_deref());
     }
     exchanges.show(store, 0..store.len() as u32);
-    let (index, mut sets, order, near) = {
-        let (store, parted) = (&*store, settings.threads > 1);
-        let tied = || {
-            let (mut index, mut sets) = (Index::with_room_for(store), Sets::default());
-            sets.grow(own);
-            for row in 0..own as u32 {
-                index.enter(store, row, |other| {
-                    sets.join(row, other);
-                });
-            }
-            (index, sets)
-        };
-        let neighbours = || {
-            let (order, mut near) = (in_order(store, own), Vec::new());
-            keys::near(store, settings, order.iter().copied(), |a, b| near.push((a, b)));
-            (order, near)
-        };
-        // The two know nothing of each other.
-        let ((index, sets), (order, near)) = std::thread::scope(|scope| {
-            let other = parted.then(|| scope.spawn(neighbours));
-            let tied = tied();
-            (tied, other.map_or_else(neighbours, |other| other.join().expect("sorting does not panic")))
-        });
-        (index, sets, order, near)
-    };
+    // What ties events and what lies near know nothing of each other.
+    let ((index, mut sets), (order, near)) = std::thread::scope(|scope| {
+        let store = &*store;
+        let other = (settings.threads > 1).then(|| scope.spawn(|| neighbours(store, own, settings)));
+        let tied = tied(store, own);
+        let near = other.map(|other| other.join().expect("sorting does not panic"));
+        (tied, near.unwrap_or_else(|| neighbours(store, own, settings)))
+    });
     for (a, b) in near {
         sets.join(a, b);
     }
@@ -78,6 +61,25 @@ pub fn rebuild_some(
     drop(order);
     let judge = Judge { tenant, store, index: &index, exchanges: &exchanges, settings };
     Chains { chains: judge.all(&rows, &starts) }
+}
+
+/// The keys of the first rows, and what they tie together.
+fn tied(store: &Store, rows: usize) -> (Index, Sets) {
+    let (mut index, mut sets) = (Index::with_room_for(store), Sets::default());
+    sets.grow(rows);
+    for row in 0..rows as u32 {
+        index.enter(store, row, |other| {
+            sets.join(row, other);
+        });
+    }
+    (index, sets)
+}
+
+/// The first rows in the order of events, and the pairs that nearness ties.
+fn neighbours(store: &Store, rows: usize, settings: &Settings) -> (Vec<u32>, Vec<(u32, u32)>) {
+    let (order, mut near) = (in_order(store, rows), Vec::new());
+    keys::near(store, settings, order.iter().copied(), |a, b| near.push((a, b)));
+    (order, near)
 }
 
 /// The first rows, in the order of events. Most are told in it, or nearly.
