@@ -160,6 +160,8 @@ pub struct Book {
     reauths: BTreeMap<String, BTreeMap<(Micros, String, String), Reauth>>,
     /// By issued token. Two that differ say nothing certain.
     exchanges: BTreeMap<String, Option<Exchange>>,
+    /// References of the issued token, the subject's and the actor's, as each exchange says.
+    swaps: BTreeSet<(String, String, Option<String>)>,
     /// Tokens that were issued for one.
     issued_for: BTreeMap<String, BTreeSet<String>>,
     /// What tools need, by server and tool, in order of time.
@@ -291,6 +293,7 @@ impl Book {
     /// Enters an exchange.
     pub fn exchange(&mut self, exchange: Exchange) {
         self.issued_for.entry(exchange.subject.clone()).or_default().insert(exchange.issued.clone());
+        self.swaps.insert((exchange.issued.clone(), exchange.subject.clone(), exchange.actor.clone()));
         let held = self.exchanges.entry(exchange.issued.clone()).or_insert_with(|| Some(exchange.clone()));
         if held.as_ref() != Some(&exchange) {
             *held = fault::on(Fault::LastExchangeWins).then_some(exchange);
@@ -386,10 +389,10 @@ impl Book {
         self.exchanges.get(issued)?.as_ref()
     }
 
-    /// (issued, subject, actor) of all exchanges that are certain, for the paths of principals.
+    /// (issued, subject, actor) of all exchanges, for the paths of principals. They only become more: who uses them settles
+    /// what two say of one token that cannot both be true.
     pub fn exchanged(&self) -> Vec<(String, String, Option<String>)> {
-        let certain = self.exchanges.values().flatten();
-        certain.map(|e| (e.issued.clone(), e.subject.clone(), e.actor.clone())).collect()
+        self.swaps.iter().cloned().collect()
     }
 }
 

@@ -184,6 +184,27 @@ async fn a_grant_that_arrives_late_is_a_new_revision() {
 }
 
 #[tokio::test]
+async fn an_exchange_that_contradicts_another_is_a_new_revision() {
+    let mut lake = Lake::new();
+    let mut told = events(
+        "x1 1 allow yan > agent:p @s-x mail/send
+         y1 2 allow yan > agent:q @s-y mail/send",
+    );
+    for (event, token) in told.iter_mut().zip(["root", "issued"]) {
+        event.token.reference = Some(token.into());
+    }
+    lake.decisions("acme", 0, &told);
+    let mut following = watch(&lake).await;
+    assert_eq!(step(&mut following, &mut lake, NOW).await, 2);
+    for subject in ["root", "elsewhere"] {
+        let body = format!(r#"{{"issued_token_ref":"issued","subject_token_ref":"{subject}"}}"#);
+        lake.authority("acme", 0, &[(EntryKind::Exchange, &body)]);
+        step(&mut following, &mut lake, NOW).await;
+        agrees(&lake).await;
+    }
+}
+
+#[tokio::test]
 async fn what_upkeep_merges_is_not_told_again_and_tenants_are_apart() {
     let mut lake = Lake::new();
     let first = lake.decisions("acme", 0, &events(STORY[0]));
