@@ -57,6 +57,10 @@ pub enum Fault {
     LastExchangeWins,
     /// A record touches the grant that it names, and none that was derived from it.
     DerivedForgotten,
+    /// Newer facts are laid over chains as if they touched none.
+    CoveredForgotten,
+    /// Chains that rest on who showed a token first stay as they were when that changes.
+    BearersForgotten,
     /// Some chains are judged without those who showed exchanged tokens in others.
     WitnessesForgotten,
 }

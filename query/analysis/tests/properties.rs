@@ -5,6 +5,7 @@
 
 use crate::told::{Dice, Exchange, Told, chains, chains_after, rich};
 use catena_analysis::authority::Touched;
+use catena_analysis::chain::rules::layers::{Layer, Layers};
 use catena_analysis::chain::rules::ties::{Groups, Tie, Ties};
 use catena_analysis::chain::rules::watch::{Change, Published, Watcher};
 use catena_analysis::chain::rules::{Settings, Store, Terms, TouchedNames, rebuild, rebuild_some};
@@ -638,6 +639,58 @@ fn some_at_a_time(seed: u64) -> Verdict {
     same("some at a time", &chains_after(&set, &exchanges, &settings), &found)
 }
 
+/// Facts and exchanges that come some at a time, each time laid over what was there: chains that lie open are those of a
+/// rebuild, after every time; and whoever kept what was there before still has it.
+fn layers(seed: u64) -> Verdict {
+    let (mut dice, mut set) = set(seed);
+    let token = |dice: &mut Dice| format!("tok{}", dice.below(5));
+    for told in &mut set {
+        told.tenant = "t".into();
+        told.token = dice.chance(60).then(|| token(&mut dice));
+    }
+    let mut exchanges: Vec<Exchange> = (0..dice.below(5))
+        .map(|_| (token(&mut dice), token(&mut dice), dice.chance(50).then(|| token(&mut dice))))
+        .collect();
+    exchanges.sort();
+    exchanges.dedup();
+    dice.shuffle(&mut exchanges);
+    let set = doubled(&mut dice, &set);
+    let settings = Settings::default();
+    let open = |layers: &Layers| {
+        let mut found = Found::new();
+        for laid in layers.all() {
+            let Layer { store, chains, .. } = laid.layer();
+            for chain in laid.places().map(|at| &chains[at]) {
+                let before = found.insert(("t".into(), chain.id.clone()), chain.to_json("t", store));
+                ensure(before.is_none(), || format!("{} lies open twice", chain.id))?;
+            }
+        }
+        Ok::<_, String>(found)
+    };
+    let mut told = 1 + dice.below(set.len());
+    let mut exchanged = dice.below(exchanges.len() + 1);
+    let store = |told: &[Told]| {
+        let mut store = Store::default();
+        told.iter().for_each(|told| _ = told.tell(&mut store));
+        store
+    };
+    let mut layers = Layers::ground(&"t".into(), store(&set[..told]), &exchanges[..exchanged], &settings);
+    let mut kept = Vec::new();
+    loop {
+        let found = open(&layers)?;
+        same("layers", &chains_after(&set[..told], &exchanges[..exchanged], &settings), &found)?;
+        kept.push((layers.clone(), found));
+        if (told, exchanged) == (set.len(), exchanges.len()) {
+            break;
+        }
+        let (more, swaps) = (dice.below(set.len() - told + 1), dice.below(exchanges.len() - exchanged + 1));
+        let new = &exchanges[exchanged..exchanged + swaps];
+        layers = layers.over(store(&set[told..told + more]), &exchanges[..exchanged + swaps], new);
+        (told, exchanged) = (told + more, exchanged + swaps);
+    }
+    kept.iter().try_for_each(|(layers, found)| same("what was there before", found, &open(layers)?))
+}
+
 /// Calls by tokens and grants, all of one tenant, and records that say what some of them allow.
 fn authorized(seed: u64) -> (Dice, Vec<Told>, Vec<Record>) {
     let (mut dice, mut set) = set(seed);
@@ -759,6 +812,7 @@ properties![
     tenants_share_no_digest,
     exchanges_any_time,
     some_at_a_time,
+    layers,
     records_touch_what_rests_on_them,
     widenings_are_a_function_of_the_set,
 ];
@@ -775,6 +829,8 @@ fn every_broken_rule_is_noticed() {
         (Fault::OneWinnerPerId, "only_together"),
         (Fault::NeighboursApart, "some_at_a_time"),
         (Fault::WitnessesForgotten, "some_at_a_time"),
+        (Fault::CoveredForgotten, "layers"),
+        (Fault::BearersForgotten, "layers"),
         (Fault::DerivedForgotten, "records_touch_what_rests_on_them"),
         (Fault::LastExchangeWins, "widenings_are_a_function_of_the_set"),
         (Fault::LastWins, "order_and_repetition"),

@@ -9,6 +9,9 @@ use super::store::{NOBODY, Row, Store};
 use super::texts::Name;
 use ahash::{HashMap, HashSet};
 
+/// References of the issued token, the subject's and the actor's.
+pub type Exchanged = (String, String, Option<String>);
+
 /// Exchanges walked back from one token.
 const STEPS_MAX: usize = 16;
 

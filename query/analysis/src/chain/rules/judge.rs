@@ -3,7 +3,7 @@
 //! Guarantee: a chain is judged from its own rows and the keys they hold; no other chain's rows matter (but for who showed
 //! a token that was exchanged). So chains can be judged in any order, alone or at once.
 
-use super::exchange::Exchanges;
+use super::exchange::{Exchanged, Exchanges};
 use super::forest::{Said, Walk, is_forward, joins, plant, weigh};
 use super::keys::{self, Index, Key, Kind, Sets, Use, window};
 use super::path::Laying;
@@ -21,12 +21,7 @@ pub struct Chains {
 }
 
 /// Rebuilds all chains of a store. `tenant` enters the ids; `exchanges` are (issued, subject, actor) token references.
-pub fn rebuild(
-    tenant: &str,
-    store: &mut Store,
-    exchanged: &[(String, String, Option<String>)],
-    settings: &Settings,
-) -> Chains {
+pub fn rebuild(tenant: &str, store: &mut Store, exchanged: &[Exchanged], settings: &Settings) -> Chains {
     rebuild_some(tenant, store, exchanged, &Witnesses::default(), settings)
 }
 
@@ -35,7 +30,7 @@ pub fn rebuild(
 pub fn rebuild_some(
     tenant: &str,
     store: &mut Store,
-    exchanged: &[(String, String, Option<String>)],
+    exchanged: &[Exchanged],
     witnesses: &Witnesses,
     settings: &Settings,
 ) -> Chains {

@@ -114,7 +114,7 @@ pub(super) struct Row {
 }
 
 /// The facts of one tenant.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Store {
     texts: Texts,
     hasher: RandomState,
@@ -489,6 +489,16 @@ impl Store {
         added.sort_unstable();
         let len = added.len() as u32;
         Span { start, len, said: true }
+    }
+
+    /// Whether an event of a source was told, with whatever content.
+    pub fn has(&self, source: &str, event: &str) -> bool {
+        let (Some(event), Some(source)) = (self.name(event), self.name(source)) else { return false };
+        match self.row_of.get(event.0 as usize).copied().unwrap_or(NOBODY) {
+            NOBODY => false,
+            SEVERAL => self.again.range((event, source, 0)..=(event, source, u128::MAX)).next().is_some(),
+            only => self.row_at(only).source == source,
+        }
     }
 
     /// Facts told, each once.

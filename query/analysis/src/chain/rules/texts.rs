@@ -33,7 +33,7 @@ impl Name {
 ///
 /// The table is open: a slot holds the upper half of a hash, and a name; zero is free. A text's slot is the next free one
 /// from the place that the upper bits of its hash name, so growing reads and writes from left to right.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Texts {
     bytes: String,
     /// Where each text ends; the first is the absent one.

@@ -7,6 +7,7 @@
 //! The rules that say what ties events are [`keys`]', as everywhere; facts are held for as long as it takes to ask them.
 
 use super::Settings;
+use super::exchange::Exchanged;
 use super::fact::{Fact, NamedFact};
 use super::find;
 use super::keys::{self, Sets};
@@ -72,16 +73,14 @@ impl Listener for Ties {
 
 impl Ties {
     /// `exchanged` are (issued, subject, actor) token references.
-    pub fn new(settings: Settings, exchanged: &[(String, String, Option<String>)]) -> Ties {
-        let tokens = exchanged.iter().flat_map(|(i, s, a)| [Some(i), Some(s), a.as_ref()]).flatten();
-        let witnesses = Witnesses { of: tokens.map(|t| (t.clone(), None)).collect(), store: Store::default() };
+    pub fn new(settings: Settings, exchanged: &[Exchanged]) -> Ties {
         Ties {
             settings,
             store: Store::default(),
             heard: Vec::new(),
             hasher: RandomState::new(),
             naming: Naming::default(),
-            witnesses,
+            witnesses: Witnesses::wanted(exchanged),
         }
     }
 
@@ -124,25 +123,55 @@ impl Ties {
 }
 
 /// The events that first showed tokens that were exchanged: chains that they are no part of rest on them too.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Witnesses {
     of: HashMap<String, Option<u32>>,
     store: Store,
 }
 
 impl Witnesses {
-    fn see(&mut self, store: &Store, row: u32) {
+    /// Nobody yet; to be looked for are those of the tokens of (issued, subject, actor).
+    pub(super) fn wanted(exchanged: &[Exchanged]) -> Witnesses {
+        let mut wanted = Witnesses::default();
+        wanted.want(exchanged);
+        wanted
+    }
+
+    /// Looks for those of more tokens from now on.
+    pub(super) fn want(&mut self, exchanged: &[Exchanged]) {
+        for token in exchanged.iter().flat_map(|(i, s, a)| [Some(i), Some(s), a.as_ref()]).flatten() {
+            if !self.of.contains_key(token) {
+                self.of.insert(token.clone(), None);
+            }
+        }
+    }
+
+    /// Whether nobody is looked for.
+    pub fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
+    /// Whether an event shows one of the tokens.
+    pub(super) fn concern(&self, store: &Store, row: u32) -> bool {
+        let token = store.row_at(row).token;
+        !self.of.is_empty() && token.is_some() && self.of.contains_key(store.text(token))
+    }
+
+    /// Shows an event. Whether it is the first one by now that showed its token.
+    pub(super) fn see(&mut self, store: &Store, row: u32) -> bool {
         let r = store.row_at(row);
         if self.of.is_empty() || r.token.is_none() {
-            return;
+            return false;
         }
-        let Some(held) = self.of.get_mut(store.text(r.token)) else { return };
+        let Some(held) = self.of.get_mut(store.text(r.token)) else { return false };
         fn place<'s>(store: &'s Store, r: &Row) -> (i64, &'s str, &'s str, u128) {
             (r.time, store.text(r.source), store.text(r.event), r.content)
         }
-        if held.is_none_or(|held| place(store, r) < place(&self.store, self.store.row_at(held))) {
+        let is_first = held.is_none_or(|held| place(store, r) < place(&self.store, self.store.row_at(held)));
+        if is_first {
             *held = Some(self.store.adopt(store, row).0);
         }
+        is_first
     }
 
     /// Tells them to a store. Whoever is there already is not told again.
