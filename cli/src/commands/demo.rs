@@ -174,7 +174,7 @@ async fn report(engine: &Engine, service: &Service, config: &Config) -> Result<(
     println!("\n{} chains; some that reach deep and met a refusal:", found.total);
     let count = |shown: &Shown, outcome: Outcome| {
         let chain = shown.chain();
-        chain.links.iter().filter(|l| chain.outcome(&shown.of.store, l) == outcome).count()
+        chain.links.iter().filter(|l| chain.outcome(shown.of.store(), l) == outcome).count()
     };
     let longest = |shown: &Shown| shown.chain().paths.iter().map(|p| p.hops.len()).max();
     let mut worth: Vec<&Shown> = found

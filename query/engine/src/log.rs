@@ -40,6 +40,9 @@ pub struct DataFile {
     pub class: Arc<str>,
     /// Rows, if the log says.
     pub rows: Option<u64>,
+    /// All its rows were in the lake from this version on, in this file or in those that it was made from. Or from an earlier
+    /// one: whoever reads a checkpoint does not know.
+    pub(crate) rows_since: u64,
     /// What the log says of its columns.
     pub(crate) bounds: Vec<(Field, Bounds)>,
 }
@@ -75,6 +78,10 @@ pub struct Snapshot {
     tenants: BTreeMap<Arc<str>, Arc<Files>>,
     /// Where each path stands, so that a removal finds it.
     tenant_of: Arc<HashMap<Arc<str>, Arc<str>>>,
+    /// When a tenant last lost rows, as opposed to files whose rows are in others now.
+    lost: Arc<BTreeMap<Arc<str>, u64>>,
+    /// What was read at once from a checkpoint: whatever a tenant lost, it was not after that.
+    begun: Option<u64>,
 }
 
 impl Snapshot {
@@ -95,6 +102,11 @@ impl Snapshot {
         self.tenants.keys().map(|t| t.as_ref())
     }
 
+    /// The last version at which a tenant can have lost rows; `None` when it has not.
+    pub(crate) fn lost_rows_at(&self, tenant: &str) -> Option<u64> {
+        self.lost.get(tenant).copied().max(self.begun)
+    }
+
     /// The same version with some of its files only.
     pub(crate) fn only(&self, files: &[Arc<DataFile>]) -> Snapshot {
         let mut part = Snapshot { version: self.version, ..Snapshot::default() };
@@ -111,16 +123,15 @@ impl Snapshot {
         Arc::make_mut(self.tenants.entry(tenant).or_default()).insert(path, Arc::new(file));
     }
 
-    fn remove(&mut self, path: &str) {
-        let Some(tenant) = self.tenant_of.get(path).cloned() else { return };
+    fn remove(&mut self, path: &str) -> Option<Arc<DataFile>> {
+        let tenant = self.tenant_of.get(path).cloned()?;
         Arc::make_mut(&mut self.tenant_of).remove(path);
-        if let Some(files) = self.tenants.get_mut(&tenant) {
-            let files = Arc::make_mut(files);
-            files.remove(path);
-            if files.is_empty() {
-                self.tenants.remove(&tenant);
-            }
+        let files = Arc::make_mut(self.tenants.get_mut(&tenant)?);
+        let gone = files.remove(path);
+        if files.is_empty() {
+            self.tenants.remove(&tenant);
         }
+        gone
     }
 }
 
@@ -151,11 +162,21 @@ struct Add {
     modification_time: i64,
     stats: Option<String>,
     deletion_vector: Option<serde_json::Value>,
+    #[serde(default = "changes")]
+    data_change: bool,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Remove {
     path: String,
+    #[serde(default = "changes")]
+    data_change: bool,
+}
+
+/// Whoever does not say that rows stay what they are may have changed them.
+fn changes() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -247,7 +268,7 @@ impl Log {
             for part in parts {
                 self.read_checkpoint(&mut snapshot, *version, part).await?;
             }
-            snapshot.version = Some(*version);
+            (snapshot.version, snapshot.begun) = (Some(*version), Some(*version));
         }
         let after = snapshot.version;
         let versions: Vec<u64> = listed.entries.iter().copied().filter(|v| after.is_none_or(|a| *v > a)).collect();
@@ -331,6 +352,17 @@ impl Log {
                 return Err(LakeError::Log { version, reason });
             }
         };
+        // Rows of files that were merged, by tenant: since when they are there.
+        let mut merged: HashMap<Arc<str>, u64> = HashMap::new();
+        for remove in actions.iter().filter_map(|action| action.remove.as_ref()) {
+            let Some(gone) = snapshot.remove(&remove.path) else { continue };
+            if remove.data_change {
+                Arc::make_mut(&mut snapshot.lost).insert(gone.tenant.clone(), version);
+            } else {
+                let since = merged.entry(gone.tenant.clone()).or_default();
+                *since = gone.rows_since.max(*since);
+            }
+        }
         for action in actions {
             if let Some(protocol) = action.protocol {
                 check_protocol(&protocol)?;
@@ -338,16 +370,16 @@ impl Log {
             if let Some(meta) = action.meta_data {
                 check_meta(&meta)?;
             }
-            if let Some(remove) = action.remove {
-                snapshot.remove(&remove.path);
-            }
             if let Some(add) = action.add {
                 if add.deletion_vector.is_some_and(|v| !v.is_null()) {
                     return Err(LakeError::Unsupported { what: "deletion vectors".into() });
                 }
                 let value = |name: &str| add.partition_values.get(name).cloned().flatten();
-                let file =
+                let mut file =
                     self.data_file(version, &add.path, add.size, add.modification_time, value, add.stats.as_deref())?;
+                if let Some(since) = merged.get(&file.tenant).filter(|_| !add.data_change) {
+                    file.rows_since = *since;
+                }
                 snapshot.add(add.path.into(), file);
             }
         }
@@ -447,6 +479,7 @@ impl Log {
             ingest_date: whole(ingest_date, PARTITIONS[1])?,
             class: whole(class, PARTITIONS[2])?,
             rows,
+            rows_since: version,
             bounds,
         })
     }

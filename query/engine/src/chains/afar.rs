@@ -4,8 +4,8 @@
 //! rebuild says. Between two looks nothing of the chains is held; a look rebuilds them part by part, and compares them with
 //! what was published. Whoever looks for long rests for longer: revisions come later, and the machine is left to others.
 
-use super::rebuilt::sources;
 use super::revisions::Writing;
+use super::sections::sources;
 use super::watch::{Known, Publication, SETTLING_US, Watch};
 use crate::error::QueryError;
 use crate::log::Snapshot;
@@ -84,11 +84,11 @@ impl Watch {
         }
         let mut rows = Writing::new(tenant, version, now);
         for section in self.engine.sections(&Scope::Tenant(tenant.clone()), snapshot).await?.all {
-            let of = self.engine.section(&section, snapshot).await?;
-            for (at, chain) in of.chains.iter().enumerate() {
-                let ended = chain.ended(&of.store);
+            let layers = self.engine.section(&section, snapshot).await?;
+            for (of, (at, chain)) in layers.iter().flat_map(|of| of.chains().map(move |chain| (of, chain))) {
+                let ended = chain.ended(of.store());
                 let (fingerprint, state) =
-                    (chain.fingerprint(tenant, &of.store), State::at(now, ended.0, &self.settings));
+                    (chain.fingerprint(tenant, of.store()), State::at(now, ended.0, &self.settings));
                 let widened =
                     of.judged(at).unwrap_or_default().iter().filter(|j| j.widened_at.is_some()).count() as i64;
                 let before = known.get(&chain.id).filter(|k| k.into.is_none());
@@ -99,7 +99,7 @@ impl Watch {
                     continue;
                 }
                 // Chains only come together: whoever's first event stands here under another name has given that name up.
-                let first = |l| by_first.get(&(chain.source(&of.store, l), chain.event(&of.store, l)));
+                let first = |l| by_first.get(&(chain.source(of.store(), l), chain.event(of.store(), l)));
                 let mut gone: BTreeMap<&str, &Known> =
                     chain.links.iter().filter_map(first).map(|k| (k.published.id.as_str(), *k)).collect();
                 gone.remove(chain.id.as_str());
@@ -114,7 +114,7 @@ impl Watch {
                 let revision = before.map_or(0, |k| k.published.revision) + 1;
                 let published = Published { id: chain.id.clone(), revision, state, fingerprint };
                 let aliases: Vec<String> = gone.into_keys().map(str::to_owned).collect();
-                rows.say(&of.store, chain, &published, widened, &aliases);
+                rows.say(of.store(), chain, &published, widened, &aliases);
             }
         }
         Ok(rows.finish())

@@ -9,7 +9,8 @@
 //! | `paths('human:alice > agent:* >> tool:payments.*')` | of `chain_events`, of the calls whose hops fit the pattern |
 //! | `reach('human' | 'agent' | 'grant' | 'tool' | 'server', id)` | what it reached, and what it could have |
 
-use super::rebuilt::{EVENT_BYTES, Rebuilt};
+use super::rebuilt::Rebuilt;
+use super::sections::EVENT_BYTES;
 use super::tables::{About, ChainTable};
 use crate::engine::Engine;
 use crate::error::{Code, QueryError};
@@ -155,11 +156,11 @@ struct ReachTable {
     schema: SchemaRef,
 }
 
-/// Chains of a tenant that a start may reach, of all its parts.
+/// Chains of a tenant that a start may reach, of all its parts or layers.
 struct Gathered {
     store: Store,
     people: BTreeSet<String>,
-    /// One of the parts, without its chains.
+    /// One of them, without its chains.
     of: Rebuilt,
 }
 
@@ -181,33 +182,38 @@ impl ReachTable {
         let mut batches = Vec::new();
         let mut gathered: Option<Gathered> = None;
         for section in engine.sections(scope, snapshot).await?.all {
-            let of = engine.section(&section, snapshot).await?;
-            if gathered.as_ref().is_some_and(|g| g.of.tenant != of.tenant) {
+            let layers = engine.section(&section, snapshot).await?;
+            if gathered.as_ref().is_some_and(|g| g.of.tenant != *section.tenant()) {
                 batches.extend(gathered.take().map(|g| self.rows_of_parts(g)));
             }
-            if section.is_whole() {
-                let people = people(&of.store, &of.chains).collect();
-                batches.push(self.rows(&of, &people));
+            if let [of] = &layers[..]
+                && section.is_whole()
+            {
+                batches.push(self.rows(of, &people(of.store(), of.layer()).collect()));
                 continue;
             }
-            let all = gathered.get_or_insert_with(|| Gathered {
-                store: Store::default(),
-                people: BTreeSet::new(),
-                of: of.only(&[]),
-            });
-            for id in people(&of.store, &of.chains) {
-                if !all.people.contains(id) {
-                    all.people.insert(id.to_owned());
+            for of in layers {
+                let all = gathered.get_or_insert_with(|| Gathered {
+                    store: Store::default(),
+                    people: BTreeSet::new(),
+                    of: of.only(&[]),
+                });
+                for id in people(of.store(), of.layer()) {
+                    if !all.people.contains(id) {
+                        all.people.insert(id.to_owned());
+                    }
                 }
-            }
-            let start = self.start();
-            let may_reach = start.may_reach(&of.store, &of.terms);
-            of.chains.iter().filter(|c| may_reach(c)).for_each(|chain| all.store.take_chain(&of.store, chain));
-            let (needed, may_take) = (all.store.len() as u64 * EVENT_BYTES, engine.options().chains_bytes as u64);
-            if needed > may_take {
-                let (id, may_take) = (&self.id, may_take >> 20);
-                let message = format!("what `{id}` reached takes more than {may_take} MiB; raise `query.chains_bytes`");
-                return Err(QueryError::new(Code::Memory, message));
+                let start = self.start();
+                let may_reach = start.may_reach(of.store(), &of.terms);
+                let reached = of.chains().filter(|(_, chain)| may_reach(chain));
+                reached.for_each(|(_, chain)| all.store.take_chain(of.store(), chain));
+                let (needed, may_take) = (all.store.len() as u64 * EVENT_BYTES, engine.options().chains_bytes as u64);
+                if needed > may_take {
+                    let (id, may_take) = (&self.id, may_take >> 20);
+                    let message =
+                        format!("what `{id}` reached takes more than {may_take} MiB; raise `query.chains_bytes`");
+                    return Err(QueryError::new(Code::Memory, message));
+                }
             }
         }
         batches.extend(gathered.map(|g| self.rows_of_parts(g)));
@@ -221,7 +227,7 @@ impl ReachTable {
     /// `people` are those of all chains of the tenant.
     fn rows(&self, all: &Rebuilt, people: &BTreeSet<&str>) -> Result<RecordBatch> {
         let start = self.start();
-        let Reach { rows, cut } = reach_among(people, &all.store, &all.chains, &all.terms, start, Span::default());
+        let Reach { rows, cut } = reach_among(people, all.store(), all.layer(), &all.terms, start, Span::default());
         let mut texts: [StringBuilder; 7] = Default::default();
         let mut numbers: [Int64Builder; 6] = Default::default();
         let mut times = [(); 2].map(|()| TimestampMicrosecondBuilder::new().with_timezone("UTC"));

@@ -1,12 +1,12 @@
 //! Delegation chains of a lake: the rules of `catena-analysis` over its decisions.
 //!
 //! Guarantee: what is said of a chain is said of the whole chain, at the version of the lake that the session sees. A
-//! tenant's chains are made of its own rows alone, once for each version that anybody asks about, within a ceiling of memory.
+//! tenant's chains are made of its own rows alone, within a ceiling of memory; a later version costs what is new in it.
 //!
 //! ```text
 //!  decisions ──facts──▶ Store ─┐
-//!  grants, exchanges … ──▶ Book ┴─rebuild──▶ Rebuilt ──▶ chains, chain_events, operations in SQL
-//!                                               └──────▶ Session::chains, chain, why
+//!  grants, exchanges … ──▶ Book ┴─rebuild──▶ Layers ──▶ Rebuilt ──▶ chains, chain_events, operations in SQL
+//!  the next version ──────facts──over──────────┘           └──────▶ Session::chains, chain, why
 //!                                 Watch ──▶ chain_revisions, published by the role `watch`
 //! ```
 
@@ -18,6 +18,7 @@ mod parts;
 mod rebuilt;
 mod revisions;
 mod scan;
+mod sections;
 mod tables;
 mod watch;
 mod why;
@@ -27,7 +28,7 @@ pub use watch::{Publication, Stepped, Watch};
 pub use why::Why;
 
 pub(crate) use of_event::ChainOf;
-pub(crate) use rebuilt::Cache;
+pub(crate) use sections::Cache;
 
 use crate::engine::{Engine, Session};
 use crate::error::{Code, QueryError};
@@ -89,7 +90,7 @@ pub struct Filter {
 
 impl Filter {
     fn fits(&self, all: &Rebuilt, at: usize) -> bool {
-        let (chain, store) = (&all.chains[at], &all.store);
+        let (chain, store) = (all.chain(at), all.store());
         let any_hop = |skip: usize, name: &str| {
             let hops = chain.paths.iter().flat_map(|p| p.hops.iter().skip(skip));
             store.name(name).is_some_and(|name| hops.into_iter().any(|h| h.id == name))
@@ -131,16 +132,20 @@ pub struct Shown {
 impl Shown {
     /// The chain.
     pub fn chain(&self) -> &Chain {
-        &self.of.chains[self.at]
+        self.of.chain(self.at)
     }
 
     fn ended(&self) -> Micros {
-        self.chain().ended(&self.of.store)
+        self.chain().ended(self.of.store())
+    }
+
+    fn begun(&self) -> (&str, Micros, &str) {
+        (&self.of.tenant, self.chain().started(self.of.store()), &self.chain().id)
     }
 
     /// Without its calls.
     pub fn summary(&self) -> Value {
-        let mut all = self.chain().summary(&self.of.tenant, &self.of.store);
+        let mut all = self.chain().summary(&self.of.tenant, self.of.store());
         let judged = self.of.judged(self.at).unwrap_or_default();
         all["widened"] = judged.iter().filter(|j| j.widened_at.is_some()).count().into();
         self.sign(&mut all);
@@ -150,7 +155,7 @@ impl Shown {
     /// The whole chain, with what each hop was allowed.
     pub fn to_json(&self) -> Value {
         let bounds = self.of.bounds(self.at);
-        let mut all = self.chain().to_json_within(&self.of.tenant, &self.of.store, &bounds);
+        let mut all = self.chain().to_json_within(&self.of.tenant, self.of.store(), &bounds);
         self.sign(&mut all);
         all
     }
@@ -162,22 +167,22 @@ impl Shown {
 
     /// As a tree of text.
     pub fn draw(&self, limits: &chain::Limits) -> String {
-        self.chain().draw(&self.of.store, &self.of.bounds(self.at), limits)
+        self.chain().draw(self.of.store(), &self.of.bounds(self.at), limits)
     }
 
     /// For Graphviz.
     pub fn to_dot(&self) -> String {
-        self.chain().to_dot(&self.of.store)
+        self.chain().to_dot(self.of.store())
     }
 
     /// As a picture.
     pub fn svg(&self) -> String {
-        self.chain().svg(&self.of.store, &self.of.bounds(self.at))
+        self.chain().svg(self.of.store(), &self.of.bounds(self.at))
     }
 
     /// In a line: who, and what the chain is.
     pub fn headline(&self) -> String {
-        let requesters = self.chain().requesters(&self.of.store);
+        let requesters = self.chain().requesters(self.of.store());
         let named: Vec<_> = requesters.iter().map(|r| catena_analysis::text::escape(r)).collect();
         let who = if named.is_empty() { "(unknown requester)".to_owned() } else { named.join(", ") };
         format!("{who}  {}", self.chain().headline())
@@ -193,16 +198,17 @@ impl Session {
             let (mut chains, mut total) = (Vec::new(), 0);
             let sections = engine.sections(self.scope(), &snapshot).await?;
             for section in sections.all {
-                if filter.tenant.as_deref().is_some_and(|t| t != section.tenant()) {
+                if filter.tenant.as_deref().is_some_and(|t| t != &**section.tenant()) {
                     continue;
                 }
-                let of = engine.section(&section, &snapshot).await?;
-                let fitting: Vec<usize> = (0..of.chains.len()).filter(|at| filter.fits(&of, *at)).collect();
-                total += fitting.len();
-                let mut fitting: Vec<Shown> = fitting.into_iter().map(|at| Shown { of: of.clone(), at }).collect();
-                last(&mut fitting, limit);
-                chains.extend(kept(&of, fitting.iter().map(|s| s.at).collect(), sections.fit));
-                last(&mut chains, limit);
+                for of in engine.section(&section, &snapshot).await? {
+                    let fitting = of.chains().map(|(at, _)| at).filter(|at| filter.fits(&of, *at));
+                    let mut fitting: Vec<Shown> = fitting.map(|at| Shown { of: of.clone(), at }).collect();
+                    total += fitting.len();
+                    last(&mut fitting, limit);
+                    chains.extend(kept(&of, fitting.iter().map(|s| s.at).collect(), sections.fit));
+                    last(&mut chains, limit);
+                }
             }
             Ok(Found { chains, total, version: snapshot.version() })
         };
@@ -232,9 +238,11 @@ impl Session {
         let mut found = Vec::new();
         let sections = engine.sections(self.scope(), &snapshot).await?;
         for section in sections.all.iter().filter(|s| s.may_have(name)) {
-            let of = engine.section(section, &snapshot).await?;
-            found.extend(kept(&of, of.find(name), sections.fit));
+            for of in engine.section(section, &snapshot).await? {
+                found.extend(kept(&of, of.find(name), sections.fit));
+            }
         }
+        found.sort_by(|a: &Shown, b| a.begun().cmp(&b.begun()));
         Ok(found)
     }
 
@@ -249,7 +257,7 @@ fn kept(of: &Arc<Rebuilt>, chains: Vec<usize>, all_fit: bool) -> Vec<Shown> {
         return chains.into_iter().map(|at| Shown { of: of.clone(), at }).collect();
     }
     let few = Arc::new(of.only(&chains));
-    (0..few.chains.len()).map(|at| Shown { of: few.clone(), at }).collect()
+    few.chains().map(|(at, _)| Shown { of: few.clone(), at }).collect()
 }
 
 /// Leaves the last chains, in order of their ends.

@@ -99,10 +99,11 @@ impl ChainOf {
                 if !rows.iter().any(|row| section.may_have(events.value(*row))) {
                     continue;
                 }
-                let rebuilt = self.engine.section(&section, &self.snapshot).await?;
+                let layers = self.engine.section(&section, &self.snapshot).await?;
                 rows.retain(|row| {
                     let source = if sources.is_valid(*row) { sources.value(*row) } else { "" };
-                    ids[*row] = rebuilt.chain_of(source, events.value(*row)).map(str::to_owned);
+                    let id = layers.iter().find_map(|of| of.chain_of(source, events.value(*row)));
+                    ids[*row] = id.map(str::to_owned);
                     ids[*row].is_none()
                 });
             }

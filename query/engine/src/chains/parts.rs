@@ -6,7 +6,7 @@
 //! that does not fit alone is an error that says so.
 
 use super::facts::{self, Reader};
-use super::rebuilt::EVENT_BYTES;
+use super::sections::EVENT_BYTES;
 use crate::engine::Engine;
 use crate::error::{Code, QueryError};
 use crate::log::DataFile;

@@ -90,7 +90,7 @@ struct Row<'r> {
 
 impl<'r> Row<'r> {
     fn chain(&self) -> &'r Chain {
-        &self.all.chains[self.at]
+        self.all.chain(self.at)
     }
 
     fn link(&self) -> &'r Link {
@@ -102,11 +102,11 @@ impl<'r> Row<'r> {
     }
 
     fn text(&self, name: Name) -> Option<String> {
-        name.is_some().then(|| self.all.store.text(name).to_owned())
+        name.is_some().then(|| self.all.store().text(name).to_owned())
     }
 
     fn event(&self, link: &Link) -> String {
-        self.chain().event(&self.all.store, link).to_owned()
+        self.chain().event(self.all.store(), link).to_owned()
     }
 
     fn root(&self) -> Option<&'r Hop> {
@@ -122,7 +122,7 @@ impl<'r> Row<'r> {
 
     fn count(&self, outcome: Outcome) -> Option<i64> {
         let chain = self.chain();
-        Some(chain.links.iter().filter(|l| chain.outcome(&self.all.store, l) == outcome).count() as i64)
+        Some(chain.links.iter().filter(|l| chain.outcome(self.all.store(), l) == outcome).count() as i64)
     }
 }
 
@@ -140,8 +140,8 @@ static CHAINS: &[Column] = &[
     Column("root", Of::Text(|r| r.root().and_then(|h| r.text(h.id)))),
     Column("root_kind", Of::Text(|r| r.root().and_then(|h| r.text(h.kind)))),
     Column("lineage", Of::Text(|r| Some(r.chain().lineage().as_str().into()))),
-    Column("started", Of::Time(|r| r.chain().started(&r.all.store).0)),
-    Column("ended", Of::Time(|r| r.chain().ended(&r.all.store).0)),
+    Column("started", Of::Time(|r| r.chain().started(r.all.store()).0)),
+    Column("ended", Of::Time(|r| r.chain().ended(r.all.store()).0)),
     Column("events", Of::Long(|r| Some(r.chain().links.len() as i64))),
     Column("operations", Of::Long(|r| Some(r.chain().operations.len() as i64))),
     Column("depth", Of::Int(|r| r.chain().depth as i32)),
@@ -154,8 +154,8 @@ static CHAINS: &[Column] = &[
             all.into_iter().collect()
         }),
     ),
-    Column("tools", Of::List(|r| r.distinct(|l| r.chain().told(&r.all.store, l).tool))),
-    Column("servers", Of::List(|r| r.distinct(|l| r.chain().told(&r.all.store, l).server))),
+    Column("tools", Of::List(|r| r.distinct(|l| r.chain().told(r.all.store(), l).tool))),
+    Column("servers", Of::List(|r| r.distinct(|l| r.chain().told(r.all.store(), l).server))),
     Column("denied", Of::Long(|r| r.count(Outcome::Deny))),
     Column("stepped_up", Of::Long(|r| r.count(Outcome::StepUp))),
     Column(
@@ -178,9 +178,9 @@ static EVENTS: &[Column] = &[
     Column("tenant", Of::Text(|r| Some(r.all.tenant.to_string()))),
     Column("chain_id", Of::Text(|r| Some(r.chain().id.clone()))),
     Column("event_id", Of::Text(|r| Some(r.event(r.link())))),
-    Column("source", Of::Text(|r| Some(r.chain().source(&r.all.store, r.link()).to_owned()))),
-    Column("time", Of::Time(|r| r.chain().time(&r.all.store, r.link()).0)),
-    Column("operation_id", Of::Text(|r| Some(r.chain().operation_id(&r.all.store, r.link().operation as usize)))),
+    Column("source", Of::Text(|r| Some(r.chain().source(r.all.store(), r.link()).to_owned()))),
+    Column("time", Of::Time(|r| r.chain().time(r.all.store(), r.link()).0)),
+    Column("operation_id", Of::Text(|r| Some(r.chain().operation_id(r.all.store(), r.link().operation as usize)))),
     Column("attempt", Of::Int(|r| r.link().attempt as i32)),
     Column("parent_event", Of::Text(|r| r.link().parent().map(|p| r.event(&r.chain().links[p])))),
     Column("parent_tier", Of::Text(|r| r.link().tier.map(|t| t.as_str().into()))),
@@ -213,34 +213,34 @@ static EVENTS: &[Column] = &[
     Column("path_confidence", Of::Share(|r| Some(r.chain().path(r.link()).confidence().share()))),
     Column("bound_state", Of::Text(|r| Some(r.judged().state.as_str().into()))),
     Column("widened_at", Of::Long(|r| r.judged().widened_at.map(i64::from))),
-    Column("server", Of::Text(|r| r.chain().told(&r.all.store, r.link()).server.map(str::to_owned))),
-    Column("tool", Of::Text(|r| r.chain().told(&r.all.store, r.link()).tool.map(str::to_owned))),
-    Column("outcome", Of::Text(|r| Some(r.chain().outcome(&r.all.store, r.link()).as_str().into()))),
+    Column("server", Of::Text(|r| r.chain().told(r.all.store(), r.link()).server.map(str::to_owned))),
+    Column("tool", Of::Text(|r| r.chain().told(r.all.store(), r.link()).tool.map(str::to_owned))),
+    Column("outcome", Of::Text(|r| Some(r.chain().outcome(r.all.store(), r.link()).as_str().into()))),
     Column("lake_version", Of::Long(version)),
 ];
 
 static OPERATIONS: &[Column] = &[
     Column("tenant", Of::Text(|r| Some(r.all.tenant.to_string()))),
-    Column("operation_id", Of::Text(|r| Some(r.chain().operation_id(&r.all.store, r.place)))),
+    Column("operation_id", Of::Text(|r| Some(r.chain().operation_id(r.all.store(), r.place)))),
     Column("chain_id", Of::Text(|r| Some(r.chain().id.clone()))),
     Column(
         "parent_operation",
-        Of::Text(|r| r.chain().operations[r.place].parent().map(|p| r.chain().operation_id(&r.all.store, p))),
+        Of::Text(|r| r.chain().operations[r.place].parent().map(|p| r.chain().operation_id(r.all.store(), p))),
     ),
     Column("attempts", Of::Int(|r| r.chain().operations[r.place].attempts as i32)),
-    Column("outcome", Of::Text(|r| Some(r.chain().outcome(&r.all.store, decided(r)).as_str().into()))),
+    Column("outcome", Of::Text(|r| Some(r.chain().outcome(r.all.store(), decided(r)).as_str().into()))),
     Column(
         "outcomes",
         Of::List(|r| {
             let attempts = r.all.attempts(r.chain(), r.place);
-            attempts.map(|l| r.chain().outcome(&r.all.store, l).as_str().to_owned()).collect()
+            attempts.map(|l| r.chain().outcome(r.all.store(), l).as_str().to_owned()).collect()
         }),
     ),
     Column("forwarded", Of::Bool(|r| r.chain().operations[r.place].forwarded())),
     Column("event_ids", Of::List(|r| r.all.attempts(r.chain(), r.place).map(|l| r.event(l)).collect())),
     Column("decided_by", Of::Text(|r| Some(r.event(decided(r))))),
-    Column("started", Of::Time(|r| r.chain().time(&r.all.store, first(r)).0)),
-    Column("ended", Of::Time(|r| r.chain().time(&r.all.store, last(r)).0)),
+    Column("started", Of::Time(|r| r.chain().time(r.all.store(), first(r)).0)),
+    Column("ended", Of::Time(|r| r.chain().time(r.all.store(), last(r)).0)),
     Column("requester", Of::Text(|r| r.text(r.chain().path(decided(r)).hops[0].id))),
     Column(
         "agent",
@@ -249,9 +249,9 @@ static OPERATIONS: &[Column] = &[
             hops.last().filter(|_| hops.len() > 1).and_then(|h| r.text(h.id))
         }),
     ),
-    Column("server", Of::Text(|r| r.chain().told(&r.all.store, decided(r)).server.map(str::to_owned))),
-    Column("tool", Of::Text(|r| r.chain().told(&r.all.store, decided(r)).tool.map(str::to_owned))),
-    Column("grant_id", Of::Text(|r| r.chain().told(&r.all.store, decided(r)).grant.map(str::to_owned))),
+    Column("server", Of::Text(|r| r.chain().told(r.all.store(), decided(r)).server.map(str::to_owned))),
+    Column("tool", Of::Text(|r| r.chain().told(r.all.store(), decided(r)).tool.map(str::to_owned))),
+    Column("grant_id", Of::Text(|r| r.chain().told(r.all.store(), decided(r)).grant.map(str::to_owned))),
     Column(
         "bound_state",
         Of::Text(|r| {
@@ -431,17 +431,21 @@ impl PartitionStream for Part {
             let slices = stream::iter(all).then(move |section| {
                 let (table, schema, columns, names) = (table.clone(), schema.clone(), columns.clone(), names.clone());
                 async move {
-                    let rebuilt = table.engine.section(&section, &table.snapshot).await.map_err(explain)?;
+                    let layers = table.engine.section(&section, &table.snapshot).await.map_err(explain)?;
                     let published = match schema.column_with_name(REVISION) {
                         Some(_) => {
-                            Some(table.engine.published(&rebuilt.tenant, &table.snapshot).await.map_err(explain)?)
+                            let published = table.engine.published(section.tenant(), &table.snapshot).await;
+                            Some(Arc::new(published.map_err(explain)?))
                         }
                         None => None,
                     };
-                    let mut chains = share(&rebuilt, &names, part, parts);
-                    chains.reverse();
-                    let (about, pattern) = (table.about, table.pattern.clone());
-                    let slices = Slices { about, pattern, all: rebuilt, published, chains, from: 0, schema, columns };
+                    let slices = layers.into_iter().flat_map(move |all| {
+                        let mut chains = share(&all, &names, part, parts);
+                        chains.reverse();
+                        let (about, pattern) = (table.about, table.pattern.clone());
+                        let (published, schema, columns) = (published.clone(), schema.clone(), columns.clone());
+                        Slices { about, pattern, all, published, chains, from: 0, schema, columns }
+                    });
                     Ok::<_, DataFusionError>(stream::iter(slices))
                 }
             });
@@ -454,10 +458,7 @@ impl PartitionStream for Part {
 /// The chains that one of several streams has to give.
 fn share(rebuilt: &Rebuilt, names: &[String], part: usize, parts: usize) -> Vec<usize> {
     match names.split_first() {
-        None => {
-            let share = rebuilt.chains.len().div_ceil(parts);
-            (part * share..((part + 1) * share).min(rebuilt.chains.len())).collect()
-        }
+        None => rebuilt.share(part, parts),
         Some(_) if part > 0 => Vec::new(),
         Some((first, more)) => {
             let mut found = rebuilt.find(first);
@@ -473,7 +474,7 @@ struct Slices {
     pattern: Option<Arc<Pattern>>,
     all: Arc<Rebuilt>,
     /// Revisions that were published last, if they are asked for.
-    published: Option<HashMap<String, i64>>,
+    published: Option<Arc<HashMap<String, i64>>>,
     /// What is left, the next one last.
     chains: Vec<usize>,
     /// Where in the next chain the next batch begins.
@@ -488,13 +489,13 @@ impl Iterator for Slices {
     fn next(&mut self) -> Option<Self::Item> {
         let mut rows = Vec::with_capacity(ROWS);
         while let Some(at) = self.chains.last().copied().filter(|_| rows.len() < ROWS) {
-            let total = self.about.rows(&self.all.chains[at]);
+            let total = self.about.rows(self.all.chain(at));
             let to = total.min(self.from + ROWS - rows.len());
             let fits = |place: &usize| match &self.pattern {
                 None => true,
-                Some(pattern) => pattern.matches(&self.all.chains[at].places(&self.all.store, *place)),
+                Some(pattern) => pattern.matches(&self.all.chain(at).places(self.all.store(), *place)),
             };
-            let published = self.published.as_ref();
+            let published = self.published.as_deref();
             rows.extend((self.from..to).filter(fits).map(|place| Row { all: &self.all, published, at, place }));
             self.from = to;
             if to == total {

@@ -14,8 +14,8 @@
 
 use super::afar::Afar;
 use super::facts::{self, Reader};
-use super::rebuilt::{bytes, sources};
 use super::revisions::{GONE, Writing};
+use super::sections::{bytes, sources};
 use crate::engine::Engine;
 use crate::error::QueryError;
 use crate::limits::Limits;

@@ -82,7 +82,7 @@ async fn any_name_of_a_chain_finds_all_of_it() {
         let found = session.chain(name, &Limits::default()).await.expect("chains");
         let of = |s: &catena_engine::chains::Shown| {
             let chain = s.chain();
-            chain.links.iter().map(|l| chain.event(&s.of.store, l).to_owned()).collect::<Vec<_>>()
+            chain.links.iter().map(|l| chain.event(s.of.store(), l).to_owned()).collect::<Vec<_>>()
         };
         found.iter().flat_map(of).collect::<Vec<_>>().join(" ")
     };
@@ -144,7 +144,7 @@ async fn lists_are_filtered_and_newest_last() {
     let check = async |filter: Filter, events: &[&str]| {
         let found = session.chains(10, &filter, &Limits::default()).await.expect("chains");
         let firsts: Vec<&str> =
-            found.chains.iter().map(|s| s.chain().event(&s.of.store, &s.chain().links[0])).collect();
+            found.chains.iter().map(|s| s.chain().event(s.of.store(), &s.chain().links[0])).collect();
         assert_eq!(firsts, events, "{filter:?}");
     };
     let some = |text: &str| Some(text.to_owned());

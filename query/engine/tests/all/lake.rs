@@ -105,7 +105,7 @@ impl Lake {
     }
 
     /// Records of authority of one file: what each is, and its body.
-    pub(crate) fn authority(&mut self, tenant: &str, day: i64, records: &[(EntryKind, &str)]) {
+    pub(crate) fn authority(&mut self, tenant: &str, day: i64, records: &[(EntryKind, &str)]) -> String {
         let mut rows = Rows::default();
         for (number, (kind, body)) in records.iter().enumerate() {
             let entry = Entry {
@@ -119,7 +119,7 @@ impl Lake {
             };
             rows.push_authority(&entry, &place(tenant, day, number as i64));
         }
-        self.land(&File { tenant, day, class: Class::Authority }, &rows.finish());
+        self.land(&File { tenant, day, class: Class::Authority }, &rows.finish())
     }
 
     /// Decisions of one file.

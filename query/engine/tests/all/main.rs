@@ -1,11 +1,14 @@
 //! The engine over real lakes, from outside.
 
+mod answers;
 mod chains;
 mod gate;
 mod interop;
 mod lake;
+mod layers;
 mod log;
 mod parts;
 mod prune;
 mod sql;
 mod watch;
+mod watched;
