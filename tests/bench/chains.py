@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Chains of a whole lake against DuckDB's recursive CTE over `parent_decision` alone: the same Parquet files, the same run.
 
-Usage: chains.py [--millions 1,3,10] [--rounds N] [--most RATIO] [--follow SECONDS]
+Usage: chains.py [--millions 1,3,10] [--rounds N] [--most RATIO] [--follow SECONDS] [--moving SECONDS]
 
 Ours does all tiers of evidence, sessions, attempts and paths, and answers `SELECT count(*), sum(events), max(depth) FROM chains` as a whole
 process; DuckDB follows one column, and only its query is timed. They take turns, best of N rounds counts. What does not fit into the
 memory that chains have by default is also rebuilt part by part. Then a service
 that has the chains in memory is asked for the chain of one event, over HTTP: p50 and p99 of 500. With --follow, a service follows the
 lake while 10,000 events a second arrive: processor time per event, and how long after its commit a decision stands in a
-published chain. Exit code 1 when a ratio is beyond --most (4).
+published chain. With --moving, a service is asked for chains while they arrive: of a call of its history, and of one that it
+has just taken, until it stands in its chain. Exit code 1 when a ratio is beyond --most (4).
 
 CATENA_BIN names the binary (a release build), CATENA_PEERS_PY a Python that has the package duckdb. A lake of a million events
 takes about 80 MB and is kept in .cache/bench.
@@ -20,10 +21,12 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -107,11 +110,11 @@ def rebuild(binary, python, millions, rounds):
 
 
 class Service:
-    def __init__(self, binary, path, role):
+    def __init__(self, binary, path, role, **settings):
         self.process = subprocess.Popen(
             [binary, "serve", "--role", role, "--lake", path, "--listen", f"127.0.0.1:{PORT}"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={**os.environ, **ROOMY, "CATENA_QUERY__SECONDS_MAX": "600"},
+            env={**os.environ, **ROOMY, "CATENA_QUERY__SECONDS_MAX": "600", **settings},
         )
         deadline = time.monotonic() + 60
         while self.get("/api/v1/status" if "answer" in role else "/readyz") is None:
@@ -153,8 +156,7 @@ def lookups(binary, python, millions):
             if b"chain_id" not in service.get(f"/api/v1/chains/{event}"):
                 sys.exit(f"no chain of {event}")
             took.append(time.monotonic() - begun)
-        took.sort()
-        p50, p99 = (took[int(len(took) * q)] * 1000 for q in (0.5, 0.99))
+        p50, p99 = (of * 1000 for of in percentiles(took))
         print(f"chains: the chain of one event of {millions} million: p50 {p50:.1f} ms, p99 {p99:.1f} ms of {len(took)}; {service.memory_mb():.0f} MB")
     finally:
         service.stop()
@@ -174,15 +176,52 @@ def versions(path):
     return found
 
 
-def follow(binary, millions, seconds):
-    """Follows a copy of a lake of history while events arrive."""
-    import shutil
+class Lake:
+    """A copy of a lake of history, to be added to."""
 
-    source, _ = lake(binary, millions) if millions else (None, None)
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        path = Path(folder) / "lake"
-        if source:
-            shutil.copytree(source, path)
+    def __init__(self, binary, millions):
+        self.source = lake(binary, millions)[0] if millions else None
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory(dir=CACHE)
+        path = Path(self.folder.name) / "lake"
+        if self.source:
+            shutil.copytree(self.source, path)
+        return path
+
+    def __exit__(self, *_):
+        self.folder.cleanup()
+
+
+def made(events):
+    """So many new events, a line each."""
+    return subprocess.run([sys.executable, GEN, str(events), str(SEED + 1000)], stdout=subprocess.PIPE, check=True).stdout.splitlines()
+
+
+def send(lines, seconds, then=lambda lines: None):
+    """Sends events for so long, ten times a second; how many a second they were."""
+    begun = time.monotonic()
+    for tenth in range(seconds * 10):
+        some = lines[tenth * (RATE // 10) : (tenth + 1) * (RATE // 10)]
+        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
+        connection.request("POST", "/ingest/v1/events", body=b"\n".join(some))
+        if connection.getresponse().status != 200:
+            sys.exit("events were not taken")
+        then(some)
+        pause = begun + (tenth + 1) / 10 - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
+    return RATE * seconds / (time.monotonic() - begun)
+
+
+def percentiles(all):
+    all = sorted(all)
+    return [all[min(int(len(all) * q), len(all) - 1)] for q in (0.5, 0.99)]
+
+
+def follow(binary, millions, seconds):
+    """Follows a lake of history while events arrive."""
+    with Lake(binary, millions) as path:
         service = Service(binary, path, "collect,watch")
         try:
             last = None
@@ -193,20 +232,7 @@ def follow(binary, millions, seconds):
                     break
                 last = now
             began, before = len(versions(path)), service.cpu_s()
-            events = subprocess.Popen([sys.executable, GEN, str(RATE * seconds), str(SEED + 1000)], stdout=subprocess.PIPE)
-            lines = events.stdout.read().splitlines()
-            begun = time.monotonic()
-            for second in range(seconds):
-                for tenth in range(10):
-                    at = (second * 10 + tenth) * (RATE // 10)
-                    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
-                    connection.request("POST", "/ingest/v1/events", body=b"\n".join(lines[at : at + RATE // 10]))
-                    if connection.getresponse().status != 200:
-                        sys.exit("events were not taken")
-                    pause = begun + second + (tenth + 1) / 10 - time.monotonic()
-                    if pause > 0:
-                        time.sleep(pause)
-            rate = RATE * seconds / (time.monotonic() - begun)
+            rate = send(made(RATE * seconds), seconds)
             time.sleep(6)
             used = service.cpu_s() - before
             log = versions(path)
@@ -215,11 +241,46 @@ def follow(binary, millions, seconds):
                 if decisions and version >= began:
                     said = [t for t, reflects, _ in log.values() if reflects is not None and reflects >= version]
                     lags.append(min(said) - at if said else float("inf"))
-            lags.sort()
-            p50, p99 = (lags[min(int(len(lags) * q), len(lags) - 1)] for q in (0.5, 0.99))
+            p50, p99 = percentiles(lags)
             print(
                 f"chains: followed at {rate:.0f} events/s after {millions} million: {used / (RATE * seconds) * 1e6:.1f} CPU-us an event "
                 f"(received, committed, followed, published); committed to published p50 {p50:.2f} s, p99 {p99:.2f} s of {len(lags)} commits; {service.memory_mb():.0f} MB"
+            )
+        finally:
+            service.stop()
+
+
+def moving(binary, millions, seconds):
+    """Asks for chains of a lake of history while events arrive: of any call, and of calls that were just taken."""
+    with Lake(binary, millions) as path:
+        # Visible is what was committed: often, so that little of what is measured is waiting for that.
+        service = Service(binary, path, "collect,answer", CATENA_FLUSH__AGE_MS="200")
+        try:
+            lines = made(RATE * seconds)
+            history = json.loads(Run([binary, "sql", "--lake", path, "--json", "SELECT event_id FROM decisions LIMIT 1"]).out)[0]["event_id"]
+            service.get(f"/api/v1/chains/{history}")
+            looked, came, sent, ended = [], [], [], threading.Event()
+
+            def ask():
+                while not ended.is_set():
+                    begun = time.monotonic()
+                    service.get(f"/api/v1/chains/{history}")
+                    looked.append(time.monotonic() - begun)
+                    if sent:
+                        at, event = sent[-1]
+                        while b"chain_id" not in service.get(f"/api/v1/chains/{event}"):
+                            time.sleep(0.02)
+                        came.append(time.monotonic() - at)
+
+            asking = threading.Thread(target=ask)
+            asking.start()
+            rate = send(lines, seconds, lambda some: sent.append((time.monotonic(), json.loads(some[-1])["id"])))
+            ended.set()
+            asking.join()
+            (look50, look99), (came50, came99) = percentiles(looked), percentiles(came)
+            print(
+                f"chains: asked at {rate:.0f} events/s after {millions} million: the chain of one event p50 {look50 * 1000:.0f} ms, p99 {look99 * 1000:.0f} ms, once {max(looked):.2f} s, of {len(looked)}; "
+                f"taken (and flushed every 0.2 s) to found in its chain p50 {came50:.2f} s, p99 {came99:.2f} s, once {max(came):.2f} s, of {len(came)}; {service.memory_mb():.0f} MB"
             )
         finally:
             service.stop()
@@ -231,6 +292,7 @@ def main():
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--most", type=float, default=4.0)
     arguments.add_argument("--follow", type=int, default=0, metavar="SECONDS")
+    arguments.add_argument("--moving", type=int, default=0, metavar="SECONDS")
     asked = arguments.parse_args()
     binary, python = os.environ["CATENA_BIN"], os.environ["CATENA_PEERS_PY"]
     sizes = [int(m) for m in asked.millions.split(",")]
@@ -239,7 +301,10 @@ def main():
     if asked.follow:
         for millions in [0, *sizes]:
             follow(binary, millions, asked.follow)
-    if max(ratios) > asked.most:
+    if asked.moving:
+        for millions in sizes:
+            moving(binary, millions, asked.moving)
+    if max(ratios, default=0) > asked.most:
         sys.exit(f"chains: ratio {max(ratios):.2f} is beyond {asked.most}")
 
 

@@ -13,6 +13,7 @@
 mod afar;
 mod facts;
 mod functions;
+mod held;
 mod of_event;
 mod parts;
 mod rebuilt;
@@ -27,8 +28,8 @@ pub use rebuilt::{Judged, Rebuilt};
 pub use watch::{Publication, Stepped, Watch};
 pub use why::Why;
 
+pub(crate) use held::Cache;
 pub(crate) use of_event::ChainOf;
-pub(crate) use sections::Cache;
 
 use crate::engine::{Engine, Session};
 use crate::error::{Code, QueryError};

@@ -8,6 +8,7 @@
 //! after another, by whoever asks for them.
 
 use super::facts::{self, Named, Reader};
+use super::held::{AsOf, Newer, PLAN, Place, Standing, same};
 use super::parts::Plan;
 use super::rebuilt::Rebuilt;
 use super::scan::{Keep, QUEUE, forward};
@@ -28,127 +29,17 @@ use catena_schemas::authority::{EntryKind, Record};
 use catena_schemas::table::{Class, Field};
 use datafusion::physical_plan::execute_stream_partitioned;
 use datafusion::prelude::{DataFrame, SessionContext};
-use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Bytes that an event takes while its chains are in memory, and a little more: measured at 1 million events.
 pub(super) const EVENT_BYTES: u64 = 600;
 
-/// Something of a tenant, and whoever is making it now.
-type Held<T> = Arc<tokio::sync::Mutex<Option<Arc<T>>>>;
-
-/// A tenant, and which part of its chains; zero when it has no parts, and [`PLAN`] for what tells them apart.
-type Place = (Arc<str>, u16);
-
-/// There are fewer parts than this.
-const PLAN: u16 = u16::MAX;
-
-/// Versions of a tenant that are held: they share what they have in common, and questions about one are asked while the
-/// next is there.
-const VERSIONS: usize = 8;
-
-/// Chains of a section as of one version.
-#[derive(Debug)]
-struct AsOf {
-    version: Option<u64>,
-    /// Decisions and records of authority that they were made of.
-    files: Vec<Arc<DataFile>>,
-    /// Of a tenant that is held whole.
-    layers: Option<Layers>,
-    chains: Vec<Arc<Rebuilt>>,
-}
-
-/// What a later version has that an earlier one has not, and what it lies over.
-struct Newer {
-    fresh: Vec<Arc<DataFile>>,
-    layers: Layers,
-    terms: Arc<Terms>,
-    chains: Vec<Arc<Rebuilt>>,
-}
-
 /// Chains that were rebuilt.
 enum Made {
     Whole(Layers),
     Part(Laid, Arc<Witnesses>),
-}
-
-impl AsOf {
-    /// Bytes of memory; of a part they are `needed`.
-    fn bytes(&self, needed: u64) -> u64 {
-        self.layers.as_ref().map_or(needed, |layers| layers.held() as u64 * EVENT_BYTES)
-    }
-
-    /// The chains as of a version that has the same files.
-    fn at(&mut self, version: Option<u64>) -> Vec<Arc<Rebuilt>> {
-        if self.version != version {
-            let as_of = |known: &Arc<Rebuilt>| Arc::new(Rebuilt { version, ..Rebuilt::clone(known) });
-            let chains: Vec<_> = self.chains.iter().map(as_of).collect();
-            if self.version > version {
-                return chains;
-            }
-            (self.version, self.chains) = (version, chains);
-        }
-        self.chains.clone()
-    }
-
-    /// What is new in a later version. None when a rebuild is called for: rows have gone, or what lies over what was rebuilt
-    /// would become too much.
-    fn until(&self, tenant: &str, snapshot: &Snapshot, files: &[Arc<DataFile>], may_take: u64) -> Option<Newer> {
-        let (layers, version) = (self.layers.clone()?, self.version?);
-        if layers.is_heavy() || snapshot.lost_rows_at(tenant).is_some_and(|lost| lost > version) {
-            return None;
-        }
-        let known: HashSet<&object_store::path::Path> = self.files.iter().map(|f| &f.location).collect();
-        let is_fresh = |f: &&Arc<DataFile>| f.rows_since > version && !known.contains(&f.location);
-        let fresh: Vec<_> = files.iter().filter(is_fresh).cloned().collect();
-        let held = layers.held() as u64 * EVENT_BYTES;
-        if held.saturating_add(bytes(fresh.iter().cloned()).1) > may_take {
-            return None;
-        }
-        let chains = self.chains.clone();
-        Some(Newer { fresh, layers, terms: chains.first()?.terms.clone(), chains })
-    }
-}
-
-/// Chains by tenant, each of the versions that were asked for last.
-#[derive(Debug, Default)]
-pub(crate) struct Cache(Mutex<Tenants>);
-
-#[derive(Debug, Default)]
-struct Tenants {
-    plans: HashMap<Arc<str>, Held<Plan>>,
-    held: HashMap<Place, Arc<tokio::sync::Mutex<Vec<AsOf>>>>,
-    /// Places and the bytes of their chains, the one that was asked for last at the end.
-    used: Vec<(Place, u64)>,
-}
-
-impl Cache {
-    fn plan(&self, tenant: &Arc<str>) -> Held<Plan> {
-        self.0.lock().plans.entry(tenant.clone()).or_default().clone()
-    }
-
-    fn of(&self, place: &Place) -> Arc<tokio::sync::Mutex<Vec<AsOf>>> {
-        self.0.lock().held.entry(place.clone()).or_default().clone()
-    }
-
-    /// Notes that chains were asked for, and lets go of those that were not asked for in the longest time, until all fit.
-    fn note(&self, place: &Place, bytes: u64, bytes_max: u64) {
-        let mut tenants = self.0.lock();
-        let Tenants { plans, held, used } = &mut *tenants;
-        used.retain(|(p, _)| p != place);
-        used.push((place.clone(), bytes));
-        let mut total: u64 = used.iter().map(|(_, b)| b).sum();
-        while total > bytes_max && used.len() > 1 {
-            let (gone, bytes) = used.remove(0);
-            held.remove(&gone);
-            if gone.1 == PLAN {
-                plans.remove(&gone.0);
-            }
-            total -= bytes;
-        }
-    }
 }
 
 /// Chains of a tenant: all of them, or those of one part.
@@ -218,50 +109,54 @@ impl Engine {
             None => bytes(files.iter().cloned()).1,
             Some((plan, part)) => plan.rows(*part).saturating_mul(EVENT_BYTES),
         };
-        let held = self.chains().of(&place);
+        let standing = self.chains().of(&place);
         let (engine, snapshot) = (self.clone(), snapshot.clone());
         // On its own: a question that is given up must not throw away what the next one needs.
         let work = self.spawn(async move {
-            let mut held = held.lock().await;
+            let mut held = standing.lock().await;
             let may_take = engine.options().chains_bytes as u64;
             if let Some((plan, _)) = &part {
                 // Whoever uses a part needs to know which it is.
                 engine.chains().note(&(tenant.clone(), PLAN), plan.bytes(), may_take);
             }
-            let is_same = |k: &&AsOf| same(&k.files, &files) && k.layers.is_some() == part.is_none();
-            if let Some(known) = held.iter_mut().find(|k| is_same(&&**k)) {
+            if let Some(known) = held.made_of(&files, part.is_none()) {
                 engine.chains().note(&place, known.bytes(needed), may_take);
                 return Ok(known.at(snapshot.version()));
             }
             engine.chains().note(&place, needed, may_take);
-            let before = |k: &&AsOf| part.is_none() && k.version < snapshot.version();
-            let newer = held.iter().rev().find(before).and_then(|k| k.until(&tenant, &snapshot, &files, may_take));
+            let newer = part.is_none().then(|| held.until(&tenant, &snapshot, &files, may_take)).flatten();
             let made = match newer {
-                Some(newer) => engine.lay_over(newer, tenant, &snapshot, files).await?,
+                Some(newer) => engine.lay_over(newer, tenant.clone(), &snapshot, files.clone()).await?,
                 None => {
                     held.clear();
                     if let Some((plan, part)) = &part {
-                        let (number, of) = (part + 1, plan.parts());
-                        tracing::info!(
-                            tenant = &*tenant,
-                            decisions = plan.rows(*part),
-                            "chains: part {number} of {of}"
-                        );
+                        let (decisions, of) = (plan.rows(*part), plan.parts());
+                        tracing::info!(tenant = &*tenant, decisions, "chains: part {} of {of}", part + 1);
                     }
-                    engine.rebuild_section(tenant, part, snapshot, files).await?
+                    engine.rebuild_section(tenant.clone(), part, snapshot.clone(), files.clone()).await?
                 }
             };
             engine.chains().note(&place, made.bytes(needed), may_take);
             let chains = made.chains.clone();
-            held.push(made);
-            held.sort_by_key(|k| k.version);
-            let too_many = held.len().saturating_sub(VERSIONS);
-            held.drain(..too_many);
+            held.add(made);
+            if held.begin_renewal(needed, may_take) {
+                let (engine, standing) = (engine.clone(), standing.clone());
+                engine.clone().spawn(async move { engine.renew(standing, tenant, snapshot, files).await });
+            }
             Ok(chains)
         });
         work.await.unwrap_or_else(|_| {
             Err(QueryError::new(Code::Internal, "chains could not be rebuilt; this is a fault of the engine"))
         })
+    }
+
+    /// Rebuilds a tenant beside what is held of it, so that later versions can be laid over less.
+    async fn renew(&self, standing: Standing, tenant: Arc<str>, snapshot: Arc<Snapshot>, files: Vec<Arc<DataFile>>) {
+        let made = self.rebuild_section(tenant.clone(), None, snapshot, files).await;
+        if let Err(error) = &made {
+            tracing::warn!(tenant = &*tenant, %error, "chains could not be rebuilt, and what is new is laid over more and more");
+        }
+        standing.lock().await.end_renewal(made.ok());
     }
 
     async fn plan_of(&self, tenant: &Arc<str>, snapshot: &Arc<Snapshot>) -> Result<Arc<Plan>, QueryError> {
@@ -480,10 +375,6 @@ pub(super) fn bytes(files: impl IntoIterator<Item = Arc<DataFile>>) -> (u64, u64
     (rows, rows.saturating_mul(EVENT_BYTES))
 }
 
-fn same(a: &[Arc<DataFile>], b: &[Arc<DataFile>]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.location == b.location)
-}
-
 /// When the last of the events arrived, by the collectors' clocks: an event's own clock can stand anywhere.
 fn watermark(files: &[Arc<DataFile>]) -> Micros {
     let arrived = files.iter().filter_map(|f| match f.bounds(Field::IngestTime)?.max {
@@ -491,44 +382,4 @@ fn watermark(files: &[Arc<DataFile>]) -> Micros {
         _ => None,
     });
     Micros(arrived.max().unwrap_or(i64::MIN))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Tenants are asked for in turn, each with so many bytes: who is held in the end.
-    fn check(asked: &[(&str, u64)], bytes_max: u64, want: &[&str]) {
-        let cache = Cache::default();
-        for (tenant, bytes) in asked {
-            let place: Place = ((*tenant).into(), 0);
-            cache.of(&place);
-            cache.note(&place, *bytes, bytes_max);
-        }
-        let tenants = cache.0.lock();
-        let used: Vec<&str> = tenants.used.iter().map(|((tenant, _), _)| tenant.as_ref()).collect();
-        assert_eq!(used, want, "{asked:?}");
-        assert_eq!(tenants.held.len(), want.len());
-    }
-
-    #[test]
-    fn chains_of_tenants_that_nobody_asks_for_are_let_go() {
-        check(&[("a", 4), ("b", 4)], 10, &["a", "b"]);
-        check(&[("a", 4), ("b", 4), ("c", 4)], 10, &["b", "c"]);
-        check(&[("a", 4), ("b", 4), ("a", 4), ("c", 4)], 10, &["a", "c"]);
-        check(&[("a", 4), ("b", 20)], 10, &["b"]);
-        check(&[("a", 4), ("a", 9)], 10, &["a"]);
-    }
-
-    #[test]
-    fn a_plan_makes_room_as_chains_do() {
-        let cache = Cache::default();
-        let tenant: Arc<str> = "a".into();
-        cache.plan(&tenant);
-        cache.note(&(tenant.clone(), PLAN), 4, 10);
-        cache.note(&(tenant.clone(), 0), 6, 10);
-        assert_eq!(cache.0.lock().plans.len(), 1);
-        cache.note(&(tenant, 1), 6, 10);
-        assert_eq!(cache.0.lock().plans.len(), 0);
-    }
 }

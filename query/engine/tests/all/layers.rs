@@ -157,3 +157,27 @@ async fn an_older_version_is_answered_beside_a_newer_one() {
     }
     assert_eq!(going.store.take().len(), 3, "each new file was opened, and no other");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_heavy_is_rebuilt_beside_what_is_asked() {
+    let mut lake = lake();
+    let going = Going::with(&lake, Options::default()).await;
+    let lines: String = (0..60).map(|n| format!("h{n} {} allow hugo > agent:h @s-h{n} crm/read\n", 9000 + n)).collect();
+    lake.decisions("acme", 5, &events(&lines));
+    going.store.take();
+    csv(&going.engine, CHAINS).await;
+    let mut opened = going.store.take();
+    let waits = std::time::Instant::now();
+    while opened.len() < 6 {
+        assert!(waits.elapsed().as_secs() < 30, "nothing was rebuilt: {opened:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        opened.append(&mut going.store.take());
+    }
+    // It may come at any time between these.
+    for n in 0..3 {
+        let line = format!("late{n} 1 allow user0 > client:cc > agent:p0 ci/run parent=e4a");
+        lake.decisions("acme", 5, &events(&line));
+        let anew = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
+        same(&going.engine, &anew, "acme", &["late0", "h7", "e4a"], "around a rebuild").await;
+    }
+}

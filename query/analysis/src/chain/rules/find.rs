@@ -44,8 +44,12 @@ impl Index {
 
     /// Places of the chains that have a name, in order.
     pub fn find(&self, store: &Store, name: &str) -> Vec<u32> {
-        let Some(name) = store.name(name) else { return Vec::new() };
+        store.name(name).map(|name| self.of_name(name).collect()).unwrap_or_default()
+    }
+
+    /// The same, by a name of the store.
+    pub(super) fn of_name(&self, name: Name) -> impl Iterator<Item = u32> {
         let from = self.0.partition_point(|(n, _)| *n < name);
-        self.0[from..].iter().take_while(|(n, _)| *n == name).map(|(_, at)| *at).collect()
+        self.0[from..].iter().take_while(move |(n, _)| *n == name).map(|(_, at)| *at)
     }
 }

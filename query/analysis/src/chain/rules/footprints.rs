@@ -1,174 +1,170 @@
-//! By what an event finds the chains that it belongs to, when their facts are not at hand.
+//! By what newer facts find the chains of a layer that they touch.
 //!
-//! Guarantee: an event that shares a key with a chain finds the footprints of that chain. One that shares none may find some
-//! too, by a chance of digests: whoever follows them must judge for itself.
+//! Guarantee: a fact that shares a key with a chain finds it. One that shares none may find one too, by a chance of digests:
+//! whoever is found is judged anew, and is what it was.
 //!
-//! Digests are over texts, because they outlive the numbers of a store, and they hold for this process only.
+//! Keys are those of [`keys`](super::keys), in the numbers of the layer's store: what newer facts say is looked up there
+//! first ([`Seen`]), and a name that it does not have leads nowhere.
 
-use super::Settings;
-use super::keys;
+use super::keys::{self, Key};
+use super::layers::Layer;
 use super::store::{Row, Store};
+use super::texts::Name;
+use super::{Chain, Settings};
 use ahash::RandomState;
-use hashbrown::HashTable;
-use std::collections::{BTreeMap, BTreeSet};
-use std::mem::size_of;
 
-/// What a digest is of, besides the kinds of keys.
-const TOKEN: u8 = u8::MAX;
+/// Where neighbours lie together without a silence: of a window key, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Stretch {
+    key: u64,
+    from: i64,
+    to: i64,
+    chain: u32,
+}
 
-/// What chains left, by numbers that whoever keeps them gives out.
+/// What the chains of a layer left.
 #[derive(Debug, Default)]
 pub(super) struct Footprints {
-    /// Digests, in two halves, and the chain that has them. A digest that several have (an id under different contents, a
-    /// token) has the others in `further`.
-    keys: HashTable<[u32; 3]>,
-    further: BTreeSet<(u64, u32)>,
-    /// Stretches of a window key: where each begins, where it ends, whose it is. Stretches of one key lie apart, or they
-    /// would be one chain.
-    windows: BTreeMap<Begin, (i64, u32)>,
+    /// Upper halves of digests of keys, each before the number of a chain that has it; in order.
+    keys: Vec<u64>,
+    /// In order. Those of one key lie apart, or they would be one chain.
+    stretches: Vec<Stretch>,
     hasher: RandomState,
 }
 
-/// A window key, and where a stretch of it begins.
-pub(super) type Begin = (u64, i64);
-
-/// What one chain left.
-#[derive(Debug, Default)]
-pub(super) struct Left {
-    /// Its stretches of windows.
-    pub(super) windows: Vec<Begin>,
-    /// Digests that were entered for it.
-    pub(super) digests: usize,
-}
-
-fn whole(entry: &[u32; 3]) -> u64 {
-    u64::from(entry[0]) << 32 | u64::from(entry[1])
+/// A key for whoever showed a token: of a kind that no other key has.
+fn token_key(token: Name) -> Key {
+    u128::from(token.0) | 1 << 127
 }
 
 impl Footprints {
-    /// Room for the digests of a store.
-    pub(super) fn with_room_for(store: &Store) -> Footprints {
-        Footprints { keys: HashTable::with_capacity(store.len() * 2), ..Footprints::default() }
-    }
-
-    /// Rows of a chain leave theirs.
-    pub(super) fn leave(&mut self, chain: u32, store: &Store, rows: &[u32], settings: &Settings) -> Left {
-        let mut digests = 0;
-        // Neighbours share most of their keys.
-        let mut before: Vec<u64> = Vec::new();
-        let mut now: Vec<u64> = Vec::new();
-        for row in rows {
-            let r = store.row_at(*row);
-            keys::digests(&self.hasher, store, r, |digest| now.push(digest));
-            if r.token.is_some() {
-                now.push(self.token(store.text(r.token)));
-            }
-            for digest in now.iter().filter(|d| !before.contains(d)) {
-                digests += usize::from(self.enter(*digest, chain));
-            }
-            std::mem::swap(&mut before, &mut now);
-            now.clear();
+    pub(super) fn of(store: &Store, chains: &[Chain], settings: &Settings) -> Footprints {
+        let hasher = RandomState::new();
+        let share = chains.len().div_ceil(settings.threads.max(1)).max(1);
+        let parts: Vec<_> = std::thread::scope(|scope| {
+            let some = |at: usize, part| {
+                let mut some = Footprints { hasher: hasher.clone(), ..Footprints::default() };
+                some.leave(store, part, (at * share) as u32, settings);
+                some
+            };
+            let parts: Vec<_> =
+                chains.chunks(share).enumerate().map(|(at, part)| scope.spawn(move || some(at, part))).collect();
+            parts.into_iter().map(|part| part.join().expect("chains leave footprints without a panic")).collect()
+        });
+        let mut all = Footprints { hasher, ..Footprints::default() };
+        for part in parts {
+            all.keys.extend(part.keys);
+            all.stretches.extend(part.stretches);
         }
-        let stretches = self.stretches(store, rows, settings);
-        for (begin, to) in &stretches {
-            let end = self.windows.entry(*begin).or_insert((*to, chain));
-            *end = ((*to).max(end.0), chain);
-        }
-        Left { windows: stretches.into_iter().map(|(begin, _)| begin).collect(), digests }
-    }
-
-    fn enter(&mut self, digest: u64, chain: u32) -> bool {
-        match self.keys.find(digest, |e| whole(e) == digest) {
-            Some(entry) if entry[2] == chain => false,
-            Some(_) => self.further.insert((digest, chain)),
-            None => {
-                self.keys.insert_unique(digest, [(digest >> 32) as u32, digest as u32, chain], whole);
-                true
-            }
-        }
-    }
-
-    /// Stretches of window keys without a silence, by their beginnings; and their ends.
-    fn stretches(&self, store: &Store, rows: &[u32], settings: &Settings) -> Vec<(Begin, i64)> {
-        let mut times: Vec<(u64, i64, i64)> = rows
-            .iter()
-            .filter_map(|row| {
-                let r = store.row_at(*row);
-                let (digest, gap) = self.window(store, r, settings)?;
-                Some((digest, r.time, gap))
-            })
-            .collect();
-        times.sort_unstable();
-        let mut all: Vec<(Begin, i64)> = Vec::new();
-        for (digest, time, gap) in times {
-            match all.last_mut() {
-                Some(((last, _), to)) if *last == digest && time.saturating_sub(*to) <= gap => *to = time,
-                _ => all.push(((digest, time), time)),
-            }
-        }
+        // This sort finds what is in order already.
+        all.keys.sort();
+        all.stretches.sort();
         all
     }
 
-    /// Tells which chains a row touches.
-    pub(super) fn touched_by(&self, store: &Store, row: u32, settings: &Settings, mut then: impl FnMut(u32)) {
-        let r = store.row_at(row);
-        keys::digests(&self.hasher, store, r, |digest| self.all_of(digest, &mut then));
-        let Some((digest, gap)) = self.window(store, r, settings) else { return };
-        let before = self.windows.range((digest, i64::MIN)..=(digest, r.time)).next_back();
-        let after = self.windows.range((digest, r.time)..=(digest, i64::MAX)).next();
-        if let Some((_, (_, chain))) = before.filter(|(_, (to, _))| r.time.saturating_sub(*to) <= gap) {
-            then(*chain);
+    fn leave(&mut self, store: &Store, chains: &[Chain], first: u32, settings: &Settings) {
+        let mut near: Vec<(u64, i64, i64)> = Vec::new();
+        for (chain, number) in chains.iter().zip(first..) {
+            let from = self.keys.len();
+            for link in &chain.links {
+                let row = store.row_at(link.row);
+                keys::keys(store, row, |key, _| self.keys.push(self.hasher.hash_one(key)));
+                if row.token.is_some() {
+                    self.keys.push(self.hasher.hash_one(token_key(row.token)));
+                }
+                let window = keys::window(store, row, settings);
+                near.extend(window.map(|(key, gap, _)| (self.hasher.hash_one(key), row.time, gap)));
+            }
+            near.sort_unstable();
+            for (key, time, gap) in near.drain(..) {
+                let is_near = |s: &&mut Stretch| (s.key, s.chain) == (key, number) && time.saturating_sub(s.to) <= gap;
+                match self.stretches.last_mut().filter(is_near) {
+                    Some(stretch) => stretch.to = time,
+                    None => self.stretches.push(Stretch { key, from: time, to: time, chain: number }),
+                }
+            }
+            // The events of a chain share most of their keys.
+            let own = &mut self.keys[from..];
+            own.iter_mut().for_each(|digest| *digest = *digest >> 32 << 32 | u64::from(number));
+            own.sort_unstable();
+            let mut kept = from;
+            for at in from..self.keys.len() {
+                if at == from || self.keys[at] != self.keys[kept - 1] {
+                    self.keys[kept] = self.keys[at];
+                    kept += 1;
+                }
+            }
+            self.keys.truncate(kept);
         }
-        if let Some((_, (_, chain))) = after.filter(|((_, from), _)| from.saturating_sub(r.time) <= gap) {
-            then(*chain);
+        self.keys.sort_unstable();
+        self.stretches.sort_unstable();
+    }
+
+    fn all_of(&self, key: Key, then: impl FnMut(u32)) {
+        let digest = self.hasher.hash_one(key) >> 32;
+        let from = self.keys.partition_point(|entry| entry >> 32 < digest);
+        let all = self.keys[from..].iter().take_while(|entry| **entry >> 32 == digest);
+        all.map(|entry| *entry as u32).for_each(then);
+    }
+
+    fn near(&self, key: Key, time: i64, gap: i64, mut then: impl FnMut(u32)) {
+        let key = self.hasher.hash_one(key);
+        let behind = self.stretches.partition_point(|s| (s.key, s.from) <= (key, time));
+        let before = behind.checked_sub(1).map(|at| &self.stretches[at]);
+        if let Some(before) = before.filter(|s| s.key == key && time.saturating_sub(s.to) <= gap) {
+            then(before.chain);
+        }
+        if let Some(after) = self.stretches.get(behind).filter(|s| s.key == key && s.from.saturating_sub(time) <= gap) {
+            then(after.chain);
         }
     }
 
-    /// Tells which chains showed a token.
-    pub(super) fn that_showed(&self, token: &str, then: impl FnMut(u32)) {
-        self.all_of(self.token(token), then);
+    /// Chains that showed a token.
+    pub(super) fn that_showed(&self, token: Name, then: impl FnMut(u32)) {
+        self.all_of(token_key(token), then);
+    }
+}
+
+/// Newer facts as a layer's store would say them.
+pub(super) struct Seen<'s> {
+    fresh: &'s Store,
+    layer: &'s Layer,
+    /// Of each name of theirs the one that it has there.
+    names: Vec<Option<Name>>,
+}
+
+impl<'s> Seen<'s> {
+    pub(super) fn new(fresh: &'s Store, layer: &'s Layer) -> Seen<'s> {
+        let texts = (1..fresh.texts_len() as u32).map(|name| fresh.text(Name(name)));
+        let names = std::iter::once(Some(Name::NONE)).chain(texts.map(|text| layer.store.name(text))).collect();
+        Seen { fresh, layer, names }
     }
 
-    fn all_of(&self, digest: u64, then: impl FnMut(u32)) {
-        let Some(first) = self.keys.find(digest, |e| whole(e) == digest) else { return };
-        let further = self.further.range((digest, 0)..=(digest, u32::MAX)).map(|(_, chain)| *chain);
-        std::iter::once(first[2]).chain(further).for_each(then);
+    fn name(&self, name: Name) -> Option<Name> {
+        self.names[name.0 as usize]
     }
 
-    /// Takes stretches of windows away.
-    pub(super) fn lift(&mut self, windows: &[Begin]) {
-        windows.iter().for_each(|begin| _ = self.windows.remove(begin));
+    fn key(&self, key: Key, row: &Row) -> Option<Key> {
+        keys::translated(key, row, &self.layer.store, |name| self.name(name))
     }
 
-    /// Takes away the digests of chains that are not to be found any more.
-    pub(super) fn sweep(&mut self, is_there: impl Fn(u32) -> bool) {
-        self.keys.retain(|e| is_there(e[2]));
-        let further: Vec<(u64, u32)> =
-            std::mem::take(&mut self.further).into_iter().filter(|(_, n)| is_there(*n)).collect();
-        // Whoever was behind one that went is the first now.
-        for (digest, chain) in further {
-            self.enter(digest, chain);
+    /// Tells which chains of the layer a row touches.
+    pub(super) fn touches(&self, row: u32, footprints: &Footprints, settings: &Settings, mut then: impl FnMut(u32)) {
+        let r = self.fresh.row_at(row);
+        keys::keys(self.fresh, r, |key, _| {
+            if let Some(key) = self.key(key, r) {
+                footprints.all_of(key, &mut then);
+            }
+        });
+        let window = keys::window(self.fresh, r, settings);
+        if let Some((key, gap)) = window.and_then(|(key, gap, _)| Some((self.key(key, r)?, gap))) {
+            footprints.near(key, r.time, gap, &mut then);
         }
-        self.keys.shrink_to_fit(whole);
-    }
-
-    /// Digests held.
-    pub(super) fn len(&self) -> usize {
-        self.keys.len() + self.further.len()
-    }
-
-    fn token(&self, token: &str) -> u64 {
-        self.hasher.hash_one((TOKEN, token))
-    }
-
-    fn window(&self, store: &Store, row: &Row, settings: &Settings) -> Option<(u64, i64)> {
-        keys::window_digest(&self.hasher, store, row, settings)
-    }
-
-    /// Bytes of memory that it takes, about.
-    pub(super) fn bytes(&self) -> usize {
-        self.keys.capacity() * 8 / 7 * (size_of::<[u32; 3]>() + 1)
-            + self.further.len() * size_of::<(u64, u32)>() * 3 / 2
-            + self.windows.len() * size_of::<(Begin, (i64, u32))>() * 3 / 2
+        // The same event, whatever its content: all of its contents are marked.
+        if let (Some(source), Some(event)) = (self.name(r.source), self.name(r.event))
+            && self.layer.store.has_named(source, event)
+        {
+            self.layer.of_name(event).for_each(then);
+        }
     }
 }

@@ -433,6 +433,27 @@ pub(super) fn texts<'s>(store: &'s Store, row: &Row, key: Key) -> (u8, [&'s str;
     (kind, parts)
 }
 
+/// A key that a row emitted, in the numbers of another store; none when that one has no such key. `name` says what it calls a
+/// name.
+pub(super) fn translated(key: Key, row: &Row, other: &Store, name: impl Fn(Name) -> Option<Name>) -> Option<Key> {
+    let (kind, [a, b, c]) = names(key);
+    let is = |k: Kind| kind == k as u8;
+    let principal = || other.principal(name(row.issuer)?, name(row.subject)?);
+    let whose = if is(Kind::Span) || is(Kind::Trace) || is(Kind::Near) {
+        principal()?
+    } else if is(Kind::Session) || is(Kind::ServerSession) || is(Kind::PeerTask) {
+        other.caller(principal()?, name(row.client)?)?
+    } else {
+        name(Name(a))?.0
+    };
+    Some(
+        u128::from(kind) << 96
+            | u128::from(whose) << 64
+            | u128::from(name(Name(b))?.0) << 32
+            | u128::from(name(Name(c))?.0),
+    )
+}
+
 /// What a digest is of, besides the kinds of keys.
 const IDENTITY: u8 = 0;
 

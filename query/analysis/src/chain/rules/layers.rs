@@ -17,7 +17,8 @@
 //! digits, and there are as few layers. The lowest layer stays: [`Layers::is_heavy`] says when to rebuild it.
 
 use super::exchange::{Exchanged, Exchanges};
-use super::footprints::Footprints;
+use super::footprints::{Footprints, Seen};
+use super::texts::Name;
 use super::ties::Witnesses;
 use super::{Chain, Index, Settings, Store, rebuild_some};
 use crate::fault::{self, Fault};
@@ -53,20 +54,20 @@ impl Layer {
 
     /// Places of the chains of an event, session or trace, in order.
     pub fn named(&self, name: &str) -> Vec<u32> {
-        self.index.get_or_init(|| Index::of(&self.store, &self.chains)).find(&self.store, name)
+        self.index().find(&self.store, name)
+    }
+
+    /// The same, by a name of the store.
+    pub(super) fn of_name(&self, name: Name) -> impl Iterator<Item = u32> {
+        self.index().of_name(name)
+    }
+
+    fn index(&self) -> &Index {
+        self.index.get_or_init(|| Index::of(&self.store, &self.chains))
     }
 
     fn footprints(&self, settings: &Settings) -> &Footprints {
-        self.footprints.get_or_init(|| {
-            let mut all = Footprints::with_room_for(&self.store);
-            let mut rows = Vec::new();
-            for (at, chain) in self.chains.iter().enumerate() {
-                rows.clear();
-                rows.extend(chain.links.iter().map(|link| link.row));
-                all.leave(at as u32, &self.store, &rows, settings);
-            }
-            all
-        })
+        self.footprints.get_or_init(|| Footprints::of(&self.store, &self.chains, settings))
     }
 }
 
@@ -116,6 +117,13 @@ impl Laid {
     /// Places of the chains that lie open, in order.
     pub fn places(&self) -> impl Iterator<Item = usize> {
         (0..self.layer.chains.len()).filter(|at| self.has(*at))
+    }
+
+    /// Adds a chain, if it lies open.
+    fn note(&self, chain: u32, touched: &mut BTreeSet<u32>) {
+        if self.has(chain as usize) {
+            touched.insert(chain);
+        }
     }
 
     fn cover(&mut self, chains: &BTreeSet<u32>) {
@@ -178,27 +186,20 @@ impl Layers {
     pub fn over(&self, mut store: Store, exchanged: &[Exchanged], new: &[Exchanged]) -> Layers {
         let mut witnesses = self.witnesses.clone();
         let mut touched: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); self.all.len()];
-        for row in (0..store.len() as u32).filter(|_| !fault::on(Fault::CoveredForgotten)) {
-            for (laid, touched) in self.all.iter().zip(&mut touched) {
-                let footprints = laid.layer.footprints(&self.settings);
-                footprints.touched_by(&store, row, &self.settings, |chain| {
-                    if laid.has(chain as usize) {
-                        touched.insert(chain);
-                    }
-                });
+        for (laid, touched) in self.all.iter().zip(&mut touched).filter(|_| !fault::on(Fault::CoveredForgotten)) {
+            let (footprints, seen) = (laid.layer.footprints(&self.settings), Seen::new(&store, &laid.layer));
+            for row in 0..store.len() as u32 {
+                seen.touches(row, footprints, &self.settings, |chain| laid.note(chain, touched));
             }
         }
         let shown: Vec<u32> = (0..store.len() as u32).filter(|row| witnesses.concern(&store, *row)).collect();
         if !new.is_empty() || !shown.is_empty() {
             let witnesses = Arc::make_mut(&mut witnesses);
             let tokens = rested_on(witnesses, &store, &shown, exchanged, new);
-            for token in tokens.into_iter().filter(|_| !fault::on(Fault::BearersForgotten)) {
-                for (laid, touched) in self.all.iter().zip(&mut touched) {
-                    laid.layer.footprints(&self.settings).that_showed(&token, |chain| {
-                        if laid.has(chain as usize) {
-                            touched.insert(chain);
-                        }
-                    });
+            for (laid, touched) in self.all.iter().zip(&mut touched).filter(|_| !fault::on(Fault::BearersForgotten)) {
+                let footprints = laid.layer.footprints(&self.settings);
+                for token in tokens.iter().filter_map(|token| laid.layer.store.name(token)) {
+                    footprints.that_showed(token, |chain| laid.note(chain, touched));
                 }
             }
         }

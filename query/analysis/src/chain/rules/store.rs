@@ -465,6 +465,16 @@ impl Store {
             && same_list(a.audience, b.audience)
     }
 
+    /// The number of an issuer's subject, if any fact has it.
+    pub(super) fn principal(&self, issuer: Name, subject: Name) -> Option<u32> {
+        self.pairs.get(&(issuer.0, subject.0, false)).copied()
+    }
+
+    /// The number of a client that calls for a principal.
+    pub(super) fn caller(&self, principal: u32, client: Name) -> Option<u32> {
+        self.pairs.get(&(principal, client.0, true)).copied()
+    }
+
     fn pair(&mut self, a: u32, b: u32, is_caller: bool) -> u32 {
         let next = self.pairs.len() as u32;
         *self.pairs.entry((a, b, is_caller)).or_insert(next)
@@ -493,7 +503,11 @@ impl Store {
 
     /// Whether an event of a source was told, with whatever content.
     pub fn has(&self, source: &str, event: &str) -> bool {
-        let (Some(event), Some(source)) = (self.name(event), self.name(source)) else { return false };
+        self.name(source).zip(self.name(event)).is_some_and(|(source, event)| self.has_named(source, event))
+    }
+
+    /// The same, by the names of source and event.
+    pub(super) fn has_named(&self, source: Name, event: Name) -> bool {
         match self.row_of.get(event.0 as usize).copied().unwrap_or(NOBODY) {
             NOBODY => false,
             SEVERAL => self.again.range((event, source, 0)..=(event, source, u128::MAX)).next().is_some(),
