@@ -14,6 +14,7 @@ mod afar;
 mod facts;
 mod functions;
 mod held;
+mod list;
 mod of_event;
 mod parts;
 mod rebuilt;
@@ -24,6 +25,7 @@ mod tables;
 mod watch;
 mod why;
 
+pub use list::{Filter, Found};
 pub use rebuilt::{Judged, Rebuilt};
 pub use watch::{Publication, Stepped, Watch};
 pub use why::Why;
@@ -36,8 +38,8 @@ use crate::error::{Code, QueryError};
 use crate::limits::Limits;
 use crate::log::Snapshot;
 use crate::table::Scope;
-use catena_analysis::chain::{self, Chain, Lineage};
-use catena_schemas::{Micros, Outcome};
+use catena_analysis::chain::{self, Chain};
+use catena_schemas::Micros;
 use datafusion::error::Result;
 use datafusion::prelude::SessionContext;
 use serde_json::Value;
@@ -60,65 +62,6 @@ pub(crate) fn register(
         context.register_udtf(is.name(), Arc::new(functions::Function { is, engine, snapshot, scope }));
     }
     Ok(())
-}
-
-/// Which chains to list. A chain fits when each condition holds for it, or for any of its calls.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Chains with a call from here on.
-    pub from: Option<Micros>,
-    /// Chains with a call before.
-    pub until: Option<Micros>,
-    /// Chains of this requester.
-    pub requester: Option<String>,
-    /// Chains with this actor.
-    pub agent: Option<String>,
-    /// Chains with this tool.
-    pub tool: Option<String>,
-    /// Chains with this server.
-    pub server: Option<String>,
-    /// Chains with a call of this outcome.
-    pub outcome: Option<Outcome>,
-    /// Chains of which this is known of where they begin.
-    pub lineage: Option<Lineage>,
-    /// Chains with a hop that widened what it was given.
-    pub widened: bool,
-    /// Chains with a path of at least so many principals.
-    pub depth: Option<usize>,
-    /// Chains of this tenant.
-    pub tenant: Option<String>,
-}
-
-impl Filter {
-    fn fits(&self, all: &Rebuilt, at: usize) -> bool {
-        let (chain, store) = (all.chain(at), all.store());
-        let any_hop = |skip: usize, name: &str| {
-            let hops = chain.paths.iter().flat_map(|p| p.hops.iter().skip(skip));
-            store.name(name).is_some_and(|name| hops.into_iter().any(|h| h.id == name))
-        };
-        let root = |name: &str| chain.requesters(store).contains(&name);
-        self.from.is_none_or(|from| chain.ended(store) >= from)
-            && self.until.is_none_or(|until| chain.started(store) < until)
-            && self.lineage.is_none_or(|l| chain.lineage() == l)
-            && self.depth.is_none_or(|depth| chain.paths.iter().any(|p| p.hops.len() >= depth))
-            && self.requester.as_deref().is_none_or(root)
-            && self.agent.as_deref().is_none_or(|a| any_hop(1, a))
-            && self.tool.as_deref().is_none_or(|t| chain.links.iter().any(|l| chain.told(store, l).tool == Some(t)))
-            && self.server.as_deref().is_none_or(|s| chain.links.iter().any(|l| chain.told(store, l).server == Some(s)))
-            && self.outcome.is_none_or(|o| chain.links.iter().any(|l| chain.outcome(store, l) == o))
-            && (!self.widened || all.judged(at).unwrap_or_default().iter().any(|j| j.widened_at.is_some()))
-    }
-}
-
-/// Chains found.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// Chains, the newest last.
-    pub chains: Vec<Shown>,
-    /// Chains that fit the filter, shown or not.
-    pub total: usize,
-    /// Version of the lake.
-    pub version: Option<u64>,
 }
 
 /// A chain.
@@ -191,31 +134,6 @@ impl Shown {
 }
 
 impl Session {
-    /// The last `limit` chains that fit.
-    pub async fn chains(&self, limit: usize, filter: &Filter, limits: &Limits) -> Result<Found, QueryError> {
-        let work = async {
-            let pinned = self.pin().await?;
-            let (snapshot, engine) = (pinned.pinned_at(), self.engine());
-            let (mut chains, mut total) = (Vec::new(), 0);
-            let sections = engine.sections(self.scope(), &snapshot).await?;
-            for section in sections.all {
-                if filter.tenant.as_deref().is_some_and(|t| t != &**section.tenant()) {
-                    continue;
-                }
-                for of in engine.section(&section, &snapshot).await? {
-                    let fitting = of.chains().map(|(at, _)| at).filter(|at| filter.fits(&of, *at));
-                    let mut fitting: Vec<Shown> = fitting.map(|at| Shown { of: of.clone(), at }).collect();
-                    total += fitting.len();
-                    last(&mut fitting, limit);
-                    chains.extend(kept(&of, fitting.iter().map(|s| s.at).collect(), sections.fit));
-                    last(&mut chains, limit);
-                }
-            }
-            Ok(Found { chains, total, version: snapshot.version() })
-        };
-        in_time(limits, work).await
-    }
-
     /// The chain that an event id, a session, a trace or a chain id names, or a decision that never came and led to others.
     /// When a name means several, all of them, in order of tenant and time.
     pub async fn chain(&self, name: &str, limits: &Limits) -> Result<Vec<Shown>, QueryError> {
@@ -259,12 +177,6 @@ fn kept(of: &Arc<Rebuilt>, chains: Vec<usize>, all_fit: bool) -> Vec<Shown> {
     }
     let few = Arc::new(of.only(&chains));
     few.chains().map(|(at, _)| Shown { of: few.clone(), at }).collect()
-}
-
-/// Leaves the last chains, in order of their ends.
-fn last(chains: &mut Vec<Shown>, limit: usize) {
-    chains.sort_by(|a, b| (a.ended(), &a.of.tenant, &a.chain().id).cmp(&(b.ended(), &b.of.tenant, &b.chain().id)));
-    chains.drain(..chains.len().saturating_sub(limit));
 }
 
 async fn in_time<T>(limits: &Limits, work: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {

@@ -67,6 +67,10 @@ impl Rebuilt {
         &self.laid.layer().chains
     }
 
+    pub(super) fn threads(&self) -> usize {
+        self.settings.threads.max(1)
+    }
+
     /// Places of one of several shares of the chains.
     pub(super) fn share(&self, part: usize, parts: usize) -> Vec<usize> {
         let chains = self.laid.layer().chains.len();
@@ -146,7 +150,7 @@ impl Rebuilt {
             chains.iter().map(of).collect()
         };
         let chains = &self.laid.layer().chains;
-        let share = chains.len().div_ceil(self.settings.threads.max(1)).max(1);
+        let share = chains.len().div_ceil(self.threads()).max(1);
         std::thread::scope(|scope| {
             let parts: Vec<_> = chains.chunks(share).map(|part| scope.spawn(move || some(part))).collect();
             parts.into_iter().flat_map(|p| p.join().expect("judging does not panic")).collect()

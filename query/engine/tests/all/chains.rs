@@ -141,6 +141,9 @@ async fn lists_are_filtered_and_newest_last() {
         acme alice  chain c-07d853a6a758b57ca8a5  4 calls in 4 operations · lineage root · confidence 0.25 · coverage 0.00
         acme olga  chain c-87bba3e71181abebd5eb  2 calls in 2 operations · lineage orphan · 2 without their parent · confidence 0.25 · coverage 0.00
         4 in all"#]].assert_eq(&lines(&all));
+    let newest = session.chains(2, &Filter::default(), &Limits::default()).await.expect("chains");
+    let ids = |found: &Found| found.chains.iter().map(|s| s.chain().id.clone()).collect::<Vec<_>>();
+    assert_eq!((ids(&newest), newest.total), (ids(&all)[2..].to_vec(), 4));
     let check = async |filter: Filter, events: &[&str]| {
         let found = session.chains(10, &filter, &Limits::default()).await.expect("chains");
         let firsts: Vec<&str> =
@@ -154,6 +157,8 @@ async fn lists_are_filtered_and_newest_last() {
     check(Filter { agent: some("agent:o"), ..Filter::default() }, &["o1"]).await;
     check(Filter { agent: some("bob"), ..Filter::default() }, &[]).await;
     check(Filter { tool: some("push"), ..Filter::default() }, &["e1"]).await;
+    check(Filter { tool: some("no such tool"), ..Filter::default() }, &[]).await;
+    check(Filter { tool: some(""), ..Filter::default() }, &[]).await;
     check(Filter { server: some("crm"), ..Filter::default() }, &["b1", "o1"]).await;
     check(Filter { lineage: Some(Lineage::Orphan), ..Filter::default() }, &["o1"]).await;
     check(Filter { outcome: Some(catena_schemas::Outcome::Deny), ..Filter::default() }, &["z1", "e1", "o1"]).await;

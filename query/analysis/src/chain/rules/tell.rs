@@ -61,6 +61,12 @@ impl Chain {
         store.text(store.row_at(link.row).source)
     }
 
+    /// The server and the tool that a link calls, by their names in the store.
+    pub fn target(&self, store: &Store, link: &Link) -> (super::Name, super::Name) {
+        let row = store.row_at(link.row);
+        (row.server, row.tool)
+    }
+
     /// When it was decided.
     pub fn time(&self, store: &Store, link: &Link) -> Micros {
         Micros(store.row_at(link.row).time)
