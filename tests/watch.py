@@ -69,7 +69,8 @@ def rows(lake, query):
 
 
 def main():
-    seed = int(os.environ.get("CATENA_SEED") or random.randrange(1 << 32))
+    # Taken out, because the product refuses settings that it does not know.
+    seed = int(os.environ.pop("CATENA_SEED", None) or random.randrange(1 << 32))
     print(f"CATENA_SEED={seed}", flush=True)
     dice = random.Random(seed)
     live = [{"id": f"s{i}", "who": f"user{i % 9}@corp.example", "events": []} for i in range(SESSIONS)]

@@ -4,7 +4,7 @@
 //! switched off (`catena_analysis::fault`), some check must object within a few thousand.
 
 use crate::told::{Dice, Exchange, Told, chains, chains_after, rich};
-use catena_analysis::authority::Touched;
+use catena_analysis::authority::{self, Book, Touched};
 use catena_analysis::chain::rules::layers::{Layer, Layers};
 use catena_analysis::chain::rules::ties::{Groups, Tie, Ties};
 use catena_analysis::chain::rules::watch::{Change, Published, Watcher};
@@ -674,7 +674,15 @@ fn layers(seed: u64) -> Verdict {
         told.iter().for_each(|told| _ = told.tell(&mut store));
         store
     };
-    let mut layers = Layers::ground(&"t".into(), store(&set[..told]), &exchanges[..exchanged], &settings);
+    let book = |exchanges: &[Exchange]| {
+        let mut book = Book::default();
+        for (issued, subject, actor) in exchanges {
+            let (issued, subject, actor) = (issued.clone(), subject.clone(), actor.clone());
+            book.exchange(authority::Exchange { issued, subject, actor, ..authority::Exchange::default() });
+        }
+        book
+    };
+    let mut layers = Layers::ground(&"t".into(), store(&set[..told]), &book(&exchanges[..exchanged]), &settings);
     let mut kept = Vec::new();
     loop {
         let found = open(&layers)?;
@@ -685,7 +693,7 @@ fn layers(seed: u64) -> Verdict {
         }
         let (more, swaps) = (dice.below(set.len() - told + 1), dice.below(exchanges.len() - exchanged + 1));
         let new = &exchanges[exchanged..exchanged + swaps];
-        layers = layers.over(store(&set[told..told + more]), &exchanges[..exchanged + swaps], new);
+        layers = layers.over(store(&set[told..told + more]), &book(&exchanges[..exchanged + swaps]), new);
         (told, exchanged) = (told + more, exchanged + swaps);
     }
     kept.iter().try_for_each(|(layers, found)| same("what was there before", found, &open(layers)?))

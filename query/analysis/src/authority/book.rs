@@ -162,6 +162,8 @@ pub struct Book {
     exchanges: BTreeMap<String, Option<Exchange>>,
     /// References of the issued token, the subject's and the actor's, as each exchange says.
     swaps: BTreeSet<(String, String, Option<String>)>,
+    /// Tokens that were issued for one, be it the subject's or the actor's.
+    given: BTreeMap<String, BTreeSet<String>>,
     /// Tokens that were issued for one.
     issued_for: BTreeMap<String, BTreeSet<String>>,
     /// What tools need, by server and tool, in order of time.
@@ -293,6 +295,9 @@ impl Book {
     /// Enters an exchange.
     pub fn exchange(&mut self, exchange: Exchange) {
         self.issued_for.entry(exchange.subject.clone()).or_default().insert(exchange.issued.clone());
+        for given in std::iter::once(&exchange.subject).chain(&exchange.actor) {
+            self.given.entry(given.clone()).or_default().insert(exchange.issued.clone());
+        }
         self.swaps.insert((exchange.issued.clone(), exchange.subject.clone(), exchange.actor.clone()));
         let held = self.exchanges.entry(exchange.issued.clone()).or_insert_with(|| Some(exchange.clone()));
         if held.as_ref() != Some(&exchange) {
@@ -387,6 +392,33 @@ impl Book {
     /// The exchange that a token came from.
     pub fn exchange_of(&self, issued: &str) -> Option<&Exchange> {
         self.exchanges.get(issued)?.as_ref()
+    }
+
+    /// Those of the exchanges that the paths of calls with some tokens rest on, and some more.
+    pub fn exchanged_for<'t>(
+        &self,
+        tokens: impl IntoIterator<Item = &'t str>,
+    ) -> Vec<(String, String, Option<String>)> {
+        let mut found = Vec::new();
+        if self.swaps.is_empty() {
+            return found;
+        }
+        let mut left: Vec<String> = tokens.into_iter().map(str::to_owned).collect();
+        let mut seen: BTreeSet<String> = left.iter().cloned().collect();
+        while let Some(token) = left.pop() {
+            let of_token = self.swaps.range((token.clone(), String::new(), None)..).take_while(|swap| swap.0 == token);
+            for swap in of_token {
+                let given = std::iter::once(&swap.1).chain(&swap.2);
+                left.extend(given.filter(|given| seen.insert((*given).clone())).cloned());
+                found.push(swap.clone());
+            }
+        }
+        found
+    }
+
+    /// A token, and those whose calls can have another path when it is known who showed it: issued for it, or for one of those.
+    pub fn issued_from(&self, token: &str) -> BTreeSet<String> {
+        all_from(token, &self.given)
     }
 
     /// (issued, subject, actor) of all exchanges, for the paths of principals. They only become more: who uses them settles

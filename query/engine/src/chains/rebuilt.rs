@@ -3,7 +3,7 @@
 //! Guarantee: what is said of a chain is said at the version that it names, whatever has been laid over it since.
 
 use catena_analysis::authority::{Bounds, Within};
-use catena_analysis::chain::rules::layers::{Laid, Layer};
+use catena_analysis::chain::rules::layers::{Laid, Layer, exchanges_of};
 use catena_analysis::chain::rules::ties::Witnesses;
 use catena_analysis::chain::rules::watch::State;
 use catena_analysis::chain::rules::{Link, Terms, rebuild_some};
@@ -111,7 +111,7 @@ impl Rebuilt {
 
     /// The chains of a store that holds some of the tenant's.
     pub(super) fn with(&self, mut store: Store) -> Rebuilt {
-        let exchanged = self.terms.book.exchanged();
+        let exchanged = exchanges_of(&store, &self.terms.book);
         let made = rebuild_some(&self.tenant, &mut store, &exchanged, &self.witnesses, &self.settings);
         Rebuilt {
             tenant: self.tenant.clone(),

@@ -194,8 +194,8 @@ impl Engine {
         let (terms, made) = match part {
             None => {
                 let terms = Arc::new(self.terms_of(&tenant, snapshot.clone()).await?);
-                let exchanged = terms.book.exchanged();
-                let ground = move |store| Layers::ground(&name, store, &exchanged, &settings);
+                let known = terms.clone();
+                let ground = move |store| Layers::ground(&name, store, &known.book, &settings);
                 (terms, Made::Whole(self.told(decisions(&files), bytes(files.iter().cloned()).0, None, ground).await?))
             }
             Some((plan, part)) => {
@@ -233,14 +233,13 @@ impl Engine {
             let terms = Arc::make_mut(&mut terms);
             self.records_of_authority(&context).await?.iter().for_each(|record| terms.book.enter(record));
         }
-        let exchanged = terms.book.exchanged();
-        let new: Vec<Exchanged> = if Arc::ptr_eq(&terms, &known) {
-            Vec::new()
-        } else {
+        let mut new: Vec<Exchanged> = Vec::new();
+        if !Arc::ptr_eq(&terms, &known) {
             let known: HashSet<Exchanged> = known.book.exchanged().into_iter().collect();
-            exchanged.iter().filter(|e| !known.contains(*e)).cloned().collect()
-        };
-        let over = move |store| layers.over(store, &exchanged, &new);
+            new = terms.book.exchanged().into_iter().filter(|e| !known.contains(e)).collect();
+        }
+        let by_now = terms.clone();
+        let over = move |store| layers.over(store, &by_now.book, &new);
         let layers = self.told(decisions(&fresh), bytes(fresh).0, None, over).await?;
         Ok(self.as_of(tenant, snapshot, files, terms, Made::Whole(layers), &chains))
     }

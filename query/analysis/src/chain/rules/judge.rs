@@ -25,8 +25,8 @@ pub fn rebuild(tenant: &str, store: &mut Store, exchanged: &[Exchanged], setting
     rebuild_some(tenant, store, exchanged, &Witnesses::default(), settings)
 }
 
-/// Rebuilds the chains of a store that holds some of a tenant's: each whole. Witnesses are told to the store as well, and
-/// stand in no chain unless they were there before.
+/// Rebuilds the chains of a store that holds some of a tenant's: each whole. `exchanged` are those exchanges at least that its
+/// tokens came from. Witnesses of theirs are told to the store as well, and stand in no chain unless they were there before.
 pub fn rebuild_some(
     tenant: &str,
     store: &mut Store,
@@ -35,7 +35,7 @@ pub fn rebuild_some(
     settings: &Settings,
 ) -> Chains {
     let own = store.len();
-    witnesses.tell(store);
+    witnesses.tell(store, exchanged);
     let mut exchanges = Exchanges::default();
     for (issued, subject, actor) in exchanged {
         exchanges.enter(store, issued, subject, actor.as_deref());

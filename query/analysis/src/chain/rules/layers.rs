@@ -16,11 +16,12 @@
 //! large as what is laid over it is taken into it, so that a fact is told again about as often as the number of facts has
 //! digits, and there are as few layers. The lowest layer stays: [`Layers::is_heavy`] says when to rebuild it.
 
-use super::exchange::{Exchanged, Exchanges};
+use super::exchange::Exchanged;
 use super::footprints::{Footprints, Seen};
 use super::texts::Name;
 use super::ties::Witnesses;
 use super::{Chain, Index, Settings, Store, rebuild_some};
+use crate::authority::Book;
 use crate::fault::{self, Fault};
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -146,13 +147,14 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Rebuilds all chains of a store, as the lowest layer. `exchanged` are all exchanges of the tenant.
-    pub fn ground(tenant: &Arc<str>, mut store: Store, exchanged: &[Exchanged], settings: &Settings) -> Layers {
-        let mut witnesses = Witnesses::wanted(exchanged);
+    /// Rebuilds all chains of a store, as the lowest layer. The book is that of the tenant.
+    pub fn ground(tenant: &Arc<str>, mut store: Store, book: &Book, settings: &Settings) -> Layers {
+        let exchanged = book.exchanged();
+        let mut witnesses = Witnesses::wanted(&exchanged);
         if !exchanged.is_empty() {
             (0..store.len() as u32).for_each(|row| _ = witnesses.see(&store, row));
         }
-        let chains = rebuild_some(tenant, &mut store, exchanged, &Witnesses::default(), settings).chains;
+        let chains = rebuild_some(tenant, &mut store, &exchanged, &Witnesses::default(), settings).chains;
         Layers {
             tenant: tenant.clone(),
             settings: settings.clone(),
@@ -182,8 +184,8 @@ impl Layers {
         above > self.all[0].layer.store.len() / 2
     }
 
-    /// Lays newer facts over. `exchanged` are all exchanges of the tenant by now, `new` those that were not known before.
-    pub fn over(&self, mut store: Store, exchanged: &[Exchanged], new: &[Exchanged]) -> Layers {
+    /// Lays newer facts over. The book is that of the tenant by now, `new` are the exchanges that were not known before.
+    pub fn over(&self, mut store: Store, book: &Book, new: &[Exchanged]) -> Layers {
         let mut witnesses = self.witnesses.clone();
         let mut touched: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); self.all.len()];
         for (laid, touched) in self.all.iter().zip(&mut touched).filter(|_| !fault::on(Fault::CoveredForgotten)) {
@@ -195,7 +197,7 @@ impl Layers {
         let shown: Vec<u32> = (0..store.len() as u32).filter(|row| witnesses.concern(&store, *row)).collect();
         if !new.is_empty() || !shown.is_empty() {
             let witnesses = Arc::make_mut(&mut witnesses);
-            let tokens = rested_on(witnesses, &store, &shown, exchanged, new);
+            let tokens = rested_on(witnesses, &store, &shown, book, new);
             for (laid, touched) in self.all.iter().zip(&mut touched).filter(|_| !fault::on(Fault::BearersForgotten)) {
                 let footprints = laid.layer.footprints(&self.settings);
                 for token in tokens.iter().filter_map(|token| laid.layer.store.name(token)) {
@@ -223,10 +225,17 @@ impl Layers {
             let witnesses = Arc::make_mut(&mut witnesses);
             (0..store.len() as u32).for_each(|row| _ = witnesses.see(&store, row));
         }
-        let chains = rebuild_some(&self.tenant, &mut store, exchanged, &witnesses, &self.settings).chains;
+        let exchanged = exchanges_of(&store, book);
+        let chains = rebuild_some(&self.tenant, &mut store, &exchanged, &witnesses, &self.settings).chains;
         all.push(Laid::open(Layer::new(store, chains)));
         Layers { tenant: self.tenant.clone(), settings: self.settings.clone(), all, witnesses }
     }
+}
+
+/// Exchanges that the tokens of a store came from.
+pub fn exchanges_of(store: &Store, book: &Book) -> Vec<Exchanged> {
+    let shown: BTreeSet<Name> = (0..store.len() as u32).map(|row| store.row_at(row).token).collect();
+    book.exchanged_for(shown.into_iter().filter(|token| token.is_some()).map(|token| store.text(token)))
 }
 
 /// Tokens of the calls that may have another path by now: exchanges are new, and rows show tokens that were exchanged.
@@ -234,24 +243,14 @@ fn rested_on(
     witnesses: &mut Witnesses,
     store: &Store,
     shown: &[u32],
-    exchanged: &[Exchanged],
+    book: &Book,
     new: &[Exchanged],
 ) -> BTreeSet<String> {
-    // A store for the names of tokens.
-    let (mut names, mut exchanges) = (Store::default(), Exchanges::default());
-    for (issued, subject, actor) in exchanged {
-        exchanges.enter(&mut names, issued, subject, actor.as_deref());
-    }
     let mut changed: BTreeSet<&str> = new.iter().map(|(issued, ..)| issued.as_str()).collect();
     for row in shown.iter().filter(|row| witnesses.see(store, **row)) {
         changed.insert(store.text(store.row_at(*row).token));
     }
-    let mut tokens: BTreeSet<String> =
-        new.iter().flat_map(|(_, s, a)| [Some(s), a.as_ref()]).flatten().cloned().collect();
-    for token in changed {
-        let token = names.learn(token);
-        tokens.extend(exchanges.that_rest_on(token).into_iter().map(|token| names.text(token).to_owned()));
-    }
     witnesses.want(new);
-    tokens
+    let given = new.iter().flat_map(|(_, subject, actor)| std::iter::once(subject).chain(actor)).cloned();
+    changed.into_iter().flat_map(|token| book.issued_from(token)).chain(given).collect()
 }

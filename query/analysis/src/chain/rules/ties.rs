@@ -139,7 +139,7 @@ impl Witnesses {
 
     /// Looks for those of more tokens from now on.
     pub(super) fn want(&mut self, exchanged: &[Exchanged]) {
-        for token in exchanged.iter().flat_map(|(i, s, a)| [Some(i), Some(s), a.as_ref()]).flatten() {
+        for token in exchanged.iter().flat_map(tokens) {
             if !self.of.contains_key(token) {
                 self.of.insert(token.clone(), None);
             }
@@ -174,12 +174,20 @@ impl Witnesses {
         is_first
     }
 
-    /// Tells them to a store. Whoever is there already is not told again.
-    pub(super) fn tell(&self, store: &mut Store) {
-        for row in self.of.values().flatten().filter(|_| !fault::on(Fault::WitnessesForgotten)) {
-            store.adopt(&self.store, *row);
+    /// Tells a store those of the tokens that were exchanged. Whoever is there already is not told again.
+    pub(super) fn tell(&self, store: &mut Store, exchanged: &[Exchanged]) {
+        if self.is_empty() || fault::on(Fault::WitnessesForgotten) {
+            return;
+        }
+        for row in exchanged.iter().flat_map(tokens).filter_map(|token| *self.of.get(token)?) {
+            store.adopt(&self.store, row);
         }
     }
+}
+
+/// Tokens of an exchange.
+fn tokens((issued, subject, actor): &Exchanged) -> impl Iterator<Item = &String> {
+    [Some(issued), Some(subject), actor.as_ref()].into_iter().flatten()
 }
 
 /// Events by number, those that are tied together.
