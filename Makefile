@@ -32,7 +32,7 @@ producers: kafka peers ## real OPA, Cerbos, Envoy and schema registry against a 
 
 bench: release peers ## speed: ingest and chains against DuckDB on the same events (MILLIONS=1,3), each decoder in MB/s per core
 	CATENA_BIN=$(TARGET)/release/catena CATENA_PEERS_PY=$(PEERS) python3 tests/bench/ingest.py
-	CATENA_BIN=$(TARGET)/release/catena CATENA_PEERS_PY=$(PEERS) python3 tests/bench/chains.py --millions $(MILLIONS)
+	CATENA_BIN=$(TARGET)/release/catena CATENA_PEERS_PY=$(PEERS) python3 tests/bench/chains.py --millions $(MILLIONS) --moving 20
 	cargo test --locked --release --package catena-decode speed -- --ignored --nocapture --test-threads 1
 
 poison: kafka peers release ## healthy partitions beside 20,000 unreadable records a second: do they keep their rate?

@@ -162,7 +162,8 @@ async fn an_older_version_is_answered_beside_a_newer_one() {
 async fn what_became_heavy_is_rebuilt_beside_what_is_asked() {
     let mut lake = lake();
     let going = Going::with(&lake, Options::default()).await;
-    let lines: String = (0..60).map(|n| format!("h{n} {} allow hugo > agent:h @s-h{n} crm/read\n", 9000 + n)).collect();
+    let lines: String =
+        (0..1100).map(|n| format!("h{n} {} allow hugo > agent:h @s-h{n} crm/read\n", 9000 + n)).collect();
     lake.decisions("acme", 5, &events(&lines));
     going.store.take();
     csv(&going.engine, CHAINS).await;

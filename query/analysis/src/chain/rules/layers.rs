@@ -26,6 +26,9 @@ use crate::fault::{self, Fault};
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
+/// So many events may lie over the lowest layer, however small that is.
+const LIGHT: usize = 1000;
+
 /// Chains, and what the events say that they are made of.
 #[derive(Debug)]
 pub struct Layer {
@@ -181,7 +184,7 @@ impl Layers {
     /// Whether what lies over the lowest layer is so much that a rebuild would pay.
     pub fn is_heavy(&self) -> bool {
         let above: usize = self.all[1..].iter().map(|laid| laid.layer.store.len()).sum();
-        above > self.all[0].layer.store.len() / 2
+        above > LIGHT.max(self.all[0].layer.store.len() / 2)
     }
 
     /// Lays newer facts over. The book is that of the tenant by now, `new` are the exchanges that were not known before.
