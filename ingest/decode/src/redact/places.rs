@@ -253,6 +253,10 @@ fn assigned(text: &[u8], at: usize, net: Net<'_>) -> Option<Hit> {
         _ => text,
     };
     let (start, end) = bare_or_quoted(text, from, net.loose);
+    // An option that tells is no value: what follows it is one.
+    if text[start..end].starts_with(b"--") && net.says(option_at(text, start + 1)) != Says::Nothing {
+        return None;
+    }
     (!prose || odd(&text[start..end])).then(|| judge(text, start, end, says, "assignment", VALUE_MIN)).flatten()
 }
 
