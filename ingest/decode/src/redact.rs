@@ -101,7 +101,7 @@ impl Taken {
 
 impl Redactor {
     /// Revision of what is built in: shapes, names, ways of looking. Raised when any of them changes.
-    pub const VERSION: &str = "r3";
+    pub const VERSION: &str = "r4";
 
     /// Under a tenant's key, with what is built in.
     pub fn new(key: [u8; 32]) -> Redactor {
@@ -305,14 +305,19 @@ impl Redactor {
         // A secret that the cut would halve is replaced whole before it.
         const MARGIN: usize = 8192;
         let near = &bytes[..bytes.len().min(RAW_BYTES_MAX + MARGIN)];
-        let mut raw = self.loose(near).into_owned();
-        if let Some(plain) = plain(&raw)
-            && let Cow::Owned(again) = self.loose(&plain)
-        {
-            raw = again;
-        }
+        let mut raw = self.unread(near).into_owned();
         raw.truncate(RAW_BYTES_MAX);
         Rejection { reason, detail: self.detail(detail), raw: Some(raw) }
+    }
+
+    /// Bytes that nothing could read, also where a reader would have taken escapes and zeros away.
+    fn unread<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
+        let seen = self.loose(bytes);
+        let again = plain(&seen).and_then(|plain| match self.loose(&plain) {
+            Cow::Owned(again) => Some(again),
+            Cow::Borrowed(_) => None,
+        });
+        again.map_or(seen, Cow::Owned)
     }
 
     fn loose<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
@@ -341,9 +346,10 @@ impl Redactor {
 
     fn detail(&self, detail: String) -> String {
         const DETAIL_CHARS_MAX: usize = 500;
-        let mut detail = match self.suspects(&detail) {
-            true => self.line(&detail).into_owned(),
-            false => detail,
+        // It may quote what nothing could read.
+        let mut detail = match self.unread(detail.as_bytes()) {
+            Cow::Owned(bytes) => utf8(bytes),
+            Cow::Borrowed(_) => detail,
         };
         if let Some((cut, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
             detail.truncate(cut);
