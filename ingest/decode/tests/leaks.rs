@@ -269,6 +269,8 @@ fn other_ways_to_write_an_assignment() {
         "--password : --password § --host db",
         "password: --password §",
         "password=--api-key §",
+        "password=token: §!4",
+        "\"password\": --api-key § ",
         "tool --api-key '§' run",
         "tool --client-secret=§",
         "<user>a</user><password>§</password>",

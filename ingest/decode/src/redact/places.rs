@@ -253,10 +253,6 @@ fn assigned(text: &[u8], at: usize, net: Net<'_>) -> Option<Hit> {
         _ => text,
     };
     let (start, end) = bare_or_quoted(text, from, net.loose);
-    // An option that tells is no value: what follows it is one.
-    if text[start..end].starts_with(b"--") && net.says(option_at(text, start + 1)) != Says::Nothing {
-        return None;
-    }
     (!prose || odd(&text[start..end])).then(|| judge(text, start, end, says, "assignment", VALUE_MIN)).flatten()
 }
 
@@ -432,6 +428,11 @@ fn option_at(text: &[u8], at: usize) -> &[u8] {
     let named = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
     let length = if begins { text[at + 1..].iter().take(NAME_MAX).take_while(named).count() } else { 0 };
     &text[at + 1..at + 1 + length]
+}
+
+/// Whether a sign within a value may announce another that begins where this one ends: `password=token: x`, `password=--token x`.
+pub(crate) fn leads_on(text: &[u8], at: usize, end: usize) -> bool {
+    at + 1 == end || (text[at] == b'-' && at + 1 + option_at(text, at).len() == end)
 }
 
 /// The value of `--name value`, also as two texts of a list.

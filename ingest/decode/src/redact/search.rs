@@ -100,7 +100,7 @@ pub(crate) fn hits(text: &[u8], net: Net<'_>) -> Vec<Hit> {
     for at in signs {
         let is_value = !matches!(text[at], b'@' | b' ');
         let is_block = text[at] == b'-' && !block.contains(&at) && places::is_private_key(text, at - 1);
-        if is_value && !is_block && value.contains(&at) {
+        if is_value && !is_block && value.contains(&at) && !places::leads_on(text, at, value.end) {
             continue;
         }
         let found = places::found(text, at, net);
