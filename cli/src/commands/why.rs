@@ -139,6 +139,19 @@ fn tell(answer: &Value) -> String {
             attempts.iter().filter_map(|a| join([("", &a["event_id"]), ("", &a["outcome"])])).collect();
         line("attempts", Some(all.join(" → ")));
     }
+    for done in answer["executions"].as_array().into_iter().flatten() {
+        let how = join([
+            ("", &done["time"]),
+            ("HTTP", &done["http_status"]),
+            ("JSON-RPC error", &done["jsonrpc_error"]),
+            ("", &done["reasons"]),
+            ("bytes", &done["result_bytes"]),
+            ("", &done["user_agent"]),
+            ("seen by", &done["execution_source"]),
+            ("same", &done["tie"]),
+        ]);
+        line("done", how);
+    }
     line(
         "chain",
         join([

@@ -1,7 +1,9 @@
-//! The tables that people ask: `decisions`, `executions`, `rejects`, `asides` and those of authority, over `records`.
+//! The tables that people ask: `decisions`, `executions`, what ties the two, `rejects`, `asides` and those of authority, over
+//! `records`.
 //!
 //! Guarantee: the frequent columns of `decisions` stand first and in the order of the contract; every stored column
-//! follows; `executions` has the same columns. A fact that was sent twice shows once.
+//! follows; `executions` has the same columns. A fact that was sent twice shows once. In `decision_executions` stands what a
+//! producer's own id ties together, never what merely looks alike.
 
 use crate::authority;
 use crate::chains::ChainOf;
@@ -11,18 +13,18 @@ use catena_schemas::revision::REVISIONS;
 use catena_schemas::table::{Class, Field, PARTITIONS};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
-use datafusion::common::Column;
+use datafusion::common::{Column, JoinType, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::functions::expr_fn::coalesce;
 use datafusion::functions_aggregate::expr_fn::last_value;
 use datafusion::functions_nested::expr_fn::array_element;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ScalarUDF, cast, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, lit};
 use datafusion::prelude::SessionContext;
 use std::sync::Arc;
 
 /// Tables, in the order in which they are listed.
-pub const TABLES: [&str; 16] = [
+pub const TABLES: [&str; 17] = [
     "decisions",
     "chains",
     "chain_events",
@@ -30,6 +32,7 @@ pub const TABLES: [&str; 16] = [
     "chain_revisions",
     "chain_aliases",
     "executions",
+    "decision_executions",
     "rejects",
     "asides",
     "grants",
@@ -101,6 +104,21 @@ const REJECTS: &[(&str, &str)] = &[
     ("ingest_date", "ingest_date"),
 ];
 
+/// What ties an execution to a decision, or names either.
+const TIED: [&str; 8] = ["tenant", "event_id", "source", "source_kind", "time", "request_id", "trace_id", "span_id"];
+/// What an execution tells of how it went.
+const DONE: &[&str] = &[
+    "server",
+    "tool",
+    "http_status",
+    "jsonrpc_error",
+    "reasons",
+    "result_class",
+    "result_bytes",
+    "user_agent",
+    "extra",
+];
+
 /// Columns that say nothing in `decisions`.
 const NOT_OF_DECISIONS: &[&str] = &["class", "duplicate", "reject_reason", "reject_detail", "raw", "kind", "body"];
 
@@ -121,6 +139,9 @@ pub(crate) fn register(context: &SessionContext, records: RecordsTable, chain_of
         let plan = facts(class)?.project(decision_columns((class == Class::Decision).then_some(&chain_of)))?;
         context.register_table(name, Arc::new(ViewTable::new(plan.build()?, None)))?;
     }
+    let decisions = facts(Class::Decision)?.project(TIED.map(column))?.build()?;
+    let done = facts(Class::Execution)?.project(TIED.iter().chain(DONE).map(|name| column(name)))?.build()?;
+    context.register_table("decision_executions", Arc::new(ViewTable::new(tied(decisions, done)?, None)))?;
     for table in catena_schemas::authority::TABLES {
         let plan = facts(Class::Authority)?.filter(column("kind").eq(lit(table.record)))?;
         let plan = plan.project(authority::columns(table, column))?;
@@ -150,6 +171,41 @@ pub(crate) fn register(context: &SessionContext, records: RecordsTable, chain_of
     Ok(())
 }
 
+/// Executions beside the decisions that they carry out: of one request of one producer (`tie` is `request`), as Pomerium's access
+/// line is of its authorize line; or of one span of one trace (`span`), whoever told of either.
+fn tied(decisions: LogicalPlan, done: LogicalPlan) -> Result<LogicalPlan> {
+    let of = |side: &str, name: &str| Expr::Column(Column::new(Some(side), name));
+    let same = |name: &str| of("d", name).eq(of("x", name));
+    // Producers count requests from the start again, and streams last for hours.
+    let near = || {
+        let day = lit(ScalarValue::new_interval_dt(1, 0));
+        of("x", "time").between(of("d", "time") - day.clone(), of("d", "time") + day)
+    };
+    let one = |tie: &str, keys: &[&str], and: Option<Expr>| {
+        let keys: Vec<Column> = keys.iter().map(|name| Column::new_unqualified(*name)).collect();
+        let side = |side: &str| -> Vec<Column> { keys.iter().map(|k| Column::new(Some(side), &k.name)).collect() };
+        let filter = and.into_iter().fold(near(), Expr::and);
+        let shown = [of("d", "tenant"), of("d", "event_id"), of("d", "source"), lit(tie).alias("tie")]
+            .into_iter()
+            .chain([of("x", "event_id").alias("execution_id"), of("x", "source").alias("execution_source")])
+            .chain([of("x", "time")])
+            .chain(DONE.iter().map(|name| of("x", name)));
+        LogicalPlanBuilder::from(decisions.clone())
+            .alias("d")?
+            .join(
+                LogicalPlanBuilder::from(done.clone()).alias("x")?.build()?,
+                JoinType::Inner,
+                (side("d"), side("x")),
+                Some(filter),
+            )?
+            .project(shown)
+    };
+    let by_request = one("request", &["tenant", "source_kind", "request_id"], None)?;
+    let also = same("source_kind").and(same("request_id")).is_not_true();
+    let by_span = one("span", &["tenant", "trace_id", "span_id"], Some(also))?;
+    by_request.union(by_span.build()?)?.build()
+}
+
 fn decision_columns(chain_of: Option<&ScalarUDF>) -> Vec<Expr> {
     let first = DECISIONS.iter().map(|name| match *name {
         CHAIN_ID => match chain_of {
@@ -157,7 +213,7 @@ fn decision_columns(chain_of: Option<&ScalarUDF>) -> Vec<Expr> {
                 let source = coalesce(vec![column("source"), column("source_kind"), lit("")]);
                 chain_of.call(vec![column("tenant"), source, column("event_id")]).alias(CHAIN_ID)
             }
-            None => cast(lit(datafusion::common::ScalarValue::Null), DataType::Utf8).alias(CHAIN_ID),
+            None => cast(lit(ScalarValue::Null), DataType::Utf8).alias(CHAIN_ID),
         },
         "source_record" => coalesce(vec![column("source_record"), column("event_id")]).alias("source_record"),
         name => column(name),

@@ -1,4 +1,4 @@
-//! Why a decision fell as it did: verdict, policy, who stood behind the call, and by which grant.
+//! Why a decision fell as it did: verdict, policy, who stood behind the call, by which grant, and what was seen to be done.
 //!
 //! Guarantee: everything is quoted from the lake at one version; what no record says is null, and not made up.
 
@@ -6,6 +6,9 @@ use crate::engine::Session;
 use crate::error::QueryError;
 use crate::limits::Limits;
 use serde_json::{Map, Value, json};
+
+/// Executions that are shown of one decision: a request answered in parts has many.
+const EXECUTIONS_MAX: usize = 20;
 
 /// The answer for one event.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +38,7 @@ impl Session {
                 Some(grant) => pinned.grant(&tenant, grant, &limits).await?,
             };
             let mut answer = Map::new();
+            answer.insert("executions".into(), pinned.executions(&tenant, event_id, &source, &limits).await?.into());
             for shown in pinned.chain(event_id, &limits).await?.iter().filter(|s| s.of.tenant.as_ref() == tenant) {
                 let chain = shown.chain();
                 let whole = shown.to_json();
@@ -65,6 +69,23 @@ impl Session {
             answers.push(Why(answer.into()));
         }
         Ok(answers)
+    }
+
+    /// What was seen to be done of what was decided.
+    async fn executions(
+        &self,
+        tenant: &str,
+        event_id: &str,
+        source: &str,
+        limits: &Limits,
+    ) -> Result<Vec<Value>, QueryError> {
+        let [tenant, event_id, source] = [tenant, event_id, source].map(|t| t.replace('\'', "''"));
+        let asked = format!(
+            "SELECT execution_id, execution_source, tie, time, server, tool, http_status, jsonrpc_error, reasons, result_class, result_bytes, \
+             user_agent FROM decision_executions WHERE tenant = '{tenant}' AND event_id = '{event_id}' AND coalesce(source, '') = '{source}' \
+             ORDER BY time, execution_id LIMIT {EXECUTIONS_MAX}"
+        );
+        Ok(self.values(&asked, limits).await?.0)
     }
 
     /// Every version of a grant.

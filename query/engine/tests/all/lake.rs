@@ -122,6 +122,11 @@ impl Lake {
         self.land(&File { tenant, day, class: Class::Authority }, &rows.finish())
     }
 
+    /// Executions of one file.
+    pub(crate) fn executions(&mut self, tenant: &str, day: i64, events: &[Event<'_>]) -> String {
+        self.land(&File { tenant, day, class: Class::Execution }, &decisions(tenant, day, events))
+    }
+
     /// Decisions of one file.
     pub(crate) fn decisions(&mut self, tenant: &str, day: i64, events: &[Event<'_>]) -> String {
         self.land(&File { tenant, day, class: Class::Decision }, &decisions(tenant, day, events))
@@ -200,7 +205,8 @@ pub(crate) fn rejections(tenant: &str, day: i64, rejected: &[(&'static str, &[u8
 
 /// Reads an event from words: `id minute outcome requester > actor > actor @session server/tool key=value ...`.
 ///
-/// Keys: `parent`, `trace`, `reason`, `again` (it was sent before), `record`.
+/// Keys: `parent`, `trace`, `span`, `request`, `by` (the producer), `status`, `reason`, `flag` (`again`: it was sent before), `params`,
+/// `record`.
 pub(crate) fn event(line: &str) -> Event<'_> {
     fn own(s: &str) -> Option<Cow<'_, str>> {
         Some(Cow::Borrowed(s))
@@ -221,6 +227,10 @@ pub(crate) fn event(line: &str) -> Event<'_> {
         match word.split_once('=') {
             Some(("parent", v)) => links.parent_decision = own(v),
             Some(("trace", v)) => links.trace = own(v),
+            Some(("span", v)) => links.span = own(v),
+            Some(("request", v)) => links.request = own(v),
+            Some(("by", v)) => event.source.kind = own(v),
+            Some(("status", v)) => event.call.http_status = v.parse().ok(),
             Some(("record", v)) => event.source.record = own(v),
             Some(("reason", v)) => event.decision.reasons.push(v.into()),
             Some(("params", v)) => event.call.params = own(v),

@@ -123,18 +123,69 @@ async fn rejects_keep_their_bytes() {
     .await;
 }
 
+/// What ties an execution to a decision is an id that its producer gave to both, within a day.
+#[tokio::test]
+async fn executions_stand_beside_their_decisions() {
+    let mut lake = Lake::new();
+    lake.decisions(
+        "acme",
+        0,
+        &events(
+            "
+        d1 1 allow alice @s tickets/read by=pomerium request=r-1
+        d2 1 allow alice @s tickets/read by=pomerium request=r-2 trace=t-1 span=1
+        d3 1 deny  alice @s tickets/read by=envoy request=r-1
+        d4 1 allow alice @s tickets/read by=opa trace=t-1 span=2
+        d5 1 allow alice @s tickets/read by=pomerium
+    ",
+        ),
+    );
+    lake.decisions("zeta", 0, &events("d1 1 allow zoe @s tickets/read by=pomerium request=r-1"));
+    lake.executions(
+        "acme",
+        0,
+        &events(
+            "
+        x1 2 unknown alice @s tickets/read by=pomerium request=r-1 status=200
+        x1 2 unknown alice @s tickets/read by=pomerium request=r-1 status=200 flag=again
+        x2 2 unknown alice @s tickets/read by=pomerium request=r-2 trace=t-1 span=1 status=500
+        x3 3 unknown alice @s tickets/read by=otlp trace=t-1 span=2
+        x4 3 unknown alice @s tickets/read by=otlp trace=t-2 span=2
+        x5 3 unknown alice @s tickets/read by=pomerium
+        x6 1443 unknown alice @s tickets/read by=pomerium request=r-1
+    ",
+        ),
+    );
+    let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
+    let sql = "SELECT tenant, event_id, tie, execution_id, http_status FROM decision_executions ORDER BY event_id, execution_id";
+    expect![[r#"
+        tenant  event_id  tie      execution_id  http_status
+        ──────  ────────  ───────  ────────────  ───────────
+        acme    d1        request  x1                    200
+        acme    d2        request  x2                    500
+        acme    d4        span     x3
+    "#]]
+    .assert_eq(&ask(&engine, Scope::All, sql).await);
+    let why = engine.session(Scope::tenant("acme")).why("d1", &Limits::default()).await.expect("an answer");
+    let done = why[0].0["executions"].as_array().expect("a list");
+    assert_eq!((done.len(), &done[0]["execution_id"], &done[0]["http_status"]), (1, &"x1".into(), &200.into()));
+    let other = engine.session(Scope::tenant("zeta")).why("d1", &Limits::default()).await.expect("an answer");
+    assert_eq!(other[0].0["executions"], serde_json::json!([]));
+}
+
 #[tokio::test]
 async fn the_catalog_says_what_there_is() {
     check(
         "SHOW TABLES",
         expect![[r#"
             table_name
-            ───────────────
+            ───────────────────
             asides
             chain_aliases
             chain_events
             chain_revisions
             chains
+            decision_executions
             decisions
             exchanges
             executions

@@ -68,7 +68,7 @@ function said(value) {
 
 async function explain(id) {
   const { data } = await ask(`/api/v1/decisions/${encodeURIComponent(id)}/why`);
-  const { decision, event = {}, chain = {}, grants = [] } = data[0];
+  const { decision, event = {}, chain = {}, grants = [], executions = [] } = data[0];
   const hop = (h) => {
     const authority = h.authority || {};
     const beyond = authority.widened_by ? `, WIDENED by ${Object.values(authority.widened_by).map(said).join(", ")}` : "";
@@ -85,6 +85,8 @@ async function explain(id) {
     bound: bound[event.bound_state] || "",
     grant: grants.map((g) => `${said(g.grant_id)} from ${said(g.grantor)} to ${said(g.grantee)}: ${said(g.scope)}`).join("; ") || said(decision.grant_id),
     standing: said([event.standing, event.parent_event && `led to by ${event.parent_event} (${event.parent_tier})`]),
+    done: executions.map((x) => said([x.time, x.http_status && `HTTP ${x.http_status}`, x.jsonrpc_error && `JSON-RPC error ${x.jsonrpc_error}`,
+      x.reasons, x.result_bytes && `${x.result_bytes} bytes`, x.user_agent])).join("; "),
     chain: said([chain.chain_id, chain.lineage, chain.state]),
     recorded: said([decision.topic, `partition ${decision.partition}`, `offset ${decision.offset}`]),
   };
