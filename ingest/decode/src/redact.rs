@@ -24,6 +24,7 @@ mod names;
 pub mod personal;
 mod pieces;
 mod places;
+mod plain;
 mod rules;
 mod runs;
 mod search;
@@ -41,6 +42,7 @@ use crate::json::{Kind, Tape, Value};
 use catena_schemas::rows::Rejection;
 use hmac::{Hmac, KeyInit, Mac};
 use names::Says;
+use plain::Plain;
 use rules::Scope;
 use search::Net;
 use sha2::{Digest, Sha256};
@@ -312,17 +314,25 @@ impl Redactor {
 
     /// Bytes that nothing could read, also where a reader would have taken escapes and zeros away.
     fn unread<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
-        let seen = self.loose(bytes);
-        let again = plain(&seen).and_then(|plain| match self.loose(&plain) {
-            Cow::Owned(again) => Some(again),
-            Cow::Borrowed(_) => None,
-        });
-        again.map_or(seen, Cow::Owned)
+        let net = self.loosely();
+        let hits = search::hits(bytes, net);
+        if let Some(plain) = Plain::of(bytes) {
+            let seen: Vec<Hit> = hits.iter().map(|h| plain.place(h)).collect();
+            let all = search::disjoint([seen.clone(), search::hits(plain.bytes(), net)].concat());
+            let places = |hits: &[Hit]| hits.iter().map(|h| (h.start, h.end)).collect::<Vec<_>>();
+            if places(&all) != places(&seen) {
+                return Cow::Owned(self.replace(plain.bytes(), &all).into_owned());
+            }
+        }
+        self.replace(bytes, &hits)
+    }
+
+    fn loosely(&self) -> Net<'_> {
+        Net { rules: &self.rules, loose: true, depth: search::DEPTH_MAX }
     }
 
     fn loose<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
-        let net = Net { rules: &self.rules, loose: true, depth: search::DEPTH_MAX };
-        self.replace(bytes, &search::hits(bytes, net))
+        self.replace(bytes, &search::hits(bytes, self.loosely()))
     }
 
     /// A rejection of a record that was parsed. What holds no secret is kept byte for byte; what does is written anew.
@@ -374,37 +384,4 @@ pub(crate) fn left(value: Value<'_>, taken: &Taken) -> bool {
             Kind::String => value.as_str().is_some_and(|s| !s.is_empty()),
             _ => true,
         }
-}
-
-/// The bytes without zeros and without escapes that stand for plain characters; `None` when there are none of these.
-fn plain(bytes: &[u8]) -> Option<Vec<u8>> {
-    let escaped = memchr::memmem::find(bytes, b"\\u00").is_some() || memchr::memmem::find(bytes, b"\\/").is_some();
-    if !escaped && memchr::memchr(0, bytes).is_none() {
-        return None;
-    }
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while let Some((first, after)) = rest.split_first() {
-        let hex = |at: usize| rest.get(at).and_then(|b| (*b as char).to_digit(16));
-        rest = match (first, after) {
-            (0, _) => after,
-            (b'\\', [b'/', after @ ..]) => {
-                out.push(b'/');
-                after
-            }
-            (b'\\', [b'u', b'0', b'0', _, _, tail @ ..]) if let (Some(high @ 2..=7), Some(low)) = (hex(4), hex(5)) => {
-                match (high * 16 + low) as u8 {
-                    // These would change what is a string and what is not.
-                    quote @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', quote]),
-                    plain => out.push(plain),
-                }
-                tail
-            }
-            _ => {
-                out.push(*first);
-                after
-            }
-        };
-    }
-    Some(out)
 }

@@ -318,6 +318,16 @@ fn names_beside_their_values() {
     check("", Format::Otlp, r#"{"other":[{"key":"password","value":{"stringValue":"§"}}]}"#);
 }
 
+/// Of a secret behind escapes the part that can be seen without them is not taken for all of it.
+#[test]
+fn a_part_before_an_escape_hides_no_secret() {
+    for record in [r#"{"apikey": gh\u0070_§,"#, r#"{"a":"x","apikey":gh\u0070_§" and gh\u0070_§"#] {
+        let record = record.replace('§', "9tGk2LmQx7VbZp4RwYc8NdJh3SfTu6Ae");
+        let all = seen("", Format::Auto, record.as_bytes(), &[]).everything();
+        assert!(!all.contains("9tGk2LmQx7VbZp4RwYc8"), "{all}");
+    }
+}
+
 /// What is cut for a message is redacted before.
 #[test]
 fn messages_quote_no_secret() {

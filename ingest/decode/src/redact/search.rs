@@ -172,7 +172,7 @@ fn in_marker(text: &[u8], start: usize, end: usize) -> bool {
 }
 
 /// Joins what overlaps, under the name of what is surest.
-fn disjoint(mut hits: Vec<Hit>) -> Vec<Hit> {
+pub(super) fn disjoint(mut hits: Vec<Hit>) -> Vec<Hit> {
     hits.sort_by_key(|h| (h.start, std::cmp::Reverse(h.end)));
     let mut out: Vec<Hit> = Vec::with_capacity(hits.len());
     for next in hits {
