@@ -7,7 +7,7 @@
 //! zeros, which say nothing, are left out.
 
 use crate::json::{Kind, Tape, Value, write_string};
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 /// Which kind of record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,9 @@ impl Flat {
         scope: Option<Value<'_>>,
         scratch: &mut Tape,
     ) -> Flat {
-        let mut flat = Flat { text: String::with_capacity(512), ..Flat::default() };
-        flat.put("otlp.signal", if signal == Signal::Span { "\"span\"" } else { "\"log\"" });
+        let mut flat =
+            Flat { text: String::with_capacity(1024), members: HashMap::with_capacity(32), duplicated: false };
+        flat.put("otlp.signal", |json| json.push_str(if signal == Signal::Span { "\"span\"" } else { "\"log\"" }));
         let own: &[(&str, &str, How)] = match signal {
             Signal::Log => &[
                 ("timeUnixNano", "otlp.time", How::Time),
@@ -90,33 +91,33 @@ impl Flat {
     }
 
     fn envelope(&mut self, name: &str, v: Value<'_>, how: How, scratch: &mut Tape) {
-        let mut json = String::new();
-        match how {
-            How::Plain => match v.kind() {
-                Kind::String if v.as_str() == Some("") => return,
-                _ => v.write(&mut json),
-            },
-            How::Time | How::Count => match v.as_scalar() {
-                None | Some("0" | "") => return,
-                Some(digits) => write_digits(digits, &mut json),
-            },
+        let silent = match how {
+            How::Plain => v.as_str() == Some(""),
+            How::Time | How::Count => matches!(v.as_scalar(), None | Some("0" | "")),
+            How::Id => v.as_str().is_some_and(|id| id.bytes().all(|b| b == b'0')),
+            How::SpanKind | How::Any => false,
+        };
+        if silent {
+            return;
+        }
+        self.put(name, |json| match how {
+            How::Plain => v.write(json),
+            How::Time | How::Count => write_digits(v.as_scalar().unwrap_or_default(), json),
             How::Id => match v.as_str() {
-                Some(id) if id.bytes().all(|b| b == b'0') => return,
-                Some(id) => write_string(&id.to_ascii_lowercase(), &mut json),
-                None => v.write(&mut json),
+                Some(id) => write_string(&id.to_ascii_lowercase(), json),
+                None => v.write(json),
             },
             How::SpanKind => {
                 const KINDS: [&str; 6] = ["unspecified", "internal", "server", "client", "producer", "consumer"];
                 let word = v.as_str().map(|s| s.trim_start_matches("SPAN_KIND_").to_ascii_lowercase());
                 let by_number = v.as_i64().and_then(|n| KINDS.get(usize::try_from(n).ok()?)).map(|s| s.to_string());
                 match by_number.or(word) {
-                    Some(kind) => write_string(&kind, &mut json),
-                    None => v.write(&mut json),
+                    Some(kind) => write_string(&kind, json),
+                    None => v.write(json),
                 }
             }
-            How::Any => any(v, true, &mut json, scratch),
-        }
-        self.put(name, &json);
+            How::Any => any(v, true, json, scratch),
+        });
     }
 
     /// Adds a list of attributes; `own` says that two of one name in it are odd.
@@ -126,20 +127,20 @@ impl Flat {
             else {
                 continue;
             };
-            let mut json = String::new();
-            any(value, true, &mut json, scratch);
-            let added = self.put(key, &json);
+            let added = self.put(key, |json| any(value, true, json, scratch));
             self.duplicated |= own && !added;
         }
     }
 
     /// Adds a member; false when the name was there with another value.
-    fn put(&mut self, name: &str, json: &str) -> bool {
+    fn put(&mut self, name: &str, value: impl FnOnce(&mut String)) -> bool {
         let Some(first) = self.members.get(name) else {
-            self.write(name.to_owned(), json);
+            self.write(name.to_owned(), value);
             return true;
         };
-        if &self.text[first.from..first.to] == json {
+        let mut json = String::new();
+        value(&mut json);
+        if self.text[first.from..first.to] == json {
             return true;
         }
         let mut number = first.number;
@@ -152,16 +153,16 @@ impl Flat {
         };
         // The next one starts from here, so that many of one name do not cost their square.
         self.members.entry(name.to_owned()).and_modify(|m| m.number = number);
-        self.write(free, json);
+        self.write(free, |out| out.push_str(&json));
         false
     }
 
-    fn write(&mut self, name: String, json: &str) {
+    fn write(&mut self, name: String, value: impl FnOnce(&mut String)) {
         self.text.push(if self.text.is_empty() { '{' } else { ',' });
         write_string(&name, &mut self.text);
         self.text.push(':');
         let from = self.text.len();
-        self.text.push_str(json);
+        value(&mut self.text);
         self.members.insert(name, Member { from, to: self.text.len(), number: 1 });
     }
 }
@@ -221,12 +222,12 @@ fn any(v: Value<'_>, outermost: bool, out: &mut String, scratch: &mut Tape) {
         ("kvlistValue", Kind::Object) => {
             let mut flat = Flat::default();
             for pair in inner.get("values").iter().flat_map(|l| l.items()) {
-                let mut json = String::new();
-                match pair.get("value") {
-                    Some(value) => any(value, false, &mut json, scratch),
-                    None => json.push_str("null"),
-                }
-                flat.put(pair.get("key").and_then(|k| k.as_str()).unwrap_or_default(), &json);
+                flat.put(pair.get("key").and_then(|k| k.as_str()).unwrap_or_default(), |json| {
+                    match pair.get("value") {
+                        Some(value) => any(value, false, json, scratch),
+                        None => json.push_str("null"),
+                    }
+                });
             }
             if flat.text.is_empty() {
                 flat.text.push('{');
