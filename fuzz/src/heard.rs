@@ -67,7 +67,9 @@ impl Heard {
 
     fn told(&mut self, kind: &[u8], said: &Rejection, format: Format) {
         self.note(kind, format, said.reason.as_bytes());
+        // On lines of their own, so that no two make a word together.
         self.text.extend_from_slice(said.detail.as_bytes());
+        self.text.push(b'\n');
         self.text.extend_from_slice(said.raw.as_deref().unwrap_or_default());
     }
 }
