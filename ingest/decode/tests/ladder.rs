@@ -375,6 +375,17 @@ fn envoy_outcomes() {
         &format!(r#"{call},"response_code":503,"response_code_details":"ext_authz_error""#),
         "error invoke u>a>t reasons=ext_authz_error",
     );
+    // Envoy raises the flag of a refusal for that too.
+    let flagged = format!(r#"{call},"response_code":403,"response_code_details":"ext_authz_error""#);
+    check(
+        Format::Auto,
+        &format!(r#"{{"request_id":"r","start_time":"2026-11-21T00:36:21.170Z","response_flags":"UAEX",{flagged}}}"#),
+        "error invoke u>a>t reasons=ext_authz_error",
+    );
+    // Claims under the key that the filter was told to keep them under.
+    let keyed = call
+        .replace(r#""jwt":{"sub":"u","act":{"sub":"a"}}"#, r#""jwt":{"jwt_payload":{"sub":"u","act":{"sub":"a"}}}"#);
+    envoy(&format!(r#"{keyed},"response_code":200,"response_code_details":"via_upstream""#), "allow invoke u>a>t");
     envoy(
         &format!(r#"{call},"response_code":403,"response_code_details":"rbac_access_denied_matched_policy[none]""#),
         "deny invoke u>a>t reasons=rbac_access_denied_matched_policy",

@@ -138,6 +138,10 @@ fn verdict(fill: &mut Filling<'_, '_>, is_call: bool) -> Option<Verdict> {
     if details.starts_with("rbac_access_denied") || rbac == Some("denied") {
         return blocked(Outcome::Deny, Basis::Explicit, "envoy.rbac");
     }
+    // Envoy raises the same flag when nobody answered.
+    if details.starts_with("ext_authz_error") {
+        return blocked(Outcome::Error, Basis::Explicit, "envoy.ext_authz");
+    }
     if details.starts_with("ext_authz_denied") || flags.split(',').any(|f| f == "UAEX") {
         // It was refused; the effect only says whether for good.
         return match effect {
@@ -145,9 +149,6 @@ fn verdict(fill: &mut Filling<'_, '_>, is_call: bool) -> Option<Verdict> {
             Some(Outcome::Deny) => blocked(Outcome::Deny, Basis::Explicit, "envoy.ext_authz"),
             _ => blocked(Outcome::Deny, Basis::Inferred, "envoy.ext_authz"),
         };
-    }
-    if details.starts_with("ext_authz_error") {
-        return blocked(Outcome::Error, Basis::Explicit, "envoy.ext_authz");
     }
     if details.starts_with("mcp_filter_") {
         return blocked(Outcome::Deny, Basis::Explicit, "envoy.mcp");
