@@ -310,7 +310,7 @@ pub struct Challenge {
     /// Id of the challenge: the answer to it carries the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// `insufficient_scope` (RFC 6750, section 3.1) or `user_authentication` (RFC 9470).
+    /// `insufficient_scope` (RFC 6750, section 3.1), `user_authentication` (RFC 9470) or `device_authentication`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Scopes asked for.

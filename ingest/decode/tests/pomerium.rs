@@ -62,8 +62,10 @@ fn outcome(result: &str, expected: &str) {
     let comma = if result.is_empty() { "" } else { "," };
     let e = one(&format!(r#"{head}{result}{comma}"time":"2026-08-20T14:03:11.5Z","message":"authorize check"}}"#));
     let mut got = format!("{} {}", e.outcome, e.reasons.join(","));
-    if e.debug.contains("user_authentication") {
-        got += " login";
+    for asked in ["user_authentication", "device_authentication"] {
+        if e.debug.contains(asked) {
+            got = format!("{got} asks for {asked}");
+        }
     }
     assert_eq!(got.trim_end(), expected, "{result}");
 }
@@ -79,20 +81,20 @@ fn the_effective_outcome_has_an_order() {
     outcome(r#""allow":true,"allow-why-true":["claim-ok"],"deny":true,"deny-why-true":["reject"]"#, "deny reject");
     outcome(
         r#""allow":true,"allow-why-true":["claim-ok"],"deny":true,"deny-why-true":["device-unauthenticated"]"#,
-        "step_up device-unauthenticated,claim-ok",
+        "step_up device-unauthenticated,claim-ok asks for device_authentication",
     );
     outcome(
         r#""allow":false,"allow-why-false":["user-unauthenticated"],"deny":true,"deny-why-true":["reject"]"#,
-        "step_up reject,user-unauthenticated login",
+        "step_up reject,user-unauthenticated asks for user_authentication",
     );
     outcome(
         r#""allow":false,"allow-why-false":["user-unauthenticated"],"deny":true,"deny-why-true":["invalid-client-certificate"]"#,
         "deny invalid-client-certificate,user-unauthenticated",
     );
-    // A certificate that was asked for, and that did not count against anybody.
+    // Pomerium asks for the reason before it asks whether the deny rule matched.
     outcome(
         r#""allow":true,"allow-why-true":["user-ok"],"deny":false,"deny-why-false":["client-certificate-required"]"#,
-        "allow user-ok",
+        "deny client-certificate-required",
     );
     // Nobody said anything: that is no denial.
     outcome("", "unknown");
@@ -143,7 +145,7 @@ fn other_lines_are_asides() {
         (
             r#"{"level":"info","service":"envoy","downstream-transport-failure-reason":"TLS_error","tls-sni-hostname":"x","time":"2026-08-20T14:03:11Z","message":"listener connection failure"}"#,
             "listener_failure",
-            "TLS_error",
+            "TLS_error for x",
         ),
         (
             r#"{"level":"info","service":"databroker","time":"2026-08-20T14:03:11Z","message":"starting"}"#,

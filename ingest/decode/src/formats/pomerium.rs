@@ -24,6 +24,8 @@ const SERVICES: &[&str] = &[
     "controlplane",
     "identity_manager",
     "autocert",
+    "all",
+    "mcp",
     "pomerium",
 ];
 const CERTIFICATE: &[&str] = &["client-certificate-required", "invalid-client-certificate"];
@@ -31,6 +33,7 @@ const CERTIFICATE: &[&str] = &["client-certificate-required", "invalid-client-ce
 const DENIED: &str = "deny-why-true";
 const ALLOWED: &str = "allow-why-true";
 const LISTS: &[&str] = &[DENIED, "deny-why-false", ALLOWED, "allow-why-false"];
+const DENY_SIDE: [&str; 2] = [DENIED, "deny-why-false"];
 
 /// Whether an object is a line of Pomerium's.
 pub(crate) fn is_line(root: Value<'_>) -> bool {
@@ -59,7 +62,7 @@ pub(crate) fn decode<'t>(
     let authorize = message == "authorize check";
     let Some(mapping) = mappings.choose(Format::Pomerium, &roots) else {
         return match message {
-            "listener connection failure" => Decoded::Aside("listener_failure", reason_of(root).to_owned()),
+            "listener connection failure" => Decoded::Aside("listener_failure", failure(root)),
             other => Decoded::Aside("service_line", other.to_owned()),
         };
     };
@@ -100,8 +103,11 @@ pub(crate) fn decode<'t>(
     Decoded::Event(Box::new(e))
 }
 
-fn reason_of(root: Value<'_>) -> &str {
-    root.get("downstream-transport-failure-reason").and_then(|v| v.as_str()).unwrap_or_default()
+/// Why a connection failed, and to whom it was meant.
+fn failure(root: Value<'_>) -> String {
+    let text = |key| root.get(key).and_then(|v| v.as_str()).filter(|s| !s.is_empty());
+    let reason = text("downstream-transport-failure-reason").unwrap_or_default();
+    text("tls-sni-hostname").map_or_else(|| reason.to_owned(), |host| format!("{reason} for {host}"))
 }
 
 /// The effective outcome, and the reasons of the side that made it.
@@ -111,7 +117,9 @@ fn verdict<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
     let flag = |name: &str| root.get(name).and_then(|v| v.as_bool());
     let (allow, deny) = (flag("allow"), flag("deny"));
     let login = anywhere("user-unauthenticated");
-    let outcome = if side(DENIED).any(|r| CERTIFICATE.contains(&r)) {
+    // Of the deny side both lists count: Pomerium asks for the reason before it asks whether the rule matched.
+    let certificate = DENY_SIDE.iter().copied().find(|list| side(list).any(|r| CERTIFICATE.contains(&r)));
+    let outcome = if certificate.is_some() {
         Outcome::Deny
     } else if login || anywhere("device-unauthenticated") {
         Outcome::StepUp
@@ -133,12 +141,14 @@ fn verdict<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
         Outcome::Deny | Outcome::StepUp => Some(Enforced::Blocked),
         _ => None,
     };
-    if outcome == Outcome::StepUp && login {
-        d.challenge = Some(Cow::Borrowed(r#"{"kind":"user_authentication"}"#));
+    if outcome == Outcome::StepUp {
+        let asked = if login { r#"{"kind":"user_authentication"}"# } else { r#"{"kind":"device_authentication"}"# };
+        d.challenge = Some(Cow::Borrowed(asked));
     }
     let told: &[&str] = if outcome == Outcome::Allow { &[ALLOWED] } else { &[DENIED, "allow-why-false"] };
     // A step-up may have been asked for by either side.
     let told = if outcome == Outcome::StepUp { LISTS } else { told };
+    let told = if certificate.is_some() { &[DENIED, "deny-why-false", "allow-why-false"] } else { told };
     for v in told.iter().filter_map(|list| root.get(list)).flat_map(|l| l.items()) {
         let Some(reason) = v.as_str() else { continue };
         let reason = fill.clean(reason);
