@@ -318,6 +318,21 @@ fn names_beside_their_values() {
     check("", Format::Otlp, r#"{"other":[{"key":"password","value":{"stringValue":"§"}}]}"#);
 }
 
+/// The id of a token is a handle: wherever it stands it is seen as a marker, or as the digest that joins.
+#[test]
+fn ids_of_tokens_are_never_kept() {
+    for case in [
+        r#"{"jti":"§"}"#,
+        r#"{"act":{"sub":"a","jti":"§"},"origin_jti":"§"}"#,
+        r#"{"claims":"{\"jti\":\"§\"}"}"#,
+        r#"{"apiKey.key":"§"}"#,
+    ] {
+        object(case);
+    }
+    let line = r#"{"request_id":"r","start_time":"2026-11-21T00:36:21Z","response_code_details":"via_upstream","mcp":{"method":"tools/call"},"jwt":{"jwt_payload":{"sub":"u","jti":"§"}}}"#;
+    check("", Format::Envoy, line);
+}
+
 /// Of a secret behind escapes the part that can be seen without them is not taken for all of it.
 #[test]
 fn a_part_before_an_escape_hides_no_secret() {

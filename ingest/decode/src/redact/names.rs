@@ -23,6 +23,8 @@ pub(crate) const TELLING: &[&str] = &[
     "secretvalue",
     "apikey",
     "apikeys",
+    // `apiKey.key`, as agentgateway flattens it.
+    "apikeykey",
     "accesskey",
     "accesskeyid",
     "secretkey",
@@ -49,6 +51,8 @@ pub(crate) const TELLING: &[&str] = &[
     "authorizationcode",
     "codeverifier",
     "clientassertion",
+    // A token's id. Where it belongs it becomes `token_ref`, a digest under its issuer's name.
+    "jti",
     "cookie",
     "cookies",
     "credential",
