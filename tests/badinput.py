@@ -412,7 +412,25 @@ def mend(_, folder):
     mended = [s for s in sources if s["topic"] == "retry"]
     if sum(s["decisions"] for s in mended) != 300:
         sys.exit(f"mend: sources {sources}")
-    print("mend: 301 rejected, 300 read with a mapping, once; 1 still rejected")
+    # Of a record that is a list each item is rejected, listed, mended and timed by itself.
+    batch = folder / "batch.log"
+    batch.write_text('[{"good":1},{"other":2},{"other":3}]\n')
+    catena("ingest", "--lake", lake, "--json", batch)
+    each = lambda: json.loads(catena("rejects", "ls", "--each", "--lake", lake, "--json", "--topic", f"file:{batch}"))
+    ids = sorted(row["id"].removeprefix(f"file:{batch}/0/0") for row in each())
+    if ids != ["", ".1", ".2"]:
+        sys.exit(f"mend: ids {ids}")
+    received = json.loads(catena("sql", "--lake", lake, "-o", "json", f"SELECT max(ingest_time) AS t FROM rejects WHERE topic = 'file:{batch}'"))[0]["t"]
+    for member, n in [("good", 1), ("other", 2)]:
+        fitting = folder / f"{member}.toml"
+        fitting.write_text(f"format = 'mapped'\n[when]\nall = [{{ pointer = '/{member}', exists = true }}]\n[fields]\ncall.jsonrpc_id = '/{member}'\n")
+        report = json.loads(catena("rejects", "retry", "--lake", lake, "--json", "--format", "mapped", "--mapping", fitting, "--topic", f"file:{batch}"))
+        if report["decisions"] != n:
+            sys.exit(f"mend: {member}: {report}")
+    times = json.loads(catena("sql", "--lake", lake, "-o", "json", f"SELECT jsonrpc_id, time FROM decisions WHERE topic LIKE 'retry:file:{batch}%' ORDER BY 1"))
+    if [row["jsonrpc_id"] for row in times] != ["1", "2", "3"] or {row["time"] for row in times} != {received} or each():
+        sys.exit(f"mend: items {times}, received {received}, left {each()}")
+    print("mend: 301 rejected, 300 read with a mapping, once; 1 still rejected; items of a list each by itself")
 
 
 class Broker:

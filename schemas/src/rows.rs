@@ -49,6 +49,8 @@ pub struct Rejection {
     pub detail: String,
     /// The record, redacted and cut to 1 MiB; `None` for asides.
     pub raw: Option<Vec<u8>>,
+    /// Which of those of its record it is, from 0: a record that is an array may hold several.
+    pub index: u32,
 }
 
 /// Receives the present values of a row; those of the leaf's header, and those of its body, in ascending order of leaf id.
@@ -219,6 +221,9 @@ fn actor_details(actors: &[Actor<'_>]) -> String {
 pub fn visit_rejection(rejection: &Rejection, place: &Place<'_>, sink: &mut impl FieldSink) {
     visit_place(place, sink);
     sink.text(Field::Redaction, place.redaction);
+    if rejection.index > 0 {
+        sink.int(Field::DecisionIndex, i64::from(rejection.index));
+    }
     sink.int(Field::LeafVersion, i64::from(LEAF_VERSION));
     sink.text(Field::Format, place.format);
     sink.text(Field::Reason, rejection.reason);

@@ -147,7 +147,7 @@ fields! {
     Offset "offset" Long 6 "Offset in the partition; for files, the byte at which the record starts.",
     Outcome "outcome" Text 7 "allow, deny, step_up, error or unknown.",
     Redaction "redaction" Text 9 "Version of the redaction policy that the row went through.",
-    DecisionIndex "decision_index" Int 10 "Which decision of its record, from 0.",
+    DecisionIndex "decision_index" Int 10 "Which decision of its record, from 0. Of a rejection which of those of its record; the first has none.",
     LeafVersion "leaf_version" Int 11 "Version of the leaf encoding.",
     Format "format" Text 20 "Decoder that read the record.",
     SourceKind "source_kind" Text 21 "Producer kind.",

@@ -280,6 +280,7 @@ proptest! {
             Rejection { reason: b.reason, ..a.clone() },
             Rejection { detail: b.detail.clone(), ..a.clone() },
             Rejection { raw: b.raw.clone(), ..a.clone() },
+            Rejection { index: b.index, ..a.clone() },
         ] {
             prop_assert_eq!(leaf(&changed) == leaf(&a), changed == a);
         }

@@ -1,8 +1,9 @@
 //! `catena rejects`: what could not be read, why, and once more with another decoder or mapping.
 //!
 //! Guarantees: a rejected record stays where it is; what a retry reads lands beside it, once, however often and from
-//! however many places it is run: the rows stand under the topic `retry:<topic>/<partition>/<offset>`, and their position
-//! moves in the same commit. What still cannot be read is counted and left alone.
+//! however many places it is run: the rows stand under the topic `retry:<id>`, and their position moves in the same commit. What
+//! still cannot be read is counted and left alone. An id is `<topic>/<partition>/<offset>`, and of the further rejections of a
+//! record that is a list `<topic>/<partition>/<offset>.<item>`: what is read of one says nothing of the others.
 
 use super::ingest::{chosen, print_totals, report};
 use super::sql::scope;
@@ -13,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
-use catena_collect::worker::{Counts, Partition, Record, Worker};
+use catena_collect::worker::{Again, Counts, Partition, Record, Worker};
 use catena_decode::{Context, Decoder, Format, Redactor, Sink, reasons};
 use catena_engine::output::{Format as Shape, Writer};
 use catena_engine::{Engine, Limits, Rows};
@@ -38,13 +39,14 @@ pub(crate) async fn run(config: &Config, tenant: Option<&str>, command: &Rejects
     }
 }
 
+/// The id of a rejection, in SQL.
+const ID: &str = "concat(r.topic, '/', r.partition, '/', r.\"offset\", coalesce(concat('.', r.item), ''))";
+
 /// Rejects that fit and were not read by a retry.
 fn wanted(filter: &RejectFilter) -> String {
-    let mut conditions = vec![
-        "NOT EXISTS (SELECT 1 FROM records d WHERE d.class <> 'reject' AND d.tenant = r.tenant AND \
-         d.topic = concat('retry:', r.topic, '/', r.partition, '/', r.\"offset\"))"
-            .to_owned(),
-    ];
+    let mut conditions = vec![format!(
+        "NOT EXISTS (SELECT 1 FROM records d WHERE d.class <> 'reject' AND d.tenant = r.tenant AND d.topic = concat('retry:', {ID}))"
+    )];
     let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
     for (column, value) in [("reason", &filter.reason), ("format", &filter.of_format), ("topic", &filter.topic)] {
         conditions.extend(value.as_ref().map(|v| format!("r.{column} = {}", quote(v))));
@@ -57,14 +59,14 @@ async fn list(config: &Config, tenant: Option<&str>, args: &RejectsList) -> Resu
     let of = wanted(&args.filter);
     let sql = if args.each {
         format!(
-            "SELECT concat(r.topic, '/', r.partition, '/', r.\"offset\") AS id, r.tenant, r.format, r.reason, r.detail, \
-             octet_length(r.raw) AS bytes, r.ingest_time FROM rejects r WHERE {of} ORDER BY r.ingest_time DESC LIMIT {}",
+            "SELECT {ID} AS id, r.tenant, r.format, r.reason, r.detail, length(encode(r.raw, 'hex')) / 2 AS bytes, \
+             r.ingest_time FROM rejects r WHERE {of} ORDER BY r.ingest_time DESC LIMIT {}",
             args.limit
         )
     } else {
         format!(
             "SELECT r.reason, r.format, r.topic, count(*) AS n, max(r.ingest_time) AS last_seen, \
-             max(concat(r.topic, '/', r.partition, '/', r.\"offset\")) AS example FROM rejects r WHERE {of} \
+             max({ID}) AS example FROM rejects r WHERE {of} \
              GROUP BY r.reason, r.format, r.topic ORDER BY n DESC LIMIT {}",
             args.limit
         )
@@ -83,12 +85,15 @@ async fn list(config: &Config, tenant: Option<&str>, args: &RejectsList) -> Resu
 }
 
 async fn show(config: &Config, tenant: Option<&str>, args: &RejectsShow) -> Result<ExitCode> {
-    let Some((topic, partition, offset)) = coordinates(&args.id) else {
+    let Some((topic, partition, offset, item)) = coordinates(&args.id) else {
         bail!("`{}` is not <topic>/<partition>/<offset>, as `catena rejects ls` prints ids", args.id);
     };
     let engine = open_engine(config).await?;
-    let condition =
-        format!("r.topic = '{}' AND r.partition = {partition} AND r.\"offset\" = {offset}", topic.replace('\'', "''"));
+    let topic = topic.replace('\'', "''");
+    let mut condition = format!("r.topic = '{topic}' AND r.partition = {partition} AND r.\"offset\" = {offset}");
+    if let Some(item) = item {
+        condition += &format!(" AND r.item = {item}");
+    }
     let rejected = rejected(&engine, tenant, &condition, 1000).await?;
     if rejected.is_empty() {
         eprintln!("error: nothing was rejected at `{}`\n  hint: `catena rejects ls --each` lists ids", args.id);
@@ -98,14 +103,14 @@ async fn show(config: &Config, tenant: Option<&str>, args: &RejectsShow) -> Resu
         let explained = reasons::explain(&r.reason);
         if args.json {
             let json = serde_json::json!({
-                "id": args.id, "tenant": r.tenant, "format": r.format, "reason": r.reason, "detail": r.detail,
+                "id": r.id(), "tenant": r.tenant, "format": r.format, "reason": r.reason, "detail": r.detail,
                 "explanation": explained.map(|e| e.0), "way_out": explained.map(|e| e.1),
                 "raw": String::from_utf8_lossy(&r.raw), "received": r.received.to_rfc3339(),
             });
             println!("{json}");
             continue;
         }
-        println!("{}  {}  tenant {}  format {}", args.id, r.received.to_rfc3339(), r.tenant, r.format);
+        println!("{}  {}  tenant {}  format {}", r.id(), r.received.to_rfc3339(), r.tenant, r.format);
         println!("  reason   {}", r.reason);
         println!("  detail   {}", printable(r.detail.as_bytes()));
         if let Some((what, way_out)) = explained {
@@ -141,7 +146,7 @@ async fn retry(config: &Config, tenant: Option<&str>, args: &RejectsRetry) -> Re
             let redactor = Redactor::with_rules(key, settings.rules.clone());
             Decoder::with_mappings(Arc::new(redactor), settings.mappings.clone())
         });
-        let topic = format!("retry:{}/{}/{}", r.topic, r.partition, r.offset);
+        let topic = format!("retry:{}", r.id());
         let mut trial = Trial::default();
         let context = Context { received: r.received, fallback_id: &topic, ..Context::default() };
         decoder.record(format, &r.raw, &context, &mut trial);
@@ -163,7 +168,7 @@ async fn retry(config: &Config, tenant: Option<&str>, args: &RejectsRetry) -> Re
                     received: now(),
                     trusted: false,
                     mappings: None,
-                    topic: Some(&topic),
+                    again: Some(Again { topic: &topic, received: r.received }),
                 };
                 worker.push(&partition, &record);
                 at += 1;
@@ -236,6 +241,7 @@ struct Rejected {
     topic: String,
     partition: i32,
     offset: i64,
+    item: Option<i32>,
     format: String,
     reason: String,
     detail: String,
@@ -243,10 +249,17 @@ struct Rejected {
     received: Micros,
 }
 
+impl Rejected {
+    fn id(&self) -> String {
+        let item = self.item.map(|n| format!(".{n}")).unwrap_or_default();
+        format!("{}/{}/{}{item}", self.topic, self.partition, self.offset)
+    }
+}
+
 async fn rejected(engine: &Engine, tenant: Option<&str>, condition: &str, limit: usize) -> Result<Vec<Rejected>> {
     let sql = format!(
-        "SELECT r.tenant, r.topic, r.partition, r.\"offset\", r.format, r.reason, r.detail, r.raw, r.ingest_time FROM rejects r \
-         WHERE {condition} ORDER BY r.ingest_time, r.topic, r.partition, r.\"offset\" LIMIT {limit}"
+        "SELECT r.tenant, r.topic, r.partition, r.\"offset\", r.format, r.reason, r.detail, r.raw, r.ingest_time, r.item FROM rejects r \
+         WHERE {condition} ORDER BY r.ingest_time, r.topic, r.partition, r.\"offset\", r.item NULLS FIRST LIMIT {limit}"
     );
     let rows: Rows = engine.session(scope(tenant)).sql(&sql, &local()).await?.collect().await?;
     let mut found = Vec::new();
@@ -267,6 +280,7 @@ fn read(batch: &RecordBatch, into: &mut Vec<Rejected>) {
             topic: text(1, row),
             partition: batch.column(2).as_primitive::<Int32Type>().value(row),
             offset: batch.column(3).as_primitive::<Int64Type>().value(row),
+            item: batch.column(9).is_valid(row).then(|| batch.column(9).as_primitive::<Int32Type>().value(row)),
             format: text(4, row),
             reason: text(5, row),
             detail: text(6, row),
@@ -276,10 +290,13 @@ fn read(batch: &RecordBatch, into: &mut Vec<Rejected>) {
     }
 }
 
-fn coordinates(id: &str) -> Option<(&str, i32, i64)> {
+/// Topic, partition, offset and item of an id.
+fn coordinates(id: &str) -> Option<(&str, i32, i64, Option<i32>)> {
     let (rest, offset) = id.rsplit_once('/')?;
     let (topic, partition) = rest.rsplit_once('/')?;
-    Some((topic, partition.parse().ok()?, offset.parse().ok()?))
+    let (offset, item) = offset.split_once('.').map_or((offset, None), |(offset, item)| (offset, Some(item)));
+    let item = item.map(str::parse).transpose().ok()?;
+    Some((topic, partition.parse().ok()?, offset.parse().ok()?, item))
 }
 
 fn local() -> Limits {
@@ -309,8 +326,9 @@ mod tests {
 
     #[test]
     fn ids_are_read_from_the_end() {
-        assert_eq!(coordinates("file:/a/b.log/0/17"), Some(("file:/a/b.log", 0, 17)));
-        assert_eq!(coordinates("decisions/3/17"), Some(("decisions", 3, 17)));
+        assert_eq!(coordinates("file:/a/b.log/0/17"), Some(("file:/a/b.log", 0, 17, None)));
+        assert_eq!(coordinates("decisions/3/17.2"), Some(("decisions", 3, 17, Some(2))));
+        assert_eq!(coordinates("decisions/3/17.x"), None);
         assert_eq!(coordinates("decisions/17"), None);
         assert_eq!(coordinates("decisions/x/17"), None);
     }

@@ -95,8 +95,17 @@ pub struct Record<'a> {
     pub trusted: bool,
     /// Mappings that its source prefers to those of the settings.
     pub mappings: Option<&'a Arc<Mappings>>,
-    /// Name in the `topic` column, if not its partition's: where a record that is read again stood at first.
-    pub topic: Option<&'a str>,
+    /// Of a record that is read again, where and when it was at first.
+    pub again: Option<Again<'a>>,
+}
+
+/// Where a record that is read again stood at first.
+#[derive(Clone, Copy, Debug)]
+pub struct Again<'a> {
+    /// Name in the `topic` column, instead of its partition's.
+    pub topic: &'a str,
+    /// When it was received then: the time of what names none.
+    pub received: Micros,
 }
 
 /// What became of records, counted in decisions, executions, records of authority, rejections and asides.
@@ -379,6 +388,7 @@ impl Tenant {
             asides: &mut self.asides,
             by_reason: &mut self.by_reason,
             by_aside: &mut self.by_aside,
+            refused: 0,
         };
         (&mut self.decoders, appender)
     }
@@ -430,9 +440,11 @@ impl Worker {
             return;
         };
         let Record { received, headers, trusted, .. } = *record;
-        let context = Context { received, fallback_id, headers, trusted };
+        let context =
+            Context { received: record.again.map_or(received, |a| a.received), fallback_id, headers, trusted };
         let at = record.mappings.map_or(0, |mappings| tenant.decoder(mappings));
-        let (decoders, mut sink) = tenant.sink(span, record.topic, record.tenant, record.offset, received);
+        let (decoders, mut sink) =
+            tenant.sink(span, record.again.map(|a| a.topic), record.tenant, record.offset, received);
         decoders[at].record(record.format, record.bytes, &context, &mut sink);
     }
 
@@ -702,6 +714,8 @@ struct Appender<'w> {
     asides: &'w mut Rows,
     by_reason: &'w mut BTreeMap<&'static str, u64>,
     by_aside: &'w mut BTreeMap<&'static str, u64>,
+    /// Of this record so far.
+    refused: u32,
 }
 
 impl Sink for Appender<'_> {
@@ -727,6 +741,8 @@ impl Sink for Appender<'_> {
 
     fn rejection(&mut self, rejection: Rejection, format: Format) {
         let place = Place { format: format.as_str(), ..self.place };
+        let rejection = Rejection { index: self.refused, ..rejection };
+        self.refused += 1;
         self.leaves.push(&self.leaf.rejection(&rejection, &place).hash);
         *self.by_reason.entry(rejection.reason).or_default() += 1;
         self.rejects.push_rejection(&rejection, &place);

@@ -309,7 +309,7 @@ impl Redactor {
         let near = &bytes[..bytes.len().min(RAW_BYTES_MAX + MARGIN)];
         let mut raw = self.unread(near).into_owned();
         raw.truncate(RAW_BYTES_MAX);
-        Rejection { reason, detail: self.detail(detail), raw: Some(raw) }
+        Rejection { reason, detail: self.detail(detail), raw: Some(raw), index: 0 }
     }
 
     /// Bytes that nothing could read, also where a reader would have taken escapes and zeros away.
@@ -346,12 +346,12 @@ impl Redactor {
             false => bytes[..bytes.len().min(RAW_BYTES_MAX)].to_vec(),
         };
         raw.truncate(RAW_BYTES_MAX);
-        Rejection { reason, detail: self.detail(detail), raw: Some(raw) }
+        Rejection { reason, detail: self.detail(detail), raw: Some(raw), index: 0 }
     }
 
     /// An aside: recognised, and not kept.
     pub fn aside(&self, reason: &'static str, detail: String) -> Rejection {
-        Rejection { reason, detail: self.detail(detail), raw: None }
+        Rejection { reason, detail: self.detail(detail), raw: None, index: 0 }
     }
 
     fn detail(&self, detail: String) -> String {

@@ -100,6 +100,7 @@ const REJECTS: &[(&str, &str)] = &[
     ("topic", "topic"),
     ("partition", "partition"),
     ("offset", "offset"),
+    ("item", "decision_index"),
     ("redaction", "redaction"),
     ("ingest_date", "ingest_date"),
 ];

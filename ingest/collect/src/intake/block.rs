@@ -182,6 +182,8 @@ impl<'a> Iterator for Records<'a> {
                     reason: reason(std::str::from_utf8(self.reader.field()??).ok()?),
                     detail: String::from_utf8_lossy(self.reader.field()??).into_owned(),
                     raw: self.reader.field()?.map(<[u8]>::to_vec),
+                    // Each has an offset of its own.
+                    index: 0,
                 };
                 if kind == ASIDE { Body::Aside(rejection) } else { Body::Rejection(rejection) }
             }
@@ -236,7 +238,7 @@ mod tests {
     use super::*;
 
     fn rejection(raw: Option<&[u8]>) -> Rejection {
-        Rejection { reason: "json_invalid", detail: "at byte 3".into(), raw: raw.map(<[u8]>::to_vec) }
+        Rejection { reason: "json_invalid", detail: "at byte 3".into(), raw: raw.map(<[u8]>::to_vec), index: 0 }
     }
 
     #[test]

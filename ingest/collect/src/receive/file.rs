@@ -428,7 +428,7 @@ impl Ingestion<'_> {
                 received,
                 trusted: false,
                 mappings: None,
-                topic: None,
+                again: None,
             },
         );
     }

@@ -360,7 +360,7 @@ fn push(worker: &mut Worker, lane: &mut Lane, block: &Block) -> u64 {
                     received: record.received,
                     trusted: true,
                     mappings: None,
-                    topic: None,
+                    again: None,
                 },
             ),
             Body::Rejection(r) => {

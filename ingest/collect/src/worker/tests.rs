@@ -22,7 +22,7 @@ fn push(worker: &mut Worker, partition: &Arc<Partition>, offset: i64, bytes: &st
         received: Micros(1_795_000_000_000_000),
         trusted: false,
         mappings: None,
-        topic: None,
+        again: None,
     };
     worker.push(partition, &record);
 }

@@ -197,7 +197,7 @@ pub(crate) fn decisions(tenant: &str, day: i64, events: &[Event<'_>]) -> RecordB
 pub(crate) fn rejections(tenant: &str, day: i64, rejected: &[(&'static str, &[u8])]) -> RecordBatch {
     let mut rows = Rows::default();
     for (offset, (reason, raw)) in rejected.iter().enumerate() {
-        let rejection = Rejection { reason, detail: format!("{reason} at byte 0"), raw: Some(raw.to_vec()) };
+        let rejection = Rejection { reason, detail: format!("{reason} at byte 0"), raw: Some(raw.to_vec()), index: 0 };
         rows.push_rejection(&rejection, &place(tenant, day, offset as i64));
     }
     rows.finish()

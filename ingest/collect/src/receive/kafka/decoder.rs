@@ -132,6 +132,7 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
                     reason: "tombstone",
                     detail: "the record has no value, only a key".into(),
                     raw: Some(Vec::new()),
+                    index: 0,
                 };
                 let offsets = (message.offset(), message.offset() + 1);
                 let (tenant, format) = (&settings.tenant, settings.format);
@@ -189,7 +190,7 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
                 received,
                 trusted: false,
                 mappings: settings.mappings.as_ref(),
-                topic: None,
+                again: None,
             };
             self.worker.push(&place.partition, &record);
             if self.worker.is_full() {
