@@ -603,6 +603,9 @@ impl One<'_> {
         if formats::opa::is_console(root) {
             return Some(Format::Opa);
         }
+        if self.mappings.knows_plain(root) {
+            return Some(Format::Mapped);
+        }
         const NATIVE: &[&str] =
             &["kind", "decision", "requester", "actors", "session", "server", "tool", "call", "token"];
         root.entries().any(|(key, _)| NATIVE.contains(&key)).then_some(Format::Catena)

@@ -90,6 +90,8 @@ pub(crate) struct Mapping {
     pub(crate) format: Format,
     /// Whether it is tried without being asked for.
     automatic: bool,
+    /// Whether it ships, and nobody named it.
+    shipped: bool,
     any: Vec<Condition>,
     all: Vec<Condition>,
     pub(crate) outcome: OutcomeRule,
@@ -159,13 +161,14 @@ const SHIPPED: &[(&str, &str)] = &[
     ("agentgateway", include_str!("../mappings/agentgateway.toml")),
     ("otlp-authz", include_str!("../mappings/otlp-authz.toml")),
     ("otlp-agents", include_str!("../mappings/otlp-agents.toml")),
+    ("plain", include_str!("../mappings/plain.toml")),
 ];
 
 static SHIPPED_PARSED: LazyLock<Arc<Mappings>> = LazyLock::new(|| {
     let mut list = Vec::new();
     for (name, text) in SHIPPED {
         let mapping = parse(text, name, &list).unwrap_or_else(|e| panic!("a shipped mapping is refused: {e}"));
-        list.push(mapping);
+        list.push(Mapping { shipped: true, ..mapping });
     }
     Arc::new(Mappings { list, records: records::shipped() })
 });
@@ -205,21 +208,28 @@ impl Mappings {
         };
         let mut list = self.list.clone();
         let mut mapping = list.remove(at);
-        mapping.automatic = true;
+        (mapping.automatic, mapping.shipped) = (true, false);
         list.insert(0, mapping);
         Ok(Mappings { list, records: self.records.clone() })
     }
 
     /// The format of the first automatic mapping that knows a record by its conditions, of producers that are only data.
-    /// With `own`, only of those whose format is [`Format::Mapped`].
+    /// With `own`, only of those whose format is [`Format::Mapped`] and that do not ship: what somebody wrote for his records comes
+    /// before everything, and what ships for records of nobody after everything.
     pub(crate) fn recognise(&self, root: Value<'_>, own: bool) -> Option<Format> {
         let roots = Roots::record(root);
-        let mut candidates = self.list.iter().filter(|m| {
-            m.automatic
-                && m.is_conditional()
-                && if own { m.format == Format::Mapped } else { crate::formats::declared::is_declared(m.format) }
-        });
+        let of = |m: &Mapping| match own {
+            true => m.format == Format::Mapped && !m.shipped,
+            false => crate::formats::declared::is_declared(m.format) && m.format != Format::Mapped,
+        };
+        let mut candidates = self.list.iter().filter(|m| m.automatic && m.is_conditional() && of(m));
         candidates.find(|m| m.matches(&roots)).map(|m| m.format)
+    }
+
+    /// Whether a mapping that ships knows a record that no producer has as its own.
+    pub(crate) fn knows_plain(&self, root: Value<'_>) -> bool {
+        let roots = Roots::record(root);
+        self.list.iter().any(|m| m.format == Format::Mapped && m.shipped && m.automatic && m.matches(&roots))
     }
 
     /// Names and formats, in order.

@@ -566,6 +566,18 @@ fn cloudevents_hold_any_format() {
         &cloudevent(&format!(r#","data":{}"#, log_of("any", "", "gen_ai.tool.name=t"))),
         "otlp execution inferred who=idp|8c tool=t",
     );
+    // The specification's own example, and what is not quite it: a word that is no outcome decides nothing.
+    let plain = |data: &str| cloudevent(&format!(r#","data":{data}"#));
+    let example = plain(r#"{"outcome":"deny","tool":"delete_ticket"}"#);
+    check(&example, "mapped deny who=idp|8c tool=delete_ticket");
+    assert_eq!(
+        each(&example, &[], whole),
+        [format!(
+            r#"ce-1 2026-08-20T14:03:11.482913Z deny //pdp-1 human:idp|8c {TRACE} 00f067aa0ba902b7 {{"cloudevents":{{"authtype":"app_user","source":"//pdp-1","subject":"x","type":"authz.v1"}}}} "#
+        )]
+    );
+    check(&plain(r#"{"outcome":"success","tool":"hammer"}"#), "reject verdict_missing");
+    check(&plain(r#"{"outcome":"deny","tool":{"name":"t"}}"#), "reject verdict_missing");
     // What the data is comes with the data.
     check(&cloudevent(r#","data":{"outcome":"deny"}"#), "reject shape_unknown");
     let protobuf = cloudevent(r#","data_base64":"CgA=""#).replace("application/json", "application/x-protobuf");

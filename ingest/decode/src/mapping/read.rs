@@ -25,6 +25,7 @@ pub(super) fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping
         name: file.to_owned(),
         format: Format::Auto,
         automatic: true,
+        shipped: false,
         any: Vec::new(),
         all: Vec::new(),
         outcome: OutcomeRule::default(),
@@ -57,7 +58,14 @@ pub(super) fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping
             let near = nearest(base, known.iter().map(|m| m.name.as_str()));
             return reader.fail(v, format!("`extends` names no mapping: `{base}`{near}"));
         };
-        mapping = Mapping { name: file.to_owned(), automatic: true, any: Vec::new(), all: Vec::new(), ..found.clone() };
+        mapping = Mapping {
+            name: file.to_owned(),
+            automatic: true,
+            shipped: false,
+            any: Vec::new(),
+            all: Vec::new(),
+            ..found.clone()
+        };
     }
     if let Some(v) = root.get("name") {
         mapping.name = reader.string(v, "name")?.to_owned();
