@@ -105,6 +105,30 @@ fn authzen() {
     );
 }
 
+/// The context is whatever its author likes; only the wrapper says when it was.
+#[test]
+fn authzen_contexts_need_not_hold_a_time() {
+    let ask = |wrapper: &str, asked: &str, time: &str| {
+        format!(
+            r#"{{"request_id":"r1",{wrapper}"request":{{"subject":{{"type":"user","id":"dana"}},"action":{{"name":"can_read"}},{asked},"context":{{"time":{time}}}}},"response":{{"decision":true}}}}"#
+        )
+    };
+    let one = r#""resource":{"type":"doc","id":"d"}"#;
+    let batch = r#""evaluations":[{"resource":{"type":"doc","id":"d"}}]"#;
+    for asked in [one, batch] {
+        for time in [r#""1985-10-26T01:22-07:00""#, r#""noon""#, r#"{"hour":3}"#, "true"] {
+            let seen = decode(Format::Auto, ask("", asked, time).as_bytes());
+            assert_eq!(seen.rejections, [], "{time}");
+            assert_eq!(seen.events[0].flags, ["time_missing"], "{time}");
+            assert!(seen.events[0].extra.contains(&format!(r#""time":{time}"#)), "{}", seen.events[0].extra);
+        }
+        let seen = decode(Format::Auto, ask("", asked, r#""2026-11-20T14:03:11Z""#).as_bytes());
+        assert!(seen.events[0].flags.is_empty() && !seen.events[0].extra.contains("14:03"));
+        let seen = decode(Format::Auto, ask(r#""time":"soon","#, asked, r#""2026-11-20T14:03:11Z""#).as_bytes());
+        assert_eq!(seen.rejections[0].reason, "time_invalid");
+    }
+}
+
 #[test]
 fn authzen_evaluations() {
     let ask = |evaluations: &str, response: &str| {

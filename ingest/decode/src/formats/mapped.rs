@@ -416,28 +416,26 @@ impl<'t> Filling<'t, '_> {
         given: Option<Value<'t>>,
         context: &Context<'_>,
     ) -> Result<(), (&'static str, String)> {
-        let found = given.filter(|v| !v.is_null()).or_else(|| self.value(Slot::Time));
-        match found {
-            Some(v) => {
-                let zoneless = || self.mapping.field(Slot::Time).iter().any(|a| a.utc);
-                let read = instant(v)
-                    .or_else(|| v.as_str().and_then(|s| s.parse().ok()).and_then(Micros::from_epoch_guess))
-                    .or_else(|| fractional_seconds(v))
-                    .or_else(|| zoneless().then(|| Micros::parse_rfc3339(&format!("{}Z", v.as_str()?)))?);
-                e.time = read.ok_or_else(|| {
-                    let way = self.way(Slot::Time).map(|from| from.name()).unwrap_or_default();
-                    let secret =
-                        self.redactor.tells(way, false).then(|| self.redactor.told(way, &v.to_json())).flatten();
-                    ("time_invalid", format!("the time is {}", secret.unwrap_or_else(|| v.to_json())))
-                })?;
-                self.taken.insert(v);
-                self.skew(e.time, context);
-            }
-            None => {
-                e.time = context.received;
-                self.flag("time_missing");
-            }
+        let given = given.filter(|v| !v.is_null());
+        let first = self.way(Slot::Time).map(|from| from.name()).unwrap_or_default();
+        let ways = self.found(Slot::Time).filter_map(|(found, a)| Some((found.value()?, a.free, a.from.name())));
+        for (v, free, name) in given.map(|v| (v, false, first)).into_iter().chain(ways) {
+            let zoneless = || self.mapping.field(Slot::Time).iter().any(|a| a.utc);
+            let read = moment(v).or_else(|| zoneless().then(|| Micros::parse_rfc3339(&format!("{}Z", v.as_str()?)))?);
+            let Some(time) = read else {
+                if free {
+                    continue;
+                }
+                let secret = self.redactor.tells(name, false).then(|| self.redactor.told(name, &v.to_json())).flatten();
+                return Err(("time_invalid", format!("the time is {}", secret.unwrap_or_else(|| v.to_json()))));
+            };
+            e.time = time;
+            self.taken.insert(v);
+            self.skew(time, context);
+            return Ok(());
         }
+        e.time = context.received;
+        self.flag("time_missing");
         Ok(())
     }
 
@@ -493,6 +491,13 @@ impl<'t> Found<'t> {
             Found::Constant(_) => None,
         }
     }
+}
+
+/// A time as loggers write them: as in a native event, whole numbers as text, and seconds with a fraction.
+pub(crate) fn moment(v: Value<'_>) -> Option<Micros> {
+    instant(v)
+        .or_else(|| v.as_str().and_then(|s| s.parse().ok()).and_then(Micros::from_epoch_guess))
+        .or_else(|| fractional_seconds(v))
 }
 
 /// Unix seconds with a fraction, as number or text: the default of several loggers.

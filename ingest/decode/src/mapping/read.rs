@@ -469,14 +469,16 @@ impl Reader<'_> {
             split: None,
             each: None,
             utc: false,
+            free: false,
             guard: Guard::default(),
             cut: Cut::default(),
         };
         let Some(table) = v.get_ref().as_table() else {
             return Ok(plain(Origin::Pointer(self.pointer(v, name, start)?)));
         };
-        const KEYS: &[&str] =
-            &["pointer", "value", "prefix", "split", "each", "when", "unless", "after", "before", "lookup", "utc"];
+        const KEYS: &[&str] = &[
+            "pointer", "value", "prefix", "split", "each", "when", "unless", "after", "before", "lookup", "utc", "free",
+        ];
         self.known(table, KEYS)?;
         let from = match (table.get("pointer"), table.get("value")) {
             (Some(p), None) => Origin::Pointer(self.pointer(p, name, start)?),
@@ -502,10 +504,10 @@ impl Reader<'_> {
             }
             cut.lookup = Some(lookup);
         }
-        let utc = match table.get("utc") {
-            None => false,
-            Some(v) if slot != Some(Slot::Time) => return self.fail(v, "`utc` is for `time` alone".into()),
-            Some(v) => v.get_ref().as_bool().ok_or_else(|| self.error(v.span(), "`utc` is true or false".into()))?,
+        let of_time = |key: &str| match table.get(key) {
+            None => Ok(false),
+            Some(v) if slot != Some(Slot::Time) => self.fail(v, format!("`{key}` is for `time` alone")),
+            Some(v) => v.get_ref().as_bool().ok_or_else(|| self.error(v.span(), format!("`{key}` is true or false"))),
         };
         Ok(Alternative {
             prefix: text("prefix")?.unwrap_or_default(),
@@ -513,7 +515,8 @@ impl Reader<'_> {
             // Relative to each item, so it has no root of its own.
             each: table.get("each").map(|v| self.pointer(v, "each", Start::Plain)).transpose()?,
             guard: self.guard(table, start)?,
-            utc,
+            utc: of_time("utc")?,
+            free: of_time("free")?,
             cut,
             ..plain(from)
         })

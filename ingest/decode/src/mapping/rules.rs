@@ -112,6 +112,8 @@ pub(crate) struct Alternative {
     pub(crate) each: Option<Pointer>,
     /// A time without a zone is one of UTC.
     pub(crate) utc: bool,
+    /// What stands there is its user's affair: what is no time is passed over.
+    pub(crate) free: bool,
     pub(super) guard: Guard,
     pub(super) cut: Cut,
 }
