@@ -134,6 +134,7 @@ pub struct Mappings {
 
 /// Those that ship, in order. Later ones may extend earlier ones.
 const SHIPPED: &[(&str, &str)] = &[
+    ("opa-authzen", include_str!("../mappings/opa-authzen.toml")),
     ("opa-gateway", include_str!("../mappings/opa-gateway.toml")),
     ("opa-boolean", include_str!("../mappings/opa-boolean.toml")),
     ("opa-query", include_str!("../mappings/opa-query.toml")),

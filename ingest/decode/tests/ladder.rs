@@ -162,6 +162,39 @@ fn opa_outcomes() {
     opa(r#""error":{},"result":{"effect":"allow"}"#, "error invoke >> reasons=evaluation_error");
 }
 
+/// AuthZEN as OPA's input says itself that it asks for access, so a boolean answers it.
+#[test]
+fn opa_asked_in_authzen() {
+    let asked = |result: &str, action: &str, kind: &str| {
+        format!(
+            r#""result":{result},"input":{{"subject":{{"type":"user","id":"dana"}},"action":{{"name":"{action}"}},"resource":{{"type":"{kind}","id":"delete_ticket"}},"context":{{"agent":"cc"}}}}"#
+        )
+    };
+    let call = |result: &str| asked(result, "tools/call", "tool");
+    for (result, expected) in [
+        (r#"{"decision":false}"#, "deny"),
+        (r#"{"decision":true}"#, "allow"),
+        (r#"{"allow":false}"#, "deny"),
+        (r#"{"effect":"step_up"}"#, "step_up"),
+        ("false", "deny"),
+        ("true", "allow"),
+    ] {
+        opa(&call(result), &format!("{expected} invoke dana>cc>delete_ticket"));
+    }
+    opa(
+        &call(r#"{"decision":false,"context":{"reason_admin":{"en":"policy mcp-7"}}}"#),
+        "deny invoke dana>cc>delete_ticket reasons=policy mcp-7",
+    );
+    opa(
+        &call(r#"{"decision":false,"context":{"error":{"status":500}}}"#),
+        "error invoke dana>cc>delete_ticket reasons=decision_point_error",
+    );
+    opa(&asked("true", "can_read", "doc"), "allow  dana>cc> resources=delete_ticket");
+    opa(&asked("true", "initialize", "mcp_server"), "allow session dana>cc>");
+    // What is asked on the side decides no access.
+    opa(&call(r#"["a"]"#), "unknown plan >> reasons=result_unmapped");
+}
+
 #[test]
 fn opa_actors() {
     let with = |agent: &str, act: &str| {
