@@ -105,6 +105,66 @@ fn authzen() {
     );
 }
 
+#[test]
+fn authzen_between_gateway_and_decision_point() {
+    let ask = |request: &str, response: &str| {
+        format!(r#"{{"request_id":"r1","time":"2026-11-20T14:03:11.482Z","request":{{{request}}}{response}}}"#)
+    };
+    let z = |record: &str, expected: &str| check(Format::Authzen, record, expected);
+    let dana = r#""subject":{"type":"user","id":"dana","properties":{"ip_address":"10.0.0.7"}}"#;
+    let server = r#""resource":{"type":"mcp_server","id":"https://t.example"}"#;
+    let (starts, pings) = (r#""action":{"name":"initialize"}"#, r#""action":{"name":"ping"}"#);
+    let yes = r#","response":{"decision":true}"#;
+    z(
+        &ask(&format!("{dana},{starts},{server}"), yes),
+        "allow explicit - session | dana(human) > -(-) > -/- method=initialize",
+    );
+    z(&ask(&format!("{dana},{pings},{server}"), yes), "allow explicit - - | dana(human) > -(-) > -/- method=ping");
+    // A reason may be a text, and an answer may be missing.
+    let call = format!(r#"{dana},"action":{{"name":"tools/call"}},"resource":{{"type":"tool","id":"t"}}"#);
+    for reason in [r#"{"reason_admin":"no"}"#, r#"{"reason_user":"no"}"#, r#"{"reason_user":{"en":"no"}}"#] {
+        z(
+            &ask(&call, &format!(r#","response":{{"decision":false,"context":{reason}}}"#)),
+            "deny explicit - invoke | dana(human) > -(-) > -/t method=tools/call reasons=no",
+        );
+    }
+    let unanswered = "unknown inferred - invoke | dana(human) > -(-) > -/t method=tools/call reasons=answer_missing";
+    z(&ask(&call, r#","response":null"#), unanswered);
+    z(&ask(&call, ""), unanswered);
+    // A search answers which, not whether.
+    let found = r#","response":{"results":[{"type":"tool","id":"t"}]}"#;
+    z(&ask(&call, found), "aside not_a_decision tools/call");
+    z(&ask(&format!("{dana},{server}"), found), "aside not_a_decision");
+    // Several questions at once: what stands above them counts for those that say nothing else.
+    let batch = |evaluations: &str| format!(r#"{dana},{starts},{server},"evaluations":[{evaluations}]"#);
+    let tool = r#"{"subject":{"type":"user","id":"eve"},"action":{"name":"tools/call"},"resource":{"type":"tool","id":"t"}}"#;
+    let both = ask(
+        &batch(&format!("{{}},{tool}")),
+        r#","response":{"evaluations":[{"decision":true},{"decision":false,"context":{"reason_admin":"no"}}]}"#,
+    );
+    z(
+        &both,
+        "allow explicit - session | dana(human) > -(-) > -/- method=initialize\n\
+         deny explicit - invoke | eve(human) > -(-) > -/t method=tools/call reasons=no",
+    );
+    let seen = decode(Format::Auto, both.as_bytes());
+    let native: Vec<Value> = seen.events.iter().map(|e| serde_json::from_str(&e.native).expect("JSON")).collect();
+    let at = |pointer: &str| native.iter().map(|n| n.pointer(pointer).cloned().unwrap_or_default()).collect::<Vec<_>>();
+    assert_eq!(at("/call/protocol"), ["mcp", "mcp"]);
+    assert_eq!(at("/network/ip"), [Value::from("10.0.0.7"), Value::Null]);
+    assert_eq!(at("/server/id"), [Value::from("https://t.example"), Value::Null]);
+    // The request as a whole fails, or is not answered.
+    let one = batch(tool);
+    z(
+        &ask(&one, r#","response":{"context":{"error":{"status":500}}}"#),
+        "error explicit - invoke | eve(human) > -(-) > -/t method=tools/call reasons=decision_point_error",
+    );
+    z(
+        &ask(&one, ""),
+        "unknown inferred - invoke | eve(human) > -(-) > -/t method=tools/call reasons=answer_missing",
+    );
+}
+
 /// The context is whatever its author likes; only the wrapper says when it was.
 #[test]
 fn authzen_contexts_need_not_hold_a_time() {
