@@ -124,6 +124,36 @@ fn executions_have_no_verdict() {
 }
 
 /// A line of a real store's request log, shortened.
+fn write_of(members: &str) -> String {
+    format!(
+        r#"{{"msg":"grpc_req_complete","grpc_service":"openfga.v1.OpenFGAService","grpc_method":"Write","raw_request":{{"store_id":"S1","writes":{{"tuple_keys":[{{"user":"agent:cc","relation":"can_call","object":"tool:t"}}]}}}},"request_id":"a83d"{members}}}"#
+    )
+}
+
+/// A write has the times that a check has: OpenFGA's default are seconds with a fraction.
+#[test]
+fn openfga_writes_have_the_times_of_checks() {
+    for (time, expected) in [
+        ("1787234591.482", Some(1_787_234_591_482_000)),
+        (r#""1787234591.482""#, Some(1_787_234_591_482_000)),
+        (r#""1787234591""#, Some(1_787_234_591_000_000)),
+        ("1787234591", Some(1_787_234_591_000_000)),
+        (r#""2026-08-20T14:03:11.482Z""#, Some(1_787_234_591_482_000)),
+        (r#""soon""#, None),
+    ] {
+        let written = decode(Format::Auto, write_of(&format!(r#","ts":{time},"grpc_code":0"#)).as_bytes());
+        let asked = format!(
+            r#"{{"msg":"grpc_req_complete","grpc_service":"openfga.v1.OpenFGAService","grpc_method":"Check","ts":{time},"raw_response":{{"allowed":true}},"grpc_code":0}}"#
+        );
+        let asked = decode(Format::Auto, asked.as_bytes());
+        assert_eq!(asked.events.first().map(|e| e.time.0), expected, "{time}");
+        match expected {
+            Some(micros) => assert!(written.entries[0].1.contains(&format!("{:?}", Micros(micros))), "{time}: {:?}", written.entries),
+            None => assert_eq!(written.rejections[0].reason, "time_invalid", "{time}"),
+        }
+    }
+}
+
 #[test]
 fn openfga_writes_and_deletes() {
     let line = |request: &str| {

@@ -1,15 +1,14 @@
 //! OpenFGA: tuples written and deleted, in its request log. A tuple is a grant; its deletion is the end of it.
 //!
 //! Guarantees: each tuple of a request that succeeded becomes one entry, writes before deletes, in their order; one that failed
-//! becomes an aside. A grant is named by its store and its tuple, so that the deletion names the same one. Who wrote it is not in the
+//! becomes an aside. Members that OpenFGA writes empty count as absent, and times are read as those of its checks are. A grant is named by its store and its tuple, so that the deletion names the same one. Who wrote it is not in the
 //! log, so `grantor` stays empty; what a relation means is the model's affair, so the tuple stands as one atom of capability: the
 //! relation as action, the object as resource, a condition as constraint.
 
 use super::Draft;
 use crate::formats::bounds::bounded;
-use crate::formats::catena::instant;
 use crate::formats::cerbos::SHARED_BYTES_MAX;
-use crate::formats::mapped::Extra;
+use crate::formats::mapped::{Extra, moment};
 use crate::json::{Value, write_string};
 use crate::redact::{Redactor, Taken};
 use crate::{Context, Decoded};
@@ -21,6 +20,11 @@ use std::borrow::Cow;
 pub(crate) fn is_write(root: Value<'_>) -> bool {
     let text = |key: &str| root.get(key).and_then(|v| v.as_str());
     text("grpc_method") == Some("Write") && text("grpc_service").is_some_and(|s| s.starts_with("openfga."))
+}
+
+/// A member of a line; what was never set is written as an empty text or null.
+fn said<'t>(root: Value<'t>, name: &str) -> Option<Value<'t>> {
+    root.get(name).filter(|v| !v.is_null() && v.as_str() != Some(""))
 }
 
 /// One entry for each tuple.
@@ -43,9 +47,9 @@ pub(crate) fn entries<'t>(
     };
     let mut line = Line { root, redactor, dirty: redactor.suspects_record(root), store: "", time: None };
     line.store = request.get("store_id").or_else(|| root.get("store_id")).and_then(|s| s.as_str()).unwrap_or_default();
-    if let Some(v) = ["ts", "timestamp", "time"].iter().find_map(|name| root.get(name)) {
+    if let Some(v) = ["ts", "timestamp", "time"].iter().find_map(|name| said(root, name)) {
         let time =
-            instant(v).ok_or_else(|| Decoded::Rejection("time_invalid", format!("the time is {}", v.to_json())))?;
+            moment(v).ok_or_else(|| Decoded::Rejection("time_invalid", format!("the time is {}", v.to_json())))?;
         line.time = Some(time);
     }
     let tuples = |name: &str| {
