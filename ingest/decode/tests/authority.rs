@@ -148,9 +148,34 @@ fn openfga_writes_have_the_times_of_checks() {
         let asked = decode(Format::Auto, asked.as_bytes());
         assert_eq!(asked.events.first().map(|e| e.time.0), expected, "{time}");
         match expected {
-            Some(micros) => assert!(written.entries[0].1.contains(&format!("{:?}", Micros(micros))), "{time}: {:?}", written.entries),
+            Some(micros) => assert!(
+                written.entries[0].1.contains(&format!("{:?}", Micros(micros))),
+                "{time}: {:?}",
+                written.entries
+            ),
             None => assert_eq!(written.rejections[0].reason, "time_invalid", "{time}"),
         }
+    }
+}
+
+/// What OpenFGA never set is written empty, and says of no write that it failed.
+#[test]
+fn openfga_writes_fail_by_what_is_said() {
+    for (members, granted) in [
+        (r#","error":"","internal_error":"","grpc_code":0"#, true),
+        (r#","grpc_code":null"#, true),
+        (r#","error":null"#, true),
+        (r#","error":"x""#, false),
+        (r#","internal_error":"x","grpc_code":0"#, false),
+        (r#","grpc_code":2017"#, false),
+    ] {
+        let seen = decode(Format::Auto, write_of(members).as_bytes());
+        let reasons: Vec<_> = seen.asides.iter().map(|a| a.reason).collect();
+        assert_eq!(
+            (seen.entries.len(), reasons.as_slice()),
+            if granted { (1, &[][..]) } else { (0, &["grants_nothing"][..]) },
+            "{members}"
+        );
     }
 }
 

@@ -137,7 +137,8 @@ fn authzen_between_gateway_and_decision_point() {
     z(&ask(&format!("{dana},{server}"), found), "aside not_a_decision");
     // Several questions at once: what stands above them counts for those that say nothing else.
     let batch = |evaluations: &str| format!(r#"{dana},{starts},{server},"evaluations":[{evaluations}]"#);
-    let tool = r#"{"subject":{"type":"user","id":"eve"},"action":{"name":"tools/call"},"resource":{"type":"tool","id":"t"}}"#;
+    let tool =
+        r#"{"subject":{"type":"user","id":"eve"},"action":{"name":"tools/call"},"resource":{"type":"tool","id":"t"}}"#;
     let both = ask(
         &batch(&format!("{{}},{tool}")),
         r#","response":{"evaluations":[{"decision":true},{"decision":false,"context":{"reason_admin":"no"}}]}"#,
@@ -159,10 +160,7 @@ fn authzen_between_gateway_and_decision_point() {
         &ask(&one, r#","response":{"context":{"error":{"status":500}}}"#),
         "error explicit - invoke | eve(human) > -(-) > -/t method=tools/call reasons=decision_point_error",
     );
-    z(
-        &ask(&one, ""),
-        "unknown inferred - invoke | eve(human) > -(-) > -/t method=tools/call reasons=answer_missing",
-    );
+    z(&ask(&one, ""), "unknown inferred - invoke | eve(human) > -(-) > -/t method=tools/call reasons=answer_missing");
 }
 
 /// The context is whatever its author likes; only the wrapper says when it was.
@@ -255,6 +253,19 @@ fn openfga_checks() {
     openfga(
         &format!(r#"{asked},"raw_response":null,"grpc_code":0"#),
         &format!("unknown inferred - invoke | {who} reasons=answer_missing {on}"),
+    );
+    // An error without a code is one all the same, and an empty text is none.
+    for failed in
+        [r#""internal_error":"datastore""#, r#""error":"x","grpc_code":null"#, r#""grpc_code":"","internal_error":"x""#]
+    {
+        openfga(
+            &format!(r#"{asked},"raw_response":{{"allowed":false}},{failed}"#),
+            &format!("error explicit - invoke | {who} reasons=check_error {on}"),
+        );
+    }
+    openfga(
+        &format!(r#"{asked},"raw_response":{{"allowed":false}},"error":"","internal_error":"""#),
+        &format!("deny explicit - invoke | {who} {on}"),
     );
     // An object of another type is no tool.
     openfga(

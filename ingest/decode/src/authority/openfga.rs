@@ -34,8 +34,8 @@ pub(crate) fn entries<'t>(
     taken: &mut Taken,
     context: &Context<'t>,
 ) -> Result<Vec<Entry<'t>>, Decoded<'t>> {
-    let failed = root.get("grpc_code").is_some_and(|c| c.as_scalar() != Some("0"))
-        || ["error", "internal_error"].iter().any(|name| root.get(name).is_some_and(|v| !v.is_null()));
+    let failed = said(root, "grpc_code").is_some_and(|c| c.as_scalar() != Some("0"))
+        || ["error", "internal_error"].iter().any(|name| said(root, name).is_some());
     if failed {
         return Err(Decoded::Aside("grants_nothing", "a write that failed".into()));
     }
