@@ -147,6 +147,7 @@ const SHIPPED: &[(&str, &str)] = &[
     ("authzen-batch", include_str!("../mappings/authzen-batch.toml")),
     ("authzen", include_str!("../mappings/authzen.toml")),
     ("teleport", include_str!("../mappings/teleport.toml")),
+    ("teleport-other", include_str!("../mappings/teleport-other.toml")),
     ("cloudtrail-verified-permissions-batch", include_str!("../mappings/cloudtrail-verified-permissions-batch.toml")),
     ("cloudtrail-verified-permissions", include_str!("../mappings/cloudtrail-verified-permissions.toml")),
     ("cloudtrail-agentcore", include_str!("../mappings/cloudtrail-agentcore.toml")),

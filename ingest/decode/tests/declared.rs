@@ -344,17 +344,17 @@ fn teleport_requests() {
     let told = r#"dana(human) > -(-) > tickets/delete_ticket method=tools/call params={"ticket":"T-1"} roles=["support"] assurance=verified session=s1 rpc=12"#;
     teleport(
         &format!(r#""code":"TMCP003E",{human},{call},"success":false,"error":"access denied to MCP tool""#),
-        &format!("deny explicit blocked invoke | {told} reasons=access_denied"),
+        &format!("deny explicit blocked invoke | {told} reasons=access_denied,access denied to MCP tool"),
     );
     teleport(
         &format!(
             r#""code":"TMCP003E",{human},{call},"status":{{"success":false,"error":"access denied to MCP tool"}}"#
         ),
-        &format!("deny explicit blocked invoke | {told} reasons=access_denied"),
+        &format!("deny explicit blocked invoke | {told} reasons=access_denied,access denied to MCP tool"),
     );
     teleport(
         &format!(r#""code":"TMCP003E",{human},{call},"success":false,"error":"connection reset""#),
-        &format!("error inferred - invoke | {told} reasons=request_failed"),
+        &format!("error inferred - invoke | {told} reasons=request_failed,connection reset"),
     );
     teleport(
         &format!(r#""code":"TMCP003I",{human},{call},"success":true"#),
@@ -380,11 +380,44 @@ fn teleport_requests() {
     );
     teleport(
         r#""code":"TMCP003E","user":"dana","user_kind":1,"message":{"method":"tools/list","id":7},"success":false,"error":"access denied""#,
-        "deny explicit blocked list | dana(human) > -(-) > tickets/- method=tools/list assurance=verified session=s1 rpc=7 reasons=access_denied",
+        "deny explicit blocked list | dana(human) > -(-) > tickets/- method=tools/list assurance=verified session=s1 rpc=7 reasons=access_denied,access denied",
     );
     let other = |event: &str| format!(r#"{{"event":"{event}","code":"T1I","uid":"u","time":"2026-11-20T14:03:11Z"}}"#);
     check(Format::Teleport, &other("mcp.session.start"), "aside session_event mcp.session.start");
     check(Format::Teleport, &other("user.login"), "aside not_mcp user.login");
+}
+
+/// Where the status stands, and how much of it is there, differs between releases.
+#[test]
+fn teleport_says_in_many_ways_that_it_refused() {
+    let call = r#""user":"dana","message":{"method":"tools/call","id":7,"params":{"name":"t"}}"#;
+    let told = "dana(-) > -(-) > tickets/t method=tools/call assurance=verified session=s1 rpc=7";
+    let denied = "access denied to MCP tool";
+    for status in [
+        format!(r#""code":"TMCP003E","error":"{denied}""#),
+        format!(r#""code":"TMCP003E","status":{{"error":"{denied}"}}"#),
+        format!(r#""code":"TMCP003E","status":{{"success":false}},"error":"{denied}""#),
+        format!(r#""code":"TMCP003E","success":false,"status":{{"error":"{denied}"}}"#),
+        format!(r#""error":"{denied}""#),
+    ] {
+        teleport(
+            &format!("{call},{status}"),
+            &format!("deny explicit blocked invoke | {told} reasons=access_denied,{denied}"),
+        );
+    }
+    // What failed was not refused, and what succeeded was not either.
+    teleport(
+        &format!(r#"{call},"code":"TMCP003I","status":{{"error":"reset"}}"#),
+        &format!("error inferred - invoke | {told} reasons=request_failed,reset"),
+    );
+    teleport(&format!(r#"{call},"success":true,"error":"""#), &format!("allow explicit forwarded invoke | {told}"));
+    teleport(
+        r#""code":"TMCP003E","user":"dana","message":{"method":"ping","id":7},"error":"reset""#,
+        "error inferred - - | dana(-) > -(-) > tickets/- method=ping assurance=verified session=s1 rpc=7 reasons=request_failed,reset",
+    );
+    // Neither an id nor a code is needed to read it.
+    let bare = r#"{"event":"mcp.session.request","time":"2026-11-20T14:03:11.482Z","app_name":"tickets","sid":"s1","user":"dana","message":{"method":"tools/call","id":7,"params":{"name":"t"}},"success":true}"#;
+    check(Format::Teleport, bare, &format!("allow explicit forwarded invoke | {told} flags=id_missing"));
 }
 
 #[test]
