@@ -1,16 +1,40 @@
 //! What stands around a record: an envelope knows things of it that it may not say itself.
 //!
-//! Guarantee: what the record says wins. An envelope fills only what is empty, takes back the flag that said it was, and is kept
-//! whole under a name of its own in `extra`. Rejections and asides pass as they are. Everything in an envelope is redacted when
-//! it is made.
+//! Guarantee: what the record says wins. An envelope fills only what is empty and takes back the flag that said it was; what it says
+//! besides is kept under a name of its own in `extra`, and so is what the record said itself or nobody could read: nothing of an
+//! envelope is lost. Rejections and asides pass as they are. Everything in an envelope is redacted when it is made.
 
+use crate::Change;
 use crate::json::{Tape, write_string};
+use catena_schemas::event::{Source, Text, Texts};
 use catena_schemas::{Event, Micros};
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// Envelopes within envelopes.
 pub(crate) const DEPTH_MAX: u8 = 3;
+
+/// What an attribute is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Fills something: kept when the record says it itself.
+    Id,
+    Time,
+    Trace,
+    Requester,
+    /// Says something more.
+    Kept,
+    /// Says how to read the data, which has been read.
+    Told,
+}
+
+/// One attribute as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Attribute {
+    pub(crate) name: String,
+    pub(crate) json: String,
+    pub(crate) purpose: Use,
+}
 
 /// What an envelope knows.
 #[derive(Clone, Debug, Default)]
@@ -24,34 +48,79 @@ pub(crate) struct Envelope {
     pub(crate) parent_span: Option<String>,
     pub(crate) requester: Option<String>,
     pub(crate) requester_kind: Option<&'static str>,
-    /// Name and JSON of what is kept in `extra`.
-    pub(crate) kept: Option<(&'static str, String)>,
+    /// Name under which `extra` keeps the attributes.
+    pub(crate) name: &'static str,
+    /// All that it says, sorted.
+    pub(crate) attributes: Vec<Attribute>,
     /// Added to the flags.
-    pub(crate) flag: Option<String>,
+    pub(crate) flags: Vec<Cow<'static, str>>,
 }
 
 impl Envelope {
-    /// Fills what an event leaves empty.
-    pub(crate) fn fill(&self, e: &mut Event<'_>) {
-        // The id itself came as the context's.
-        if self.id.is_some() {
-            e.flags.retain(|f| f != "id_missing");
-        }
-        if let Some(time) = self.time
-            && e.flags.iter().any(|f| f == "time_missing")
+    /// Fills what every record has, and says what that used.
+    fn fill(
+        &self,
+        id: &mut Cow<'_, str>,
+        source: &mut Source<'_>,
+        time: &mut Micros,
+        flags: &mut Texts<'_>,
+    ) -> Vec<Use> {
+        let mut used = Vec::with_capacity(4);
+        let mut take = |flag: &str| {
+            let there = flags.iter().any(|f| f == flag);
+            flags.retain(|f| f != flag);
+            there
+        };
+        if let Some(own) = &self.id
+            && take("id_missing")
         {
-            e.time = time;
-            e.flags.retain(|f| f != "time_missing");
+            used.push(Use::Id);
+            // The id came as the context's. It is one of the envelope's source alone, so under another source it needs that beside it.
+            if let (Some(instance), Some(other)) = (&self.instance, &source.instance)
+                && instance != other
+                && id.starts_with(own.as_str())
+            {
+                *id = Cow::Owned(format!("{instance}/{id}"));
+            }
         }
-        let owned = |text: &Option<String>| text.clone().map(Cow::Owned);
-        if e.source.instance.is_none() {
-            e.source.instance = owned(&self.instance);
+        if let Some(own) = self.time
+            && take("time_missing")
+        {
+            *time = own;
+            used.push(Use::Time);
         }
+        if source.instance.is_none() {
+            source.instance = owned(&self.instance);
+        }
+        flags.extend(self.flags.iter().cloned());
+        used
+    }
+
+    /// Keeps in `extra` what was not used.
+    fn keep(&self, extra: &mut Text<'_>, used: &[Use]) {
+        let mut json = String::new();
+        for a in &self.attributes {
+            if a.purpose != Use::Told && !used.contains(&a.purpose) {
+                member(&a.name, &a.json, &mut json);
+            }
+        }
+        if !json.is_empty() {
+            json.push('}');
+            *extra = Some(Cow::Owned(joined(extra.as_deref(), self.name, &json)));
+        }
+    }
+}
+
+impl Change for Envelope {
+    fn event(&self, e: &mut Event<'_>) {
+        let mut used = self.fill(&mut e.id, &mut e.source, &mut e.time, &mut e.flags);
         // A span of one trace under the id of another would be a lie, so they go together.
-        if e.links.trace.is_none() && e.links.span.is_none() && e.links.parent_span.is_none() {
+        let untraced = e.links.trace.is_none() && e.links.span.is_none() && e.links.parent_span.is_none();
+        if untraced {
             e.links.trace = owned(&self.trace);
             e.links.span = owned(&self.span);
             e.links.parent_span = owned(&self.parent_span);
+            used.extend(self.trace.as_ref().map(|_| Use::Trace));
         }
         let nobody = e.requester.id.is_none() && e.requester.email.is_none() && e.token.subject.is_none();
         if nobody && self.requester.is_some() {
@@ -60,14 +129,22 @@ impl Envelope {
             if e.requester.kind.is_none() {
                 e.requester.kind = self.requester_kind.map(Cow::Borrowed);
             }
+            used.push(Use::Requester);
         }
-        if let Some(flag) = &self.flag {
-            e.flags.push(Cow::Owned(flag.clone()));
-        }
-        if let Some((name, json)) = &self.kept {
-            e.extra = Some(Cow::Owned(joined(e.extra.as_deref(), name, json)));
-        }
+        self.keep(&mut e.extra, &used);
     }
+}
+
+fn owned(text: &Option<String>) -> Text<'static> {
+    text.clone().map(Cow::Owned)
+}
+
+/// Appends a member to an object that is not closed yet.
+fn member(name: &str, json: &str, out: &mut String) {
+    out.push(if out.is_empty() { '{' } else { ',' });
+    write_string(name, out);
+    out.push(':');
+    out.push_str(json);
 }
 
 /// `extra` with one more member, under a name that it does not have yet.

@@ -148,16 +148,27 @@ pub trait Sink {
     fn aside(&mut self, aside: Rejection, format: Format);
 }
 
-/// Hands on to another sink, events with a change. No type of its own for each change: records within records would make endless ones.
+/// What is done to what a record gave before it is handed on.
+trait Change {
+    fn event(&self, event: &mut Event<'_>);
+}
+
+impl Change for Redactor {
+    fn event(&self, event: &mut Event<'_>) {
+        self.apply(event);
+    }
+}
+
+/// Hands on to another sink, with a change. No type of its own for each change: records within records would make endless ones.
 struct Changed<'s> {
-    change: &'s dyn Fn(&mut Event<'_>),
+    change: &'s dyn Change,
     sink: &'s mut dyn Sink,
 }
 
 impl Sink for Changed<'_> {
     fn event(&mut self, event: &Event<'_>, format: Format) {
         let mut event = event.clone();
-        (self.change)(&mut event);
+        self.change.event(&mut event);
         self.sink.event(&event, format);
     }
 
@@ -258,7 +269,7 @@ impl Decoder {
         let plain = std::mem::replace(&mut self.redactor, ruled.clone());
         // What was made for records inside records redacts as its maker did.
         self.nested = None;
-        self.encoded(format, bytes, context, &mut Changed { change: &|e| ruled.apply(e), sink });
+        self.encoded(format, bytes, context, &mut Changed { change: &*ruled, sink });
         self.nested = None;
         self.redactor = plain;
     }
@@ -274,7 +285,7 @@ impl Decoder {
             // Its headers are gone inside, so that this happens once.
             return match opened {
                 Ok(opened) => opened.hand_on(context, |bytes, context, envelope| {
-                    self.encoded(Format::Auto, bytes, context, &mut Changed { change: &|e| envelope.fill(e), sink })
+                    self.encoded(Format::Auto, bytes, context, &mut Changed { change: envelope, sink })
                 }),
                 Err((reason, detail)) => {
                     sink.rejection(self.redactor.reject(reason, detail, bytes), Format::Cloudevents)
@@ -287,9 +298,9 @@ impl Decoder {
                 self.text(format, json.text.as_bytes(), context, sink)
             }
             Ok(Some(encoding::Written { json, format })) => {
-                let flag = Some(format!("protobuf_unknown_fields:{}", json.unknown));
-                let envelope = Envelope { flag, ..Envelope::default() };
-                self.text(format, json.text.as_bytes(), context, &mut Changed { change: &|e| envelope.fill(e), sink })
+                let flags = vec![format!("protobuf_unknown_fields:{}", json.unknown).into()];
+                let envelope = Envelope { flags, ..Envelope::default() };
+                self.text(format, json.text.as_bytes(), context, &mut Changed { change: &envelope, sink })
             }
             Err((reason, detail, format)) => sink.rejection(self.redactor.reject(reason, detail, bytes), format),
         }
@@ -553,7 +564,7 @@ impl One<'_> {
             let decoder = Decoder::with_mappings(self.redactor.clone(), self.mappings.clone());
             Box::new(Decoder { depth: self.depth + 1, ..decoder })
         });
-        decoder.record(Format::Auto, bytes, context, &mut Changed { change: &|e| envelope.fill(e), sink });
+        decoder.record(Format::Auto, bytes, context, &mut Changed { change: envelope, sink });
     }
 
     /// The dialect of a record, by its shape.

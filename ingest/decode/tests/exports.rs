@@ -545,15 +545,53 @@ fn what_the_data_says_wins_over_the_envelope() {
     let own = r#"{"id":"own","time":"2026-01-01T00:00:00Z","decision":{"verdict":"allow"},"source":{"instance":"i"},"requester":{"id":"zoe"},"links":{"span":"1111111111111111"},"cloudevents":1}"#;
     assert_eq!(
         each(&cloudevent(&format!(r#","data":{own}"#)), &[], whole),
-        [
-            r#"own 2026-01-01T00:00:00.000000Z allow i -:zoe - - {"cloudevents":1,"cloudevents~2":{"authtype":"app_user","source":"//pdp-1","subject":"x","type":"authz.v1"}} "#
-        ]
+        [format!(
+            r#"own 2026-01-01T00:00:00.000000Z allow i -:zoe - - {{"cloudevents":1,"cloudevents~2":{{"authid":"idp|8c","authtype":"app_user","id":"ce-1","source":"//pdp-1","subject":"x","time":"2026-08-20T14:03:11.482913Z","traceparent":"00-{TRACE}-00f067aa0ba902b7-01","type":"authz.v1"}}}} "#
+        )]
     );
     // Several records in one envelope have its id and their number.
     let ids = each(&cloudevent(&format!(r#","data":[{NATIVE},{NATIVE}]"#)), &[], |e| {
         format!("{} {}", e.id, e.flags.join(","))
     });
     assert_eq!(ids, ["ce-1/0 ", "ce-1/1 "]);
+}
+
+/// What nobody can read, and what is no text, is kept and said.
+#[test]
+fn nothing_of_an_envelope_is_lost() {
+    let of = |time: &str, parent: &str, rest: &str| {
+        format!(
+            r#"{{"specversion":"1.0","id":"ce-1","source":"//pdp-1","type":"t"{time}{parent}{rest},"data":{NATIVE}}}"#
+        )
+    };
+    let told = |e: &Event<'_>| format!("{} {}", e.extra.as_deref().unwrap_or_default(), e.flags.join(","));
+    for (record, extra) in [
+        (
+            of(r#","time":"yesterday""#, "", ""),
+            r#"{"cloudevents":{"source":"//pdp-1","time":"yesterday","type":"t"}} time_missing,invalid:cloudevents.time"#,
+        ),
+        (
+            of("", r#","traceparent":"00-x""#, ""),
+            r#"{"cloudevents":{"source":"//pdp-1","traceparent":"00-x","type":"t"}} time_missing,invalid:cloudevents.traceparent"#,
+        ),
+        (
+            of("", "", r#","dataref":"s3://b","n":7,"o":{"a":1}"#),
+            r#"{"cloudevents":{"dataref":"s3://b","n":"7","o":"{\"a\":1}","source":"//pdp-1","type":"t"}} time_missing"#,
+        ),
+    ] {
+        assert_eq!(each(&record, &[], told), [extra], "{record}");
+    }
+}
+
+/// An id is one of its source: a record from elsewhere does not make two of them one.
+#[test]
+fn envelopes_are_told_apart_by_source_and_id() {
+    let own = r#"{"decision":{"verdict":"deny"},"source":{"instance":"i"}}"#;
+    let of = |source: &str| cloudevent(&format!(r#","data":{own}"#)).replace("//pdp-1", source);
+    let id = |e: &Event<'_>| format!("{} {}", e.source.instance.as_deref().unwrap_or_default(), e.id);
+    assert_eq!(each(&of("//a"), &[], id), ["i //a/ce-1"]);
+    assert_eq!(each(&of("//b"), &[], id), ["i //b/ce-1"]);
+    assert_eq!(each(&of("i"), &[], id), ["i ce-1"]);
 }
 
 #[test]

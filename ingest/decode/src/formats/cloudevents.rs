@@ -1,21 +1,31 @@
 //! CloudEvents 1.0: takes the record out of its envelope, structured or binary.
 //!
 //! Guarantees: `data` is decoded as whatever it is, by the same rules as a record that came alone, and what the envelope says
-//! (`id`, `source`, `time`, `traceparent`, `authid`) fills only what the record leaves empty; see [`crate::envelope`]. An envelope
-//! without data stands for something deleted and is the rejection `tombstone`; one without an attribute that the specification
-//! requires is `cloudevent_invalid`. Batches are arrays of envelopes. `authclaims` is text that may hold anything, so it is redacted
-//! like anything else and read by nobody.
+//! (`id`, `source`, `time`, `traceparent`, `authid`) fills only what the record leaves empty, the rest is kept; see
+//! [`crate::envelope`]. An envelope without data stands for something deleted and is the rejection `tombstone`; one without an
+//! attribute that the specification requires is `cloudevent_invalid`. Batches are arrays of envelopes. `authclaims` is text that may
+//! hold anything, so it is redacted like anything else and read by nobody.
 
 use crate::Context;
 use crate::encoding::media_type;
-use crate::envelope::Envelope;
+use crate::envelope::{Attribute, Envelope, Use};
 use crate::json::{Kind, Tape, Value, write_string};
 use crate::redact::Redactor;
 use base64::Engine;
 use catena_schemas::Micros;
+use std::borrow::Cow;
 
-/// Attributes that have a place of their own or are said by the data.
-const TOLD: &[&str] = &["id", "time", "traceparent", "authid", "data", "data_base64", "specversion", "datacontenttype"];
+/// What an attribute is for.
+fn purpose(name: &str) -> Use {
+    match name {
+        "id" => Use::Id,
+        "time" => Use::Time,
+        "traceparent" => Use::Trace,
+        "authid" => Use::Requester,
+        "specversion" | "datacontenttype" => Use::Told,
+        _ => Use::Kept,
+    }
+}
 
 /// What became of an envelope: what it knows, what is in it, and the media type of that.
 pub(crate) struct Opened {
@@ -36,9 +46,12 @@ impl Opened {
     }
 }
 
+/// Attributes that an envelope cannot do without.
+const REQUIRED: &[&str] = &["specversion", "id", "source", "type"];
+
 /// Whether an object is an envelope in structured mode.
 pub(crate) fn is_envelope(root: Value<'_>) -> bool {
-    ["specversion", "id", "source", "type"].iter().all(|key| root.get(key).is_some_and(|v| v.as_str().is_some()))
+    REQUIRED.iter().all(|key| root.get(key).is_some_and(|v| v.as_str().is_some()))
 }
 
 /// Opens an envelope in structured mode.
@@ -46,10 +59,10 @@ pub(crate) fn structured(root: Value<'_>, redactor: &Redactor) -> Result<Opened,
     if root.kind() != Kind::Object {
         return Err(("not_an_object", format!("the record is {}", root.kind().as_str())));
     }
-    let attributes: Vec<(&str, &str)> = root
+    let attributes: Vec<(&str, Cow<'_, str>)> = root
         .entries()
-        .filter(|(key, _)| !key.starts_with("data") || *key == "dataschema")
-        .filter_map(|(k, v)| Some((k, v.as_scalar()?)))
+        .filter(|(key, v)| !matches!(*key, "data" | "data_base64") && !v.is_null())
+        .map(|(key, v)| (key, v.as_scalar().map_or_else(|| Cow::Owned(v.to_json()), Cow::Borrowed)))
         .collect();
     let envelope = envelope(&attributes, redactor)?;
     let media_type = root.get("datacontenttype").and_then(|v| v.as_str()).map(bare);
@@ -76,15 +89,19 @@ pub(crate) fn binary(
     context: &Context<'_>,
     redactor: &Redactor,
 ) -> Option<Result<Opened, (&'static str, String)>> {
-    let attributes: Vec<(&str, &str)> =
-        context.headers.iter().filter_map(|h| Some((attribute(h.0)?, std::str::from_utf8(h.1).ok()?))).collect();
-    if !attributes.iter().any(|a| a.0.eq_ignore_ascii_case("specversion")) {
+    let called = media_type(context);
+    let headers = context
+        .headers
+        .iter()
+        .filter_map(|h| Some((attribute(h.0)?.to_ascii_lowercase(), String::from_utf8_lossy(h.1))));
+    let all: Vec<(String, Cow<'_, str>)> = headers.collect();
+    if !all.iter().any(|a| a.0 == "specversion") {
         return None;
     }
-    let named: Vec<(String, &str)> = attributes.iter().map(|a| (a.0.to_ascii_lowercase(), a.1)).collect();
-    let named: Vec<(&str, &str)> = named.iter().map(|a| (a.0.as_str(), a.1)).collect();
-    let opened = envelope(&named, redactor)
-        .and_then(|envelope| filled(Opened { envelope, data: bytes.to_vec(), media_type: media_type(context) }));
+    let kind = called.iter().map(|m| ("datacontenttype", Cow::Borrowed(m.as_str())));
+    let attributes: Vec<(&str, Cow<'_, str>)> = all.iter().map(|a| (a.0.as_str(), a.1.clone())).chain(kind).collect();
+    let opened = envelope(&attributes, redactor)
+        .and_then(|envelope| filled(Opened { envelope, data: bytes.to_vec(), media_type: called.clone() }));
     Some(opened)
 }
 
@@ -96,26 +113,34 @@ pub(crate) fn attribute(header: &str) -> Option<&str> {
 
 fn filled(opened: Opened) -> Result<Opened, (&'static str, String)> {
     let nothing = opened.data.iter().all(u8::is_ascii_whitespace) || opened.data == b"null";
-    if nothing { Err(("tombstone", "the envelope holds no data".into())) } else { Ok(opened) }
+    if nothing {
+        return Err(("tombstone", "the envelope holds no data".into()));
+    }
+    Ok(opened)
 }
 
 fn bare(media_type: &str) -> String {
     media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-fn envelope(attributes: &[(&str, &str)], redactor: &Redactor) -> Result<Envelope, (&'static str, String)> {
-    let get = |name: &str| attributes.iter().find(|a| a.0 == name).map(|a| a.1).filter(|s| !s.is_empty());
-    for required in ["specversion", "id", "source", "type"] {
-        if get(required).is_none() {
-            return Err(("cloudevent_invalid", format!("`{required}` is required")));
-        }
+fn envelope(attributes: &[(&str, Cow<'_, str>)], redactor: &Redactor) -> Result<Envelope, (&'static str, String)> {
+    let get = |name: &str| attributes.iter().find(|a| a.0 == name).map(|a| a.1.as_ref()).filter(|s| !s.is_empty());
+    if let Some(missing) = REQUIRED.iter().find(|name| get(name).is_none()) {
+        return Err(("cloudevent_invalid", format!("`{missing}` is required")));
     }
     let clean = |text: &str| redactor.text(text).into_owned();
     let traced = get("traceparent").and_then(super::mapped::traceparent);
+    let time = get("time").and_then(Micros::parse_rfc3339);
+    let mut flags = Vec::new();
+    for (name, unread) in [("time", time.is_none()), ("traceparent", traced.is_none())] {
+        if unread && get(name).is_some() {
+            flags.push(Cow::Owned(format!("invalid:cloudevents.{name}")));
+        }
+    }
     Ok(Envelope {
         id: get("id").map(clean),
         instance: get("source").map(clean),
-        time: get("time").and_then(Micros::parse_rfc3339),
+        time,
         trace: traced.map(|t| t.0.to_owned()),
         parent_span: traced.map(|t| t.1.to_owned()),
         requester: get("authid").map(clean),
@@ -124,31 +149,34 @@ fn envelope(attributes: &[(&str, &str)], redactor: &Redactor) -> Result<Envelope
             Some("service_account" | "api_key" | "system") => Some("service"),
             _ => None,
         },
-        kept: kept(attributes, redactor),
+        name: "cloudevents",
+        attributes: kept(attributes, redactor),
+        flags,
         ..Envelope::default()
     })
 }
 
-/// The other attributes as an object, sorted.
-fn kept(attributes: &[(&str, &str)], redactor: &Redactor) -> Option<(&'static str, String)> {
-    let mut others: Vec<_> = attributes.iter().filter(|a| !TOLD.contains(&a.0)).collect();
-    others.sort_unstable();
-    others.dedup_by_key(|a| a.0);
-    let mut text = String::new();
-    for (key, value) in others {
-        text.push(if text.is_empty() { '{' } else { ',' });
+/// All attributes, sorted; of several of one name the first.
+fn kept(attributes: &[(&str, Cow<'_, str>)], redactor: &Redactor) -> Vec<Attribute> {
+    let mut all: Vec<_> = attributes.iter().filter(|a| !matches!(a.0, "data" | "data_base64")).collect();
+    all.sort_by_key(|a| a.0);
+    all.dedup_by_key(|a| a.0);
+    let mut kept: Vec<Attribute> = Vec::with_capacity(all.len());
+    let (mut tape, mut clean) = (Tape::default(), Tape::default());
+    for (key, value) in all {
+        // Through the writer, one by one, for the values of telling names and for names that are secrets.
+        let mut text = String::from("{");
         write_string(key, &mut text);
         text.push(':');
         write_string(value, &mut text);
+        text.push('}');
+        let Ok(object) = tape.parse(text.as_bytes()) else { continue };
+        let mut out = String::new();
+        redactor.json(object, true, &mut out);
+        let Some((name, value)) = clean.parse(out.as_bytes()).ok().and_then(|v| v.entries().next()) else { continue };
+        let same = kept.iter().filter(|k| k.name.split('~').next() == Some(name)).count();
+        let name = if same == 0 { name.to_owned() } else { format!("{name}~{}", same + 1) };
+        kept.push(Attribute { purpose: purpose(key), name, json: value.to_json() });
     }
-    if text.is_empty() {
-        return None;
-    }
-    text.push('}');
-    // Through the writer, for the values of telling names.
-    let mut tape = Tape::default();
-    let root = tape.parse(text.as_bytes()).ok()?;
-    let mut out = String::new();
-    redactor.json(root, true, &mut out);
-    Some(("cloudevents", out))
+    kept
 }
