@@ -6,6 +6,7 @@
 
 use crate::Change;
 use crate::json::{Tape, write_string};
+use catena_schemas::authority::Entry;
 use catena_schemas::event::{Source, Text, Texts};
 use catena_schemas::{Event, Micros};
 use std::borrow::Cow;
@@ -131,6 +132,12 @@ impl Change for Envelope {
             }
             used.push(Use::Requester);
         }
+        self.keep(&mut e.extra, &used);
+    }
+
+    /// A record of authority has no requester and no trace of its own: these stay in `extra`.
+    fn authority(&self, e: &mut Entry<'_>) {
+        let used = self.fill(&mut e.id, &mut e.source, &mut e.time, &mut e.flags);
         self.keep(&mut e.extra, &used);
     }
 }

@@ -151,6 +151,7 @@ pub trait Sink {
 /// What is done to what a record gave before it is handed on.
 trait Change {
     fn event(&self, event: &mut Event<'_>);
+    fn authority(&self, _: &mut Entry<'_>) {}
 }
 
 impl Change for Redactor {
@@ -173,7 +174,9 @@ impl Sink for Changed<'_> {
     }
 
     fn authority(&mut self, entry: &Entry<'_>, format: Format) {
-        self.sink.authority(entry, format);
+        let mut entry = entry.clone();
+        self.change.authority(&mut entry);
+        self.sink.authority(&entry, format);
     }
 
     fn rejection(&mut self, rejection: Rejection, format: Format) {

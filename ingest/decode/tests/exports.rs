@@ -594,6 +594,44 @@ fn envelopes_are_told_apart_by_source_and_id() {
     assert_eq!(each(&of("i"), &[], id), ["i ce-1"]);
 }
 
+/// What reached a sink besides events: authority as text, and rejections with their format.
+#[derive(Default)]
+struct Others(Vec<String>, Vec<(Rejection, Format)>);
+
+impl Sink for Others {
+    fn event(&mut self, _: &Event<'_>, _: Format) {}
+    fn authority(&mut self, e: &Entry<'_>, _: Format) {
+        let text = |t: &Option<std::borrow::Cow<'_, str>>| t.as_deref().unwrap_or("-").to_owned();
+        let (instance, extra) = (text(&e.source.instance), text(&e.extra));
+        self.0.push(format!("{} {} {instance} {extra} {}", e.id, e.time.to_rfc3339(), e.flags.join(",")));
+    }
+    fn rejection(&mut self, rejection: Rejection, format: Format) {
+        self.1.push((rejection, format));
+    }
+    fn aside(&mut self, _: Rejection, _: Format) {}
+}
+
+fn others(record: &[u8], headers: &[(&str, &[u8])]) -> Others {
+    let mut others = Others::default();
+    decoder().record(Format::Auto, record, &Context { headers, ..context() }, &mut others);
+    others
+}
+
+#[test]
+fn records_of_authority_have_what_their_envelope_says() {
+    let grant = r#"{"kind":"grant","grant_id":"g","grantor":"a","grantee":"b","authority":{"scope":["s"]}}"#;
+    let rest = format!(
+        r#"{{"cloudevents":{{"authid":"idp|8c","authtype":"app_user","source":"//pdp-1","subject":"x","traceparent":"00-{TRACE}-00f067aa0ba902b7-01","type":"authz.v1"}}}}"#
+    );
+    let seen = others(cloudevent(&format!(r#","data":{grant}"#)).as_bytes(), &[]);
+    assert_eq!(seen.0, [format!("ce-1 2026-08-20T14:03:11.482913Z //pdp-1 {rest} ")]);
+    let own =
+        grant.replace("{\"kind\"", r#"{"id":"own","time":"2026-01-01T00:00:00Z","source":{"instance":"i"},"kind""#);
+    let seen = others(cloudevent(&format!(r#","data":{own}"#)).as_bytes(), &[]);
+    assert!(seen.0[0].starts_with("own 2026-01-01T00:00:00.000000Z i "), "{:?}", seen.0);
+    assert!(seen.0[0].contains(r#""id":"ce-1""#) && seen.0[0].contains("14:03:11.482913Z"), "{:?}", seen.0);
+}
+
 #[test]
 fn cloudevents_hold_any_format() {
     check(
