@@ -2,14 +2,18 @@
 //!
 //! Guarantee: what the record says wins. An envelope fills only what is empty and takes back the flag that said it was; what it says
 //! besides is kept under a name of its own in `extra`, and so is what the record said itself or nobody could read: nothing of an
-//! envelope is lost. Rejections and asides pass as they are. Everything in an envelope is redacted when it is made.
+//! envelope is lost. A rejection of what is inside is one of the envelope around it, so that a retry reads both. Asides pass as they are.
+//! Everything in an envelope is redacted when it is made.
 
-use crate::Change;
 use crate::json::{Tape, write_string};
+use crate::{Change, Format, RAW_BYTES_MAX};
+use base64::Engine;
 use catena_schemas::authority::Entry;
 use catena_schemas::event::{Source, Text, Texts};
+use catena_schemas::rows::Rejection;
 use catena_schemas::{Event, Micros};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::HashSet;
 
 /// Envelopes within envelopes.
@@ -55,6 +59,8 @@ pub(crate) struct Envelope {
     pub(crate) attributes: Vec<Attribute>,
     /// Added to the flags.
     pub(crate) flags: Vec<Cow<'static, str>>,
+    /// Bytes of it that may still stand around rejections: one that holds many records would multiply.
+    pub(crate) around: Cell<usize>,
 }
 
 impl Envelope {
@@ -110,6 +116,37 @@ impl Envelope {
             *extra = Some(Cow::Owned(joined(extra.as_deref(), self.name, &json)));
         }
     }
+
+    /// The envelope around what is kept of a record inside it, as its own kind of JSON.
+    fn enclosing(&self, raw: &[u8]) -> Option<Vec<u8>> {
+        let mut attributes = String::new();
+        self.attributes.iter().for_each(|a| member(&a.name, &a.json, &mut attributes));
+        let left = self.around.get().checked_sub(attributes.len()).filter(|_| !self.attributes.is_empty())?;
+        let with = |name: &str, json: &str| {
+            let mut out = attributes.clone();
+            member(name, json, &mut out);
+            out + "}"
+        };
+        let text = |s: &str| {
+            let mut out = String::new();
+            write_string(s, &mut out);
+            out
+        };
+        let mut tape = Tape::default();
+        let whole = match std::str::from_utf8(raw) {
+            Ok(data) => {
+                let whole = with("data", data);
+                // What is no JSON, or would be none within the envelope, stands there as text, which is read alike.
+                if tape.parse(whole.as_bytes()).is_ok() { whole } else { with("data", &text(data)) }
+            }
+            Err(_) => with("data_base64", &text(&base64::engine::general_purpose::STANDARD.encode(raw))),
+        };
+        if whole.len() > RAW_BYTES_MAX {
+            return None;
+        }
+        self.around.set(left);
+        Some(whole.into_bytes())
+    }
 }
 
 impl Change for Envelope {
@@ -139,6 +176,17 @@ impl Change for Envelope {
     fn authority(&self, e: &mut Entry<'_>) {
         let used = self.fill(&mut e.id, &mut e.source, &mut e.time, &mut e.flags);
         self.keep(&mut e.extra, &used);
+    }
+
+    fn rejection(&self, rejection: Rejection, format: Format) -> (Rejection, Format) {
+        // What is left of an export's record is no record of its own.
+        if format == Format::Otlp {
+            return (rejection, format);
+        }
+        match rejection.raw.as_deref().and_then(|raw| self.enclosing(raw)) {
+            Some(raw) => (Rejection { raw: Some(raw), ..rejection }, Format::Cloudevents),
+            None => (rejection, format),
+        }
     }
 }
 

@@ -152,6 +152,9 @@ pub trait Sink {
 trait Change {
     fn event(&self, event: &mut Event<'_>);
     fn authority(&self, _: &mut Entry<'_>) {}
+    fn rejection(&self, rejection: Rejection, format: Format) -> (Rejection, Format) {
+        (rejection, format)
+    }
 }
 
 impl Change for Redactor {
@@ -180,6 +183,7 @@ impl Sink for Changed<'_> {
     }
 
     fn rejection(&mut self, rejection: Rejection, format: Format) {
+        let (rejection, format) = self.change.rejection(rejection, format);
         self.sink.rejection(rejection, format);
     }
 

@@ -632,6 +632,62 @@ fn records_of_authority_have_what_their_envelope_says() {
     assert!(seen.0[0].contains(r#""id":"ce-1""#) && seen.0[0].contains("14:03:11.482913Z"), "{:?}", seen.0);
 }
 
+/// A retry has the bytes that were kept and nothing else, so they say when, where from and on whose behalf.
+#[test]
+fn what_is_rejected_is_kept_with_its_envelope() {
+    let mine = r#"
+format = "mapped"
+when.all = [{ pointer = "/answer", exists = true }]
+outcome.from = "/answer"
+outcome.values.deny = "nope"
+"#;
+    let mappings = catena_decode::mapping::Mappings::shipped().with(mine, "mine").expect("well written");
+    let retried = |raw: &[u8], format: Format| {
+        let redactor = std::sync::Arc::new(catena_decode::Redactor::new(crate::seen::KEY));
+        let mut decoder = catena_decode::Decoder::with_mappings(redactor, std::sync::Arc::new(mappings.clone()));
+        let mut seen = crate::seen::Collected::default();
+        decoder.record(format, raw, &context(), &mut seen);
+        seen
+    };
+    let data = r#"{"answer":"nope"}"#;
+    let text = serde_json::Value::from(data);
+    let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, data);
+    let structured = cloudevent(&format!(r#","data":{data}"#));
+    let mut all = vec![
+        others(structured.as_bytes(), &[]),
+        others(cloudevent(&format!(r#","data":{text}"#)).as_bytes(), &[]),
+        others(cloudevent(&format!(r#","data_base64":"{base64}""#)).as_bytes(), &[]),
+    ];
+    let headers: [(&str, &[u8]); 6] = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", b"ce-1"),
+        ("ce_source", b"//pdp-1"),
+        ("ce_type", b"t"),
+        ("ce_time", b"2026-08-20T14:03:11.482913Z"),
+        ("ce_authid", b"idp|8c"),
+    ];
+    all.push(others(data.as_bytes(), &headers));
+    for seen in all {
+        let [(rejection, format)] = &seen.1[..] else { panic!("{:?}", seen.1) };
+        assert_eq!((rejection.reason, *format), ("shape_unknown", Format::Cloudevents));
+        let raw = rejection.raw.as_deref().expect("it is kept");
+        let read = retried(raw, *format);
+        assert_eq!(read.rejections, []);
+        let e = &read.events[0];
+        assert_eq!((e.outcome.as_str(), e.id.as_str(), e.requester.as_str()), ("deny", "ce-1", "idp|8c"));
+        assert_eq!(e.time.to_rfc3339(), "2026-08-20T14:03:11.482913Z");
+        assert!(e.native.contains("//pdp-1"), "{}", e.native);
+        // Kept once more, it is the same.
+        assert_eq!(others(raw, &[]).1[0].0.raw.as_deref(), Some(raw));
+    }
+    // What is no JSON stands in its envelope as the text or the bytes that it was.
+    let kept = |record: &str| String::from_utf8(others(record.as_bytes(), &[]).1[0].0.raw.clone().expect("kept"));
+    assert!(kept(&cloudevent(r#","data":"oops""#)).is_ok_and(|k| k.ends_with(r#","data":"oops"}"#)));
+    assert!(kept(&cloudevent(r#","data_base64":"/w==""#)).is_ok_and(|k| k.ends_with(r#","data_base64":"/w=="}"#)));
+    // Of several in one each is kept by itself: with the envelope around it each would have its id.
+    assert_eq!(kept(&cloudevent(r#","data":[{"a":1},{"b":2}]"#)), Ok(r#"{"a":1}"#.to_owned()));
+}
+
 #[test]
 fn cloudevents_hold_any_format() {
     check(

@@ -7,6 +7,7 @@
 //! hold anything, so it is redacted like anything else and read by nobody.
 
 use crate::Context;
+use crate::RAW_BYTES_MAX;
 use crate::encoding::media_type;
 use crate::envelope::{Attribute, Envelope, Use};
 use crate::json::{Kind, Tape, Value, write_string};
@@ -14,6 +15,7 @@ use crate::redact::Redactor;
 use base64::Engine;
 use catena_schemas::Micros;
 use std::borrow::Cow;
+use std::cell::Cell;
 
 /// What an attribute is for.
 fn purpose(name: &str) -> Use {
@@ -116,6 +118,9 @@ fn filled(opened: Opened) -> Result<Opened, (&'static str, String)> {
     if nothing {
         return Err(("tombstone", "the envelope holds no data".into()));
     }
+    // Records that share an envelope would have its id each, were it put around what is kept of them.
+    let several = opened.data.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
+    opened.envelope.around.set(if several { 0 } else { RAW_BYTES_MAX });
     Ok(opened)
 }
 
@@ -152,6 +157,7 @@ fn envelope(attributes: &[(&str, Cow<'_, str>)], redactor: &Redactor) -> Result<
         name: "cloudevents",
         attributes: kept(attributes, redactor),
         flags,
+        around: Cell::new(0),
         ..Envelope::default()
     })
 }
