@@ -588,6 +588,9 @@ impl One<'_> {
         if let Some(format) = self.mappings.recognise(root, true) {
             return Some(format);
         }
+        if formats::cloudevents::is_announced(context) {
+            return Some(Format::Cloudevents);
+        }
         if root.get("decision").is_some_and(|v| v.kind() == Kind::Object) {
             return Some(Format::Catena);
         }

@@ -536,7 +536,7 @@ fn cloudevents_in_their_three_modes() {
         let mut headers: Vec<(&str, &[u8])> = names.iter().map(|(k, v)| (k.as_str(), v.as_bytes())).collect();
         headers.push(("content-type", b"application/json"));
         assert_eq!(each(NATIVE, &headers, whole), [expected.as_str()]);
-        assert_eq!(each("", &headers, whole), ["reject tombstone the envelope holds no data"]);
+        assert_eq!(each("", &headers, whole), ["reject tombstone the envelope `ce-1` of `//pdp-1` holds no data"]);
     }
 }
 
@@ -686,6 +686,45 @@ outcome.values.deny = "nope"
     assert!(kept(&cloudevent(r#","data_base64":"/w==""#)).is_ok_and(|k| k.ends_with(r#","data_base64":"/w=="}"#)));
     // Of several in one each is kept by itself: with the envelope around it each would have its id.
     assert_eq!(kept(&cloudevent(r#","data":[{"a":1},{"b":2}]"#)), Ok(r#"{"a":1}"#.to_owned()));
+}
+
+#[test]
+fn envelopes_that_are_announced_are_taken_as_such() {
+    let announced: &[(&str, &[u8])] = &[("content-type", b"application/cloudevents+json; charset=UTF-8")];
+    let whole = cloudevent(&format!(r#","data":{NATIVE}"#));
+    for (from, to) in [(r#""source":"//pdp-1","#, ""), (r#""id":"ce-1""#, r#""id":7"#), (r#""specversion":"1.0","#, "")]
+    {
+        let broken = whole.replace(from, to);
+        assert_eq!(lines(Format::Auto, broken.as_bytes(), announced), "reject cloudevent_invalid", "{broken}");
+        assert_eq!(lines(Format::Cloudevents, broken.as_bytes(), &[]), "reject cloudevent_invalid", "{broken}");
+    }
+    // All four attributes are there, so that it is one, announced or not.
+    check(&whole.replace(r#""id":"ce-1""#, r#""id":7"#), "reject cloudevent_invalid");
+    // One that is announced as structured is no binary one, whatever else stands in the headers.
+    let both: &[(&str, &[u8])] = &[announced[0], ("ce-specversion", b"1.0")];
+    assert_eq!(lines(Format::Auto, whole.as_bytes(), both), "catena deny who=idp|8c tool=t");
+}
+
+/// Over HTTP values are percent-encoded, and may be quoted; on Kafka they are what they are.
+#[test]
+fn attributes_in_http_headers_are_decoded() {
+    let who = |prefix: &str, value: &str| {
+        let names = ["specversion", "id", "source", "type", "authid"].map(|n| format!("{prefix}{n}"));
+        let values = ["1.0", "ce-1", "//pdp-1", "t", value];
+        let headers: Vec<(&str, &[u8])> = names.iter().map(|n| n.as_str()).zip(values.map(|v| v.as_bytes())).collect();
+        each(NATIVE, &headers, |e| e.requester.id.as_deref().unwrap_or_default().to_owned())
+    };
+    for (value, expected) in [
+        ("d%C3%A4na", "d\u{e4}na"),
+        ("\"d%C3%a4na \\\"x\\\"\"", "d\u{e4}na \"x\""),
+        ("100%25", "100%"),
+        ("100%", "100%"),
+        ("%zz", "%zz"),
+        ("%ff", "%ff"),
+    ] {
+        assert_eq!(who("ce-", value), [expected], "{value}");
+    }
+    assert_eq!(who("ce_", "d%C3%A4na"), ["d%C3%A4na"]);
 }
 
 #[test]

@@ -2,9 +2,9 @@
 //!
 //! Guarantees: `data` is decoded as whatever it is, by the same rules as a record that came alone, and what the envelope says
 //! (`id`, `source`, `time`, `traceparent`, `authid`) fills only what the record leaves empty, the rest is kept; see
-//! [`crate::envelope`]. An envelope without data stands for something deleted and is the rejection `tombstone`; one without an
-//! attribute that the specification requires is `cloudevent_invalid`. Batches are arrays of envelopes. `authclaims` is text that may
-//! hold anything, so it is redacted like anything else and read by nobody.
+//! [`crate::envelope`]. An envelope without data stands for something deleted and is the rejection `tombstone`, which names it; one
+//! without an attribute that the specification requires, or with one that is no text, is `cloudevent_invalid`. Batches are arrays of
+//! envelopes. `authclaims` is text that may hold anything, so it is redacted like anything else and read by nobody.
 
 use crate::Context;
 use crate::RAW_BYTES_MAX;
@@ -51,15 +51,24 @@ impl Opened {
 /// Attributes that an envelope cannot do without.
 const REQUIRED: &[&str] = &["specversion", "id", "source", "type"];
 
-/// Whether an object is an envelope in structured mode.
+/// Whether an object is an envelope in structured mode, well-formed or not.
 pub(crate) fn is_envelope(root: Value<'_>) -> bool {
-    REQUIRED.iter().all(|key| root.get(key).is_some_and(|v| v.as_str().is_some()))
+    REQUIRED.iter().all(|key| root.get(key).is_some_and(|v| !v.is_null()))
+}
+
+/// Whether the headers say that a record is an envelope in structured mode.
+pub(crate) fn is_announced(context: &Context<'_>) -> bool {
+    media_type(context).is_some_and(|m| m.starts_with("application/cloudevents"))
 }
 
 /// Opens an envelope in structured mode.
 pub(crate) fn structured(root: Value<'_>, redactor: &Redactor) -> Result<Opened, (&'static str, String)> {
     if root.kind() != Kind::Object {
         return Err(("not_an_object", format!("the record is {}", root.kind().as_str())));
+    }
+    let required = REQUIRED.iter().filter_map(|key| Some((key, root.get(key)?)));
+    if let Some((key, v)) = required.clone().find(|(_, v)| !v.is_null() && v.as_str().is_none()) {
+        return Err(("cloudevent_invalid", format!("`{key}` is {}, not text", v.kind().as_str())));
     }
     let attributes: Vec<(&str, Cow<'_, str>)> = root
         .entries()
@@ -92,12 +101,9 @@ pub(crate) fn binary(
     redactor: &Redactor,
 ) -> Option<Result<Opened, (&'static str, String)>> {
     let called = media_type(context);
-    let headers = context
-        .headers
-        .iter()
-        .filter_map(|h| Some((attribute(h.0)?.to_ascii_lowercase(), String::from_utf8_lossy(h.1))));
+    let headers = context.headers.iter().filter_map(|h| Some((attribute(h.0)?.to_ascii_lowercase(), said(h.0, h.1))));
     let all: Vec<(String, Cow<'_, str>)> = headers.collect();
-    if !all.iter().any(|a| a.0 == "specversion") {
+    if is_announced(context) || !all.iter().any(|a| a.0 == "specversion") {
         return None;
     }
     let kind = called.iter().map(|m| ("datacontenttype", Cow::Borrowed(m.as_str())));
@@ -113,10 +119,47 @@ pub(crate) fn attribute(header: &str) -> Option<&str> {
     (prefix.eq_ignore_ascii_case("ce_") || prefix.eq_ignore_ascii_case("ce-")).then_some(name)
 }
 
+/// What a header says: over HTTP it is escaped, on Kafka it is not.
+fn said<'h>(header: &str, value: &'h [u8]) -> Cow<'h, str> {
+    let text = String::from_utf8_lossy(value);
+    if header.as_bytes().get(2) == Some(&b'-') { unescaped(text) } else { text }
+}
+
+/// Text of an HTTP header: without quotes, and with what is percent-encoded decoded once (HTTP binding, section 3.1.3.2).
+fn unescaped(value: Cow<'_, str>) -> Cow<'_, str> {
+    let quoted = value.trim().strip_prefix('"').and_then(|v| v.strip_suffix('"'));
+    if quoted.is_none() && !value.contains('%') {
+        return value;
+    }
+    let (text, quoted) = (quoted.unwrap_or(&value).as_bytes(), quoted.is_some());
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        let hex = |b: Option<&u8>| b.and_then(|b| (*b as char).to_digit(16));
+        match (byte, hex(text.get(at + 1)), hex(text.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                at += 3;
+                continue;
+            }
+            (b'\\', ..) if quoted && at + 1 < text.len() => {
+                at += 1;
+                out.push(text[at]);
+            }
+            (other, ..) => out.push(*other),
+        }
+        at += 1;
+    }
+    // What would be no text stays as it came.
+    String::from_utf8(out).map_or(value, Cow::Owned)
+}
+
 fn filled(opened: Opened) -> Result<Opened, (&'static str, String)> {
     let nothing = opened.data.iter().all(u8::is_ascii_whitespace) || opened.data == b"null";
     if nothing {
-        return Err(("tombstone", "the envelope holds no data".into()));
+        let said = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (id, source) = (said(&opened.envelope.id), said(&opened.envelope.instance));
+        return Err(("tombstone", format!("the envelope `{id}` of `{source}` holds no data")));
     }
     // Records that share an envelope would have its id each, were it put around what is kept of them.
     let several = opened.data.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
