@@ -383,7 +383,9 @@ fn teleport_requests() {
         "deny explicit blocked list | dana(human) > -(-) > tickets/- method=tools/list assurance=verified session=s1 rpc=7 reasons=access_denied,access denied",
     );
     let other = |event: &str| format!(r#"{{"event":"{event}","code":"T1I","uid":"u","time":"2026-11-20T14:03:11Z"}}"#);
-    check(Format::Teleport, &other("mcp.session.start"), "aside session_event mcp.session.start");
+    for event in ["mcp.session.end", "mcp.session.notification"] {
+        check(Format::Teleport, &other(event), &format!("aside session_event {event}"));
+    }
     check(Format::Teleport, &other("user.login"), "aside not_mcp user.login");
 }
 
@@ -418,6 +420,29 @@ fn teleport_says_in_many_ways_that_it_refused() {
     // Neither an id nor a code is needed to read it.
     let bare = r#"{"event":"mcp.session.request","time":"2026-11-20T14:03:11.482Z","app_name":"tickets","sid":"s1","user":"dana","message":{"method":"tools/call","id":7,"params":{"name":"t"}},"success":true}"#;
     check(Format::Teleport, bare, &format!("allow explicit forwarded invoke | {told} flags=id_missing"));
+}
+
+/// Whether a session may begin is decided too, and only there stand the session of MCP and the address.
+#[test]
+fn teleport_sessions() {
+    let start = |rest: &str| {
+        format!(
+            r#"{{"event":"mcp.session.start","uid":"u1","time":"2026-11-20T14:03:11.482Z","cluster_name":"c","sid":"s1","mcp_session_id":"m-1","addr.remote":"10.0.0.7:443","user":"dana","user_kind":1,"app_name":"tickets",{rest}}}"#
+        )
+    };
+    let told = "session | dana(human) > -(-) > tickets/- assurance=verified session=s1";
+    let t = |rest: &str, expected: &str| check(Format::Teleport, &start(rest), expected);
+    t(r#""code":"TMCP001I""#, &format!("allow inferred - {told}"));
+    t(r#""code":"TMCP001I","success":true"#, &format!("allow explicit forwarded {told}"));
+    t(
+        r#""code":"TMCP001E","success":false,"error":"access denied to app""#,
+        &format!("deny explicit blocked {told} reasons=access_denied,access denied to app"),
+    );
+    // One that failed for another reason, or for none that is told, was not refused for all that is known.
+    t(r#""code":"TMCP001E""#, &format!("error inferred - {told} reasons=request_failed"));
+    let seen = decode(Format::Auto, start(r#""code":"TMCP001I""#).as_bytes());
+    let native: Value = serde_json::from_str(&seen.events[0].native).expect("JSON");
+    assert_eq!((&native["session"]["mcp"], &native["network"]["ip"]), (&"m-1".into(), &"10.0.0.7".into()));
 }
 
 #[test]
