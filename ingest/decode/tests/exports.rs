@@ -427,6 +427,19 @@ fn agentgateway_lines_that_are_no_calls() {
         "agentgateway deny enforced=blocked engine=agentgateway.jwt_auth reasons=JwtAuth who=dana",
     );
     check(&gateway(r#""protocol":"llm","gen_ai.operation.name":"chat","http.status":200,"#), "aside llm_request");
+    // Somebody who was kept from a model was denied.
+    let model = |rest: &str| gateway(&format!(r#""protocol":"llm","gen_ai.operation.name":"chat",{rest}"#));
+    for (reason, status, engine) in
+        [("Authorization", 403, "authorization"), ("Guardrail", 403, "guardrail"), ("APIKeyAuth", 401, "api_key_auth")]
+    {
+        check(
+            &model(&format!(r#""http.status":{status},"reason":"{reason}","#)),
+            &format!("agentgateway deny enforced=blocked engine=agentgateway.{engine} reasons={reason} who=dana"),
+        );
+    }
+    check(&model(r#""http.status":502,"reason":"UpstreamFailure","#), "aside llm_request UpstreamFailure");
+    check(&model(r#""http.status":400,"reason":"InvalidRequest","#), "aside llm_request InvalidRequest");
+    check(&model(r#""http.status":200,"authz.decision":"allow","#), "agentgateway allow enforced=forwarded who=dana");
     check(
         &gateway(r#""protocol":"a2a","a2a.method":"message/send","a2a.context.id":"c","http.status":200,"#),
         "agentgateway allow inferred enforced=forwarded phase=invoke who=dana",

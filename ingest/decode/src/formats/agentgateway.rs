@@ -3,8 +3,8 @@
 //! Guarantees: no line says its verdict, so each is worked out from `reason`, which names the stage of the gateway that answered, and
 //! is marked `inferred` unless that stage decides about access and nothing else. A tool that was denied is answered like one
 //! that does not exist; it is told apart by having been resolved to its server before. A line without `reason` was answered by
-//! the server behind, whatever the answer was: the gateway had let it through. What was forwarded and is not a call, what only
-//! went to a model, and other lines of the log are asides. `time` in lines is read with its fault: see [`instant`].
+//! the server behind, whatever the answer was: the gateway had let it through. What was forwarded and is not a call, requests to a
+//! model that were not refused for access, and other lines of the log are asides. `time` in lines is read with its fault: see [`instant`].
 
 use super::mapped::{Extra, Filling};
 use crate::json::{Kind, Value};
@@ -66,8 +66,10 @@ pub(crate) fn decode<'t>(
     taken.clear();
     let dirty = redactor.suspects_record(root);
     let mut fill = Filling { mapping, roots, redactor, dirty, taken, flags: Vec::new(), absent: None, quoted: false };
+    let is_of_model = method.is_none() && (text("protocol") == Some("llm") || text("gen_ai.operation.name").is_some());
     let verdict = match verdict(&mut fill, root) {
-        _ if method.is_none() && (text("protocol") == Some("llm") || text("gen_ai.operation.name").is_some()) => {
+        // What went to a model used no tool; but that somebody was kept from it was decided, and is a decision.
+        verdict if is_of_model && !verdict.access => {
             return Decoded::Aside("llm_request", text("reason").unwrap_or_default().to_owned());
         }
         verdict if verdict.enforced == Enforced::Forwarded && !is_call && !verdict.said => {
