@@ -302,6 +302,29 @@ fn agentcore_policy_spans() {
         &list,
         "otlp allow phase=list tool=a flags=from_span\notlp allow phase=list tool=b flags=from_span\notlp deny phase=list tool=c flags=from_span",
     );
+    // Whatever the mode, what a list does not show is no call that was blocked, and what it shows least of all.
+    let filtered = |more: &str, allowed: &str, denied: &str| {
+        span(
+            "AgentCore.Policy.PartiallyAuthorizeActions",
+            1,
+            &format!("{p}.allowed_tools=a {p}.denied_tools=c {more}"),
+            &format!(
+                "otlp allow {allowed}phase=list tool=a flags=from_span\notlp deny {denied}phase=list tool=c flags=from_span"
+            ),
+        );
+    };
+    filtered(&format!("{p}.mode=ENFORCE {p}.authorization_decision=DENY"), "", "");
+    filtered(&format!("{p}.mode=ENFORCE"), "", "");
+    filtered(&format!("{p}.mode=LOG_ONLY"), "enforced=none ", "enforced=none ");
+    filtered(&format!("{p}.mode=log_only {p}.authorization_decision=DENY"), "enforced=none ", "enforced=none ");
+    one(&format!("{p}.authorization_decision=DENY {p}.mode=log_only"), "otlp deny enforced=none flags=from_span");
+    // A list of nothing decides nothing.
+    span(
+        "AgentCore.Policy.PartiallyAuthorizeActions",
+        1,
+        &format!("{p}.allowed_tools=[] {p}.denied_tools=[]"),
+        "aside items_none AgentCore.Policy.PartiallyAuthorizeActions",
+    );
     let places = each(&span_of("AgentCore.Policy.PartiallyAuthorizeActions", 1, &list), &[], |e| {
         format!("{} {}/{}", e.id, e.source.decision_index, e.source.decision_count)
     });

@@ -17,7 +17,7 @@ use crate::json::{Kind, Tape, Value};
 use crate::mapping::{Mappings, Roots};
 use crate::redact::{Redactor, Taken, pieces};
 use crate::{Context, Decoded, Format};
-use catena_schemas::event::{Basis, Enforced, Event, EventKind, Outcome, Phase, Text};
+use catena_schemas::event::{Basis, Decision, Enforced, Event, EventKind, Outcome, Phase, Text};
 use flatten::{Flat, Signal};
 use std::borrow::Cow;
 
@@ -172,10 +172,10 @@ pub(crate) fn decode<'t>(
         Some((outcome, v)) => {
             e.decision.outcome = outcome;
             e.decision.basis = Some(fill.mapping.outcome.basis.unwrap_or(Basis::Explicit));
-            e.decision.enforced = enforced(root, outcome, v);
+            e.decision.enforced = enforced(root, &e.decision, v.as_str());
             fill.taken.insert(v);
         }
-        None if LISTED.iter().any(|(key, _)| root.get(key).is_some()) => {}
+        None if e.decision.phase == Some(Phase::List) && LISTED.iter().any(|(key, _)| root.get(key).is_some()) => {}
         None => {
             // A word that no table knows is kept, and decides nothing.
             let said = fill.mapping.outcome.named(&roots);
@@ -196,7 +196,7 @@ pub(crate) fn decode<'t>(
     fill.drop();
     let listed = listed(&mut fill, root, &e);
     if listed.is_empty() && e.decision.basis.is_none() {
-        without_verdict(&mut e, false);
+        return vec![Decoded::Aside("items_none", name.to_owned())];
     }
     fill.finish(&mut e, context);
     let mut extra = Extra::new(redactor, dirty, fill.taken);
@@ -216,6 +216,7 @@ pub(crate) fn decode<'t>(
         (e.source.decision_index, e.source.decision_count) = (index as u32, count);
         e.decision.outcome = outcome;
         e.decision.basis = Some(Basis::Explicit);
+        e.decision.enforced = enforced(root, &e.decision, None);
         e.tool.name = Some(tool);
         // What they share stands with the first.
         e.extra = e.extra.filter(|_| index == 0);
@@ -236,17 +237,21 @@ fn without_verdict(e: &mut Event<'_>, said: bool) {
     }
 }
 
-/// What was done with the call, where the verdict's own words say it.
-fn enforced(root: Value<'_>, outcome: Outcome, verdict: Value<'_>) -> Option<Enforced> {
+/// What was done with the call, where the verdict's own words or AgentCore's mode say it. What is left out of a list is no call
+/// that was blocked.
+fn enforced(root: Value<'_>, decision: &Decision<'_>, verdict: Option<&str>) -> Option<Enforced> {
     let mode = root
         .entries()
         .find(|(k, _)| k.starts_with("aws.agentcore.") && k.ends_with("mode"))
         .and_then(|(_, v)| v.as_str());
-    match (mode, verdict.as_str()) {
-        (Some("LOG_ONLY"), _) | (_, Some("audit" | "warn")) => Some(Enforced::None),
-        (_, Some("modify")) => Some(Enforced::Modified),
-        (Some("ENFORCE"), _) if outcome == Outcome::Deny => Some(Enforced::Blocked),
-        (_, Some("block")) => Some(Enforced::Blocked),
+    let is = |word: &str| mode.is_some_and(|m| m.eq_ignore_ascii_case(word));
+    let blocks = decision.outcome == Outcome::Deny && decision.phase != Some(Phase::List);
+    match verdict {
+        _ if is("LOG_ONLY") => Some(Enforced::None),
+        Some("audit" | "warn") => Some(Enforced::None),
+        Some("modify") => Some(Enforced::Modified),
+        _ if is("ENFORCE") && blocks => Some(Enforced::Blocked),
+        Some("block") => Some(Enforced::Blocked),
         _ => None,
     }
 }
