@@ -552,6 +552,23 @@ fn cloudtrail_agentcore() {
             "error inferred - invoke | {told} assurance=verified {rest} {scope} proof=verified reasons=server_error"
         ),
     );
+    // Refused by the protocol alone, or by AWS: whether the token was good is not said either.
+    c(
+        &event("tools/call", claims, r#"{"statusCode":200,"body":{"error":{"code":-32001,"message":"x"}}}"#),
+        &format!(
+            "deny inferred blocked invoke | {told} {rest} rpc_error=-32001 {scope} proof=parsed reasons=unauthorized"
+        ),
+    );
+    let failed =
+        |code: &str| event("tools/call", claims, "null").replacen('{', &format!(r#"{{"errorCode":"{code}","#), 1);
+    c(
+        &failed("AccessDeniedException"),
+        &format!("deny explicit blocked invoke | {told} {rest} {scope} proof=parsed reasons=access_denied"),
+    );
+    c(
+        &failed("ThrottlingException"),
+        &format!("error explicit - invoke | {told} {rest} {scope} proof=parsed reasons=gateway_error"),
+    );
     // A client's own token: nobody is behind it.
     c(
         &event("tools/call", r#"{"sub":"cc","client_id":"cc"}"#, r#"{"statusCode":200,"body":{"result":{}}}"#),
