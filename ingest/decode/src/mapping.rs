@@ -101,6 +101,8 @@ pub(crate) struct Mapping {
     pub(crate) drop: Vec<Pointer>,
     /// Texts that hold JSON and are read as what they hold; `*` is each.
     pub(crate) parse: Vec<Pointer>,
+    /// What was escaped for HTML, with all texts inside, and is read as it was before; `*` is each.
+    pub(crate) unescape: Vec<Pointer>,
     pub(crate) fan: Option<Fan>,
     pub(crate) asides: Vec<Aside>,
 }

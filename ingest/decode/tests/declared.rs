@@ -588,6 +588,15 @@ fn cloudtrail_agentcore() {
     let reference = serde_json::from_str::<Value>(&seen.events[0].native).expect("JSON")["token"]["ref"].clone();
     assert!(reference.as_str().is_some_and(|r| r.starts_with("hmac:")));
     assert!(!seen.events[0].native.contains("1d2e"), "the token's id is kept as a digest");
+    // Claims that were escaped for HTML, and claims as text, escaped or not, are the same claims.
+    let answer = r#"{"statusCode":200,"body":{"result":{}}}"#;
+    let escaped = claims.replace("tickets/", "tickets&#x2F;").replace("https://idp", "https:&#x2F;&#x2F;idp");
+    let seen = decode(Format::Auto, event("tools/call", &escaped, answer).as_bytes());
+    let native: Value = serde_json::from_str(&seen.events[0].native).expect("JSON");
+    assert_eq!(native["token"]["ref"], reference);
+    assert_eq!(native["token"]["issuer"], "https://idp");
+    assert_eq!(native["token"]["scope"], serde_json::json!(["tickets/read", "tickets/write"]));
+    assert!(!seen.events[0].native.contains("x2F"), "{}", seen.events[0].native);
     // The preview's name, and a tool without a target.
     let old = event("tools/call", claims, r#"{"statusCode":200,"body":{"result":{}}}"#)
         .replace("InvokeGateway", "InvokeMcp")

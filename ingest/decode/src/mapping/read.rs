@@ -33,6 +33,7 @@ pub(super) fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping
         fields: Vec::new(),
         drop: Vec::new(),
         parse: Vec::new(),
+        unescape: Vec::new(),
         fan: None,
         asides: Vec::new(),
     };
@@ -44,6 +45,7 @@ pub(super) fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping
         "phase",
         "drop",
         "parse",
+        "unescape",
         "each",
         "pair",
         "when",
@@ -88,7 +90,7 @@ pub(super) fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping
         None => {}
     }
     // What only the decoder of declared producers follows would silently mean nothing elsewhere.
-    for key in ["parse", "each", "pair", "aside"] {
+    for key in ["parse", "unescape", "each", "pair", "aside"] {
         if let Some((key, _)) = root.iter().find(|(k, _)| k.get_ref() == key && !is_declared(mapping.format)) {
             let problem = format!("`{}` means nothing for `{}`", key.get_ref(), mapping.format.as_str());
             return Err(reader.error(key.span(), problem));
@@ -97,6 +99,9 @@ pub(super) fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping
     let plain = |key: &str| root.get(key).map(|v| reader.pointers(v, key, Start::Plain)).transpose();
     if let Some(pointers) = plain("parse")? {
         mapping.parse = pointers;
+    }
+    if let Some(pointers) = plain("unescape")? {
+        mapping.unescape = pointers;
     }
     if let Some(v) = root.get("each") {
         mapping.fan = Some(Fan { each: reader.pointer(v, "each", Start::Plain)?, pair: None });
