@@ -597,6 +597,27 @@ fn cloudtrail_agentcore() {
     assert_eq!(native["token"]["issuer"], "https://idp");
     assert_eq!(native["token"]["scope"], serde_json::json!(["tickets/read", "tickets/write"]));
     assert!(!seen.events[0].native.contains("x2F"), "{}", seen.events[0].native);
+    for claims in [claims, escaped.as_str()] {
+        let text = serde_json::to_string(claims).expect("JSON");
+        let seen = decode(Format::Auto, event("tools/call", &text, answer).as_bytes());
+        let told: Value = serde_json::from_str(&seen.events[0].native).expect("JSON");
+        assert_eq!(told["token"], native["token"], "{claims}");
+    }
+    // Question and answer as text.
+    let as_text = |record: String, member: &str| {
+        let mut record: Value = serde_json::from_str(&record).expect("JSON");
+        let body = record.pointer_mut(member).expect("the test has one");
+        *body = Value::from(body.to_string());
+        record.to_string()
+    };
+    let refused = r#"{"statusCode":200,"body":{"error":{"code":-32001,"message":"x"}}}"#;
+    let record = as_text(event("tools/call", claims, refused), "/requestParameters/body");
+    c(
+        &as_text(record, "/responseElements/body"),
+        &format!(
+            "deny inferred blocked invoke | {told} {rest} rpc_error=-32001 {scope} proof=parsed reasons=unauthorized"
+        ),
+    );
     // The preview's name, and a tool without a target.
     let old = event("tools/call", claims, r#"{"statusCode":200,"body":{"result":{}}}"#)
         .replace("InvokeGateway", "InvokeMcp")
