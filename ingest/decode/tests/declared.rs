@@ -603,6 +603,13 @@ fn cloudtrail_agentcore() {
         let told: Value = serde_json::from_str(&seen.events[0].native).expect("JSON");
         assert_eq!(told["token"], native["token"], "{claims}");
     }
+    // No id of any token is kept as it is, wherever claims name one, and whether these can be read or not.
+    let others = r#""origin_jti":"0f1e","act":{"sub":"b","jti":"0f1e","act":{"sub":"a","jti":"0f1e"}}"#;
+    let named = claims.replacen('{', &format!("{{{others},"), 1);
+    for claims in [named.clone(), Value::from(named.as_str()).to_string(), Value::from(&named[1..]).to_string()] {
+        let seen = decode(Format::Auto, event("tools/call", &claims, answer).as_bytes());
+        assert!(!seen.everything().contains("0f1e") && !seen.everything().contains("1d2e"), "{}", seen.everything());
+    }
     // Question and answer as text.
     let as_text = |record: String, member: &str| {
         let mut record: Value = serde_json::from_str(&record).expect("JSON");

@@ -372,6 +372,8 @@ impl<'t> Filling<'t, '_> {
     fn claims(&mut self, e: &mut Event<'t>) {
         let Some(claims) = self.value(Slot::TokenClaims) else { return };
         if claims.kind() != Kind::Object {
+            // Claims that cannot be read may name the token.
+            self.taken.insert(claims);
             return self.flag("invalid:token.claims");
         }
         let (dirty, redactor) = (self.dirty, self.redactor);
