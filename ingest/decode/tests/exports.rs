@@ -513,6 +513,34 @@ fn agentgateway_ids_times_and_its_two_forms() {
     }
 }
 
+#[test]
+fn agentgateway_tokens() {
+    let call = r#""protocol":"mcp","mcp.method.name":"tools/call","gen_ai.tool.name":"delete","http.status":200,"#;
+    let token = |e: &Event<'_>| {
+        format!(
+            "{} {} {} {}",
+            e.token.audience.join("+"),
+            e.token.expires_at.map(|t| t.to_rfc3339()).unwrap_or_default(),
+            e.network.spiffe.as_deref().unwrap_or_default(),
+            e.extra.as_deref().unwrap_or_default().contains("jwt."),
+        )
+    };
+    let expected = ["https://t+b 2026-08-20T15:03:11.000000Z spiffe://corp/cc false"];
+    let line =
+        format!(r#"{call}"jwt.aud":["https://t","b"],"jwt.exp":1787238191,"source.spiffeId":"spiffe://corp/cc","#);
+    assert_eq!(each(&gateway(&line), &[], token), expected);
+    let exported = log_of(
+        "agentgateway.access",
+        "",
+        r#"mcp.method.name=tools/call gen_ai.tool.name=d jwt.aud=["https://t","b"] jwt.exp=1787238191 source.spiffeId=spiffe://corp/cc"#,
+    );
+    assert_eq!(each(&exported, &[], token), expected);
+    // One audience as text, a time as text, an identity that the gateway logs by itself; a time that is none stays in `extra`.
+    let line = format!(r#"{call}"jwt.aud":"b","jwt.exp":"1787238191","src.identity":"spiffe://corp/x","#);
+    assert_eq!(each(&gateway(&line), &[], token), ["b 2026-08-20T15:03:11.000000Z spiffe://corp/x false"]);
+    assert_eq!(each(&gateway(&format!(r#"{call}"jwt.exp":"soon","#)), &[], token), ["   true"]);
+}
+
 const NATIVE: &str = r#"{"decision":{"verdict":"deny"},"tool":{"name":"t"}}"#;
 
 fn cloudevent(rest: &str) -> String {

@@ -7,6 +7,7 @@
 //! model that were not refused for access, and other lines of the log are asides. `time` in lines is read with its fault: see [`instant`].
 
 use super::mapped::{Extra, Filling};
+use crate::claims::numeric_date;
 use crate::json::{Kind, Value};
 use crate::mapping::{Mappings, Roots, Slot};
 use crate::redact::{Redactor, Taken};
@@ -133,6 +134,14 @@ fn token<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
         let found = keys.iter().find_map(|key| root.get(key).filter(|v| v.as_str().is_some_and(|s| !s.is_empty())));
         if let Some(v) = found {
             *slot = v.as_str().map(|s| fill.clean(s));
+            fill.taken.insert(v);
+        }
+    }
+    for (key, slot) in [("jwt.exp", &mut e.token.expires_at), ("jwt.iat", &mut e.token.issued_at)] {
+        if let Some(v) = root.get(key)
+            && let Some(time) = numeric_date(v)
+        {
+            *slot = Some(time);
             fill.taken.insert(v);
         }
     }
