@@ -505,6 +505,14 @@ fn agentgateway_ids_times_and_its_two_forms() {
         each(&exported, &[], place),
         [format!(r#"{TRACE}/00f067aa0ba902b7/1787234591482913 2026-08-20T14:03:11.482913Z Some("10.20.0.14")"#)]
     );
+    // A counter of one process is no id of a request.
+    let request = |e: &Event<'_>| {
+        let kept = e.extra.as_deref().unwrap_or_default().contains(r#""request.id":17"#);
+        format!("{} {kept}", e.links.request.as_deref().unwrap_or("-"))
+    };
+    assert_eq!(each(&gateway(&format!(r#"{call}"request.id":17,"connection.id":3,"#)), &[], request), ["- true"]);
+    let named = format!(r#"{call}"request.id":17,"http.request.id":"rq-1","#);
+    assert_eq!(each(&gateway(&named), &[], request), ["rq-1 true"]);
     // A nested `act`, as an object or as the text of one.
     let act = r#"{"sub":"agent:b","act":{"sub":"agent:a"}}"#;
     let by = |e: &Event<'_>| e.actors.iter().map(|a| a.id.as_ref()).collect::<Vec<_>>().join(">");
