@@ -624,6 +624,9 @@ impl One<'_> {
         if formats::opa::is_console(root) {
             return Some(Format::Opa);
         }
+        if formats::agentgateway::is_of_server(root) {
+            return Some(Format::Agentgateway);
+        }
         if self.mappings.knows_plain(root) {
             return Some(Format::Mapped);
         }

@@ -471,6 +471,13 @@ fn agentgateway_lines_that_are_no_calls() {
         lines(Format::Agentgateway, br#"{"level":"info","time":"t","scope":"proxy","message":"up"}"#, &[]),
         "aside server_log proxy"
     );
+    for scope in ["agentgateway::proxy", "agentgateway", "agent_core::drain"] {
+        check(
+            &format!(r#"{{"level":"info","time":"2026-08-20T14:03:11.42Z","scope":"{scope}","message":"up"}}"#),
+            &format!("aside server_log {scope}"),
+        );
+    }
+    check(r#"{"level":"info","time":"t","scope":"elsewhere","message":"up"}"#, "reject shape_unknown");
     assert_eq!(lines(Format::Agentgateway, br#"{"a":1}"#, &[]), "reject entry_unknown");
     check(
         &gateway(r#""http.status":200,"#)

@@ -39,6 +39,13 @@ pub(crate) fn is_line(root: Value<'_>) -> bool {
         && ["gateway", "listener", "route", "http.status"].iter().any(|k| root.get(k).is_some())
 }
 
+/// Whether an object is some other line of its log: those name the part of the program that wrote them.
+pub(crate) fn is_of_server(root: Value<'_>) -> bool {
+    let text = |key: &str| root.get(key).and_then(|v| v.as_str());
+    let of_gateway = text("scope").is_some_and(|s| s.starts_with("agentgateway") || s.starts_with("agent_"));
+    of_gateway && text("level").is_some() && text("time").is_some()
+}
+
 /// Reads one line or flattened record.
 pub(crate) fn decode<'t>(
     root: Value<'t>,
