@@ -45,6 +45,7 @@ impl Flat {
                 ("eventName", "otlp.event_name", How::Plain),
                 ("traceId", "otlp.trace_id", How::Id),
                 ("spanId", "otlp.span_id", How::Id),
+                ("flags", "otlp.flags", How::Count),
                 ("body", "otlp.body", How::Any),
                 ("droppedAttributesCount", "otlp.dropped_attributes", How::Count),
             ],
@@ -57,6 +58,8 @@ impl Flat {
                 ("spanId", "otlp.span_id", How::Id),
                 ("parentSpanId", "otlp.parent_span_id", How::Id),
                 ("traceState", "otlp.trace_state", How::Plain),
+                ("flags", "otlp.flags", How::Count),
+                ("links", "otlp.links", How::Links),
                 ("droppedAttributesCount", "otlp.dropped_attributes", How::Count),
             ],
         };
@@ -95,6 +98,7 @@ impl Flat {
             How::Plain => v.as_str() == Some(""),
             How::Time | How::Count => matches!(v.as_scalar(), None | Some("0" | "")),
             How::Id => v.as_str().is_some_and(|id| id.bytes().all(|b| b == b'0')),
+            How::Links => v.items().next().is_none(),
             How::SpanKind | How::Any => false,
         };
         if silent {
@@ -117,7 +121,34 @@ impl Flat {
                 }
             }
             How::Any => any(v, true, json, scratch),
+            How::Links => {
+                for (i, link) in v.items().enumerate() {
+                    json.push(if i == 0 { '[' } else { ',' });
+                    json.push_str(&Flat::link(link, scratch));
+                }
+                json.push(']');
+            }
         });
+    }
+
+    /// Another span that a span names: its ids, and the attributes of the link under their own names.
+    fn link(link: Value<'_>, scratch: &mut Tape) -> String {
+        let mut flat = Flat::default();
+        const OWN: [(&str, &str, How); 4] = [
+            ("traceId", "trace_id", How::Id),
+            ("spanId", "span_id", How::Id),
+            ("traceState", "trace_state", How::Plain),
+            ("flags", "flags", How::Count),
+        ];
+        for (key, name, how) in OWN {
+            link.get(key).filter(|v| !v.is_null()).into_iter().for_each(|v| flat.envelope(name, v, how, scratch));
+        }
+        link.get("attributes").into_iter().for_each(|list| flat.attributes(list, true, scratch));
+        if flat.text.is_empty() {
+            flat.text.push('{');
+        }
+        flat.text.push('}');
+        flat.text
     }
 
     /// Adds a list of attributes; `own` says that two of one name in it are odd.
@@ -184,6 +215,7 @@ enum How {
     Id,
     SpanKind,
     Any,
+    Links,
 }
 
 /// Whole numbers as such, whether they came as text or not.
@@ -321,5 +353,24 @@ mod tests {
             r#","otlp.trace_id":"4bf92f"}"#,
         );
         check(r#"{"traceId":"","body":{"stringValue":"denied"}}"#, r#","otlp.body":"denied"}"#);
+        check(r#"{"flags":1}"#, r#","otlp.flags":1}"#);
+        check(r#"{"flags":0}"#, "}");
+    }
+
+    #[test]
+    fn links_of_a_span() {
+        for (links, expected) in [
+            ("[]", ""),
+            (
+                r#"[{"traceId":"4BF9","spanId":"00F0","flags":257,"attributes":[{"key":"why","value":{"stringValue":"retry"}}]},{}]"#,
+                r#","otlp.links":[{"trace_id":"4bf9","span_id":"00f0","flags":257,"why":"retry"},{}]"#,
+            ),
+        ] {
+            let (mut tape, mut scratch) = (Tape::default(), Tape::default());
+            let record = format!(r#"{{"flags":257,"links":{links}}}"#);
+            let root = tape.parse(record.as_bytes()).expect("the test writes JSON");
+            let flat = Flat::new(Signal::Span, root, &[], None, &mut scratch);
+            assert_eq!(flat.text, format!(r#"{{"otlp.signal":"span","otlp.flags":257{expected}}}"#));
+        }
     }
 }
