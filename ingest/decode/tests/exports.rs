@@ -290,10 +290,31 @@ fn agentcore_policy_spans() {
         &format!(
             "{p}.authorization_decision=DENY {p}.authorization_reason=no_policy {p}.mode=ENFORCE tool.name=refund aws.agentcore.gateway.policy.arn=arn:p"
         ),
-        "otlp deny enforced=blocked policy=arn:p reasons=no_policy tool=refund flags=from_span",
+        "otlp deny enforced=blocked phase=invoke policy=arn:p reasons=no_policy tool=refund flags=from_span",
     );
-    one(&format!("{p}.authorization_decision=DENY {p}.mode=LOG_ONLY"), "otlp deny enforced=none flags=from_span");
-    one(&format!("{p}.authorization_decision=ALLOW"), "otlp allow flags=from_span");
+    one(
+        &format!("{p}.authorization_decision=DENY {p}.mode=LOG_ONLY"),
+        "otlp deny enforced=none phase=invoke flags=from_span",
+    );
+    one(&format!("{p}.authorization_decision=ALLOW"), "otlp allow phase=invoke flags=from_span");
+    // Two servers may have a tool of one name: the name says which it is.
+    one(
+        &format!("{p}.authorization_decision=ALLOW tool.name=Tickets___delete_ticket server.address=gw"),
+        "otlp allow phase=invoke server=Tickets tool=delete_ticket flags=from_span",
+    );
+    span(
+        "AgentCore.Policy.PartiallyAuthorizeActions",
+        1,
+        &format!(r#"{p}.allowed_tools=["Tickets___a","b"]"#),
+        "otlp allow phase=list server=Tickets tool=a flags=from_span\notlp allow phase=list tool=b flags=from_span",
+    );
+    span(
+        "AgentCore.Gateway.InvokeTool",
+        1,
+        "tool.name=Tickets___delete_ticket",
+        "otlp execution inferred phase=invoke server=Tickets tool=delete_ticket flags=from_span",
+    );
+    span("AgentCore.Gateway.Other", 1, "tool.name=Tickets___a", "aside otlp_unrelated AgentCore.Gateway.Other");
     // Filtering a list is a decision on each tool of it, and blocks no call.
     let list = format!(r#"{p}.allowed_tools=["a","b"] {p}.denied_tools=c"#);
     span(
@@ -317,7 +338,10 @@ fn agentcore_policy_spans() {
     filtered(&format!("{p}.mode=ENFORCE"), "", "");
     filtered(&format!("{p}.mode=LOG_ONLY"), "enforced=none ", "enforced=none ");
     filtered(&format!("{p}.mode=log_only {p}.authorization_decision=DENY"), "enforced=none ", "enforced=none ");
-    one(&format!("{p}.authorization_decision=DENY {p}.mode=log_only"), "otlp deny enforced=none flags=from_span");
+    one(
+        &format!("{p}.authorization_decision=DENY {p}.mode=log_only"),
+        "otlp deny enforced=none phase=invoke flags=from_span",
+    );
     // A list of nothing decides nothing.
     span(
         "AgentCore.Policy.PartiallyAuthorizeActions",

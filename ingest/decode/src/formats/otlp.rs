@@ -27,6 +27,10 @@ pub(crate) const SHARED_BYTES_MAX: usize = 16 << 20;
 const CALLS: &[&str] = &["tools/call", "resources/read", "resources/subscribe", "prompts/get"];
 /// Operations by which an agent does something or is made to.
 const OPERATIONS: &[&str] = &["execute_tool", "invoke_agent", "create_agent", "invoke_workflow"];
+/// The span of AgentCore's gateway around a call.
+const INVOKES: &str = "AgentCore.Gateway.InvokeTool";
+/// What stands between server and tool in the names that AgentCore gives them.
+const TARGET: &str = "___";
 /// AgentCore says by tool which it showed and which it hid.
 const LISTED: [(&str, Outcome); 2] =
     [("aws.agentcore.policy.allowed_tools", Outcome::Allow), ("aws.agentcore.policy.denied_tools", Outcome::Deny)];
@@ -166,6 +170,7 @@ pub(crate) fn decode<'t>(
         (Some(m), _) if CALLS.contains(&m) => Some(Phase::Invoke),
         (Some(m), _) if m.ends_with("/list") => Some(Phase::List),
         (None, Some("execute_tool")) => Some(Phase::Invoke),
+        _ if name == INVOKES || name.ends_with(".AuthorizeAction") => Some(Phase::Invoke),
         _ => None,
     };
     match fill.mapping.outcome.read(&roots) {
@@ -181,7 +186,8 @@ pub(crate) fn decode<'t>(
             let said = fill.mapping.outcome.named(&roots);
             let is_use = method.is_some_and(|m| CALLS.contains(&m))
                 || operation.is_some_and(|o| OPERATIONS.contains(&o))
-                || (method.is_none() && text("gen_ai.tool.name").is_some());
+                || (method.is_none() && text("gen_ai.tool.name").is_some())
+                || name == INVOKES;
             if !is_use && !said {
                 return vec![Decoded::Aside("not_a_call", method.or(operation).unwrap_or(name).to_owned())];
             }
@@ -217,7 +223,12 @@ pub(crate) fn decode<'t>(
         e.decision.outcome = outcome;
         e.decision.basis = Some(Basis::Explicit);
         e.decision.enforced = enforced(root, &e.decision, None);
-        e.tool.name = Some(tool);
+        match tool.split_once(TARGET).map(|(server, tool)| (server.to_owned(), tool.to_owned())) {
+            Some((server, tool)) => {
+                (e.server.name, e.tool.name) = (Some(Cow::Owned(server)), Some(Cow::Owned(tool)));
+            }
+            None => e.tool.name = Some(tool),
+        }
         // What they share stands with the first.
         e.extra = e.extra.filter(|_| index == 0);
         Decoded::Event(Box::new(e))
