@@ -484,7 +484,7 @@ impl One<'_> {
     fn export(&mut self, root: Value<'_>, bytes: &[u8], context: &Context<'_>, sink: &mut impl Sink) {
         // Handed back at the end, with what it has grown to.
         let mut scratch = std::mem::take(&mut self.buffers.scratch);
-        let all = formats::otlp::records(root, &mut scratch, &mut |record, place| {
+        let all = formats::otlp::records(root, self.mappings, &mut scratch, &mut |record, place| {
             let fallback_id = format!("{}/{}", context.fallback_id, place.0);
             let context = Context { fallback_id: &fallback_id, ..*context };
             self.exported(record, &context, place, sink);

@@ -13,7 +13,7 @@ mod rules;
 
 use crate::Format;
 use crate::json::Value;
-use catena_schemas::event::Phase;
+use catena_schemas::event::{Outcome, Phase};
 pub(crate) use pointer::{Pointer, Roots};
 pub(crate) use read::nearest;
 use read::parse;
@@ -234,6 +234,13 @@ impl Mappings {
     pub(crate) fn knows_plain(&self, root: Value<'_>) -> bool {
         let roots = Roots::record(root);
         self.list.iter().any(|m| m.format == Format::Mapped && m.shipped && m.automatic && m.matches(&roots))
+    }
+
+    /// What a word under a name says of the outcome, by the first mapping of a format whose table knows both.
+    pub(crate) fn outcome(&self, format: Format, name: &str, word: &str) -> Option<Outcome> {
+        let mappings = self.list.iter().filter(|m| m.format == format && m.automatic);
+        let mut tables = mappings.map(|m| &m.outcome).filter(|t| t.from.iter().any(|p| p.is_member(name)));
+        tables.find_map(|t| t.word(word))
     }
 
     /// Names and formats, in order.

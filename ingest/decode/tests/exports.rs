@@ -283,6 +283,39 @@ fn spans_link_and_name_nobody_else() {
 }
 
 #[test]
+fn the_strictest_event_of_a_span_counts() {
+    let with = |own: &str, events: &[&str], expected: &str| {
+        let events: Vec<_> = events
+            .iter()
+            .map(|e| format!(r#"{{"name":"agent.threat.detection","attributes":{}}}"#, attributes(e)))
+            .collect();
+        let record = span_of("execute_tool d", 1, &format!("gen_ai.tool.name=d {own}"))
+            .replace(r#""kind":1,"#, &format!(r#""kind":1,"events":[{}],"#, events.join(",")));
+        check(&record, expected);
+    };
+    let (allow, block) = (
+        "agent.threat.detection.action=allow agent.threat.detection.rule_id=r1",
+        "agent.threat.detection.action=block agent.threat.detection.rule_id=r2",
+    );
+    let ask = "agent.threat.detection.action=ask agent.threat.detection.rule_id=r3";
+    with("", &[allow], "otlp allow rules=r1 tool=d flags=from_span");
+    with("", &[allow, "x=1", allow], "otlp allow rules=r1 tool=d flags=from_span");
+    // Rule and verdict are those of one event, in whatever order they came.
+    for events in [[allow, block], [block, allow], [ask, block]] {
+        with("", &events, "otlp deny enforced=blocked rules=r2 tool=d flags=verdicts_differ,from_span");
+    }
+    with("", &[allow, ask], "otlp step_up rules=r3 tool=d flags=verdicts_differ,from_span");
+    with(
+        "",
+        &["agent.threat.detection.action=hm", block],
+        "otlp deny enforced=blocked rules=r2 tool=d flags=from_span",
+    );
+    // What the span says of itself is said of the whole; that a part says otherwise is told.
+    with("agent.threat.detection.action=allow", &[block], "otlp allow rules=r2 tool=d flags=verdicts_differ,from_span");
+    with("gen_ai.security.decision.type=deny", &[block], "otlp deny rules=r2 tool=d flags=from_span");
+}
+
+#[test]
 fn agentcore_policy_spans() {
     let p = "aws.agentcore.policy";
     let one = |list: &str, expected: &str| span("AgentCore.Policy.AuthorizeAction", 1, list, expected);

@@ -3,7 +3,8 @@
 //! Guarantees: one request holds many records, and each is decided by itself. A verdict is read only where an attribute says it (the
 //! mapping lists which); no status and no error code stands for one, because servers are told to call denials successes. A record
 //! about a call without a verdict goes where [`without_verdict`] says. Records that no mapping's conditions know are asides. Spans
-//! are flagged `from_span`: they are sampled, and both ends of a call make one. A parent span becomes a link, never an actor.
+//! are flagged `from_span`: they are sampled, and both ends of a call make one. Of the verdicts in a span's events the strictest counts,
+//! under a flag when they differ. A parent span becomes a link, never an actor.
 //!
 //! The records of agentgateway are recognised by their scope and read by its own decoder; a record whose body is the line of
 //! another producer, as collectors forward it, is decoded as that.
@@ -49,6 +50,7 @@ pub(crate) struct Record {
 /// Hands out every record of a request; `Err` when it holds none.
 pub(crate) fn records(
     root: Value<'_>,
+    mappings: &Mappings,
     scratch: &mut Tape,
     each: &mut dyn FnMut(Record, (u32, u32)),
 ) -> Result<(), Decoded<'static>> {
@@ -80,14 +82,51 @@ pub(crate) fn records(
             .flatten()
             .filter_map(|v| v.get("attributes").filter(|_| affordable))
             .collect();
-        let flat = Flat::new(signal, record, &shared, scope, scratch);
+        let (events, differ) = events(record, mappings);
+        let flat = Flat::new(signal, record, &events, &shared, scope, scratch);
         let mut flags = Vec::new();
+        flags.extend(differ.then_some("verdicts_differ"));
         flags.extend((!affordable).then_some("cut:resource"));
         flags.extend(flat.duplicated.then_some("attribute_duplicated"));
         each(Record { text: flat.text, flags }, (index, count));
         index += 1;
     });
     Ok(())
+}
+
+/// The events of a span, the one with the strictest verdict first, and whether the verdicts of span and events differ. First, so that the
+/// rule and the reason that are read are those of the verdict that is: an event's attributes count where none before it has the name.
+fn events<'v>(record: Value<'v>, mappings: &Mappings) -> (Vec<Value<'v>>, bool) {
+    let verdict = |of: Value<'_>| {
+        let attributes = of.get("attributes").into_iter().flat_map(|list| list.items());
+        let said = attributes.filter_map(|a| {
+            let word = a.get("value")?.entries().next()?.1.as_scalar()?;
+            mappings.outcome(Format::Otlp, a.get("key")?.as_str()?, word)
+        });
+        said.max_by_key(strictness)
+    };
+    let mut events: Vec<_> =
+        record.get("events").into_iter().flat_map(|list| list.items()).map(|event| (verdict(event), event)).collect();
+    if events.is_empty() {
+        return (Vec::new(), false);
+    }
+    let own = verdict(record);
+    let mut said = own.iter().chain(events.iter().filter_map(|e| e.0.as_ref()));
+    let first = said.next();
+    let differ = said.any(|other| Some(other) != first);
+    events.sort_by_key(|e| std::cmp::Reverse(e.0.as_ref().map_or(0, strictness)));
+    (events.into_iter().map(|e| e.1).collect(), differ)
+}
+
+/// What one check denies no other allows.
+fn strictness(outcome: &Outcome) -> u8 {
+    match outcome {
+        Outcome::Deny => 5,
+        Outcome::StepUp => 4,
+        Outcome::Error => 3,
+        Outcome::Unknown => 2,
+        Outcome::Allow => 1,
+    }
 }
 
 /// Visits the records with their resource and scope. Twice is cheaper than remembering where millions of them stand.

@@ -105,6 +105,11 @@ impl Pointer {
         named.unwrap_or_default()
     }
 
+    /// Whether it leads to the record's member of this name.
+    pub(super) fn is_member(&self, name: &str) -> bool {
+        matches!((&self.root, &*self.steps), (Root::Record, [Step::Member(member)]) if member == name)
+    }
+
     pub(super) fn parse(text: &str, start: Start) -> Result<Pointer, String> {
         if !text.starts_with('/') {
             return Err(format!("`{text}` is not a pointer: it must start with `/`"));

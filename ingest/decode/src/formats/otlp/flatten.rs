@@ -25,10 +25,11 @@ pub(super) struct Flat {
 }
 
 impl Flat {
-    /// A record under what its resource and scope say.
+    /// A record, and its events in the order in which they count, under what its resource and scope say.
     pub(super) fn new(
         signal: Signal,
         record: Value<'_>,
+        events: &[Value<'_>],
         shared: &[Value<'_>],
         scope: Option<Value<'_>>,
         scratch: &mut Tape,
@@ -78,7 +79,7 @@ impl Flat {
         }
         record.get("attributes").into_iter().for_each(|list| flat.attributes(list, true, scratch));
         // A span's events carry what happened in it; their attributes count as the span's where it has none of the name.
-        for event in record.get("events").iter().flat_map(|v| v.items()) {
+        for event in events {
             event.get("name").into_iter().for_each(|v| flat.envelope("otlp.event_name", v, How::Plain, scratch));
             event.get("attributes").into_iter().for_each(|list| flat.attributes(list, false, scratch));
         }
@@ -279,7 +280,7 @@ mod tests {
         let (mut tape, mut scratch) = (Tape::default(), Tape::default());
         let root = tape.parse(record.as_bytes()).expect("the test writes JSON");
         let resource: Vec<_> = root.get("resource").into_iter().collect();
-        let flat = Flat::new(Signal::Log, root, &resource, None, &mut scratch);
+        let flat = Flat::new(Signal::Log, root, &[], &resource, None, &mut scratch);
         assert!(flat.has("otlp.signal"));
         let written = if flat.duplicated { format!("{} duplicated", flat.text) } else { flat.text };
         assert_eq!(written, format!(r#"{{"otlp.signal":"log"{expected}"#), "{record}");
@@ -342,7 +343,7 @@ mod tests {
         let record = format!(r#"{{"attributes":[{}]}}"#, list.join(","));
         let (mut tape, mut scratch) = (Tape::default(), Tape::default());
         let root = tape.parse(record.as_bytes()).expect("the test writes JSON");
-        let flat = Flat::new(Signal::Log, root, &[], None, &mut scratch);
+        let flat = Flat::new(Signal::Log, root, &[], &[], None, &mut scratch);
         assert!(flat.text.ends_with(r#","a~100000":99999}"#));
     }
 
@@ -369,7 +370,7 @@ mod tests {
             let (mut tape, mut scratch) = (Tape::default(), Tape::default());
             let record = format!(r#"{{"flags":257,"links":{links}}}"#);
             let root = tape.parse(record.as_bytes()).expect("the test writes JSON");
-            let flat = Flat::new(Signal::Span, root, &[], None, &mut scratch);
+            let flat = Flat::new(Signal::Span, root, &[], &[], None, &mut scratch);
             assert_eq!(flat.text, format!(r#"{{"otlp.signal":"span","otlp.flags":257{expected}}}"#));
         }
     }
