@@ -471,8 +471,30 @@ fn cloudtrail_verified_permissions() {
                 r#""requestParameters":{{{asked}}},"responseElements":{{"principal":{{"entityType":"Corp::User","entityId":"pool|dana"}}}},"additionalEventData":{{"decision":"ALLOW"}}"#
             ),
         ),
-        "allow explicit - invoke | pool|dana(-) > -(-) > tickets/delete_ticket action=CallTool",
+        "allow explicit - invoke | pool|dana(human) > -(-) > tickets/delete_ticket action=CallTool",
     );
+    // Of a token's principal, wherever it is told, one question or several.
+    let principal = |kind: &str| format!(r#""principal":{{"entityType":"Corp::{kind}","entityId":"x"}}"#);
+    for (kind, who) in [("User", "x(human) > -(-)"), ("Agent", "-(-) > x(agent)"), ("Group", "x(-) > -(-)")] {
+        let via = if kind == "Agent" { " via=declared" } else { "" };
+        let expected = format!("deny explicit - invoke | {who} > tickets/delete_ticket action=CallTool{via}");
+        let principal = principal(kind);
+        for told in [
+            format!(r#""responseElements":{{{principal}}},"additionalEventData":{{"decision":"DENY"}}"#),
+            format!(r#""responseElements":null,"additionalEventData":{{{principal},"decision":"DENY"}}"#),
+        ] {
+            let asked = format!(r#""requestParameters":{{{asked}}}"#);
+            c(&event("IsAuthorizedWithToken", &format!("{asked},{told}")), &expected);
+        }
+        let results = r#""results":[{"decision":"DENY"},{"decision":"DENY"}]"#;
+        for told in [
+            format!(r#""responseElements":{{{principal}}},"additionalEventData":{{{results}}}"#),
+            format!(r#""responseElements":null,"additionalEventData":{{{principal},{results}}}"#),
+        ] {
+            let asked = format!(r#""requestParameters":{{"requests":[{{{asked}}},{{{asked}}}]}}"#);
+            c(&event("BatchIsAuthorizedWithToken", &format!("{asked},{told}")), &format!("{expected}\n{expected}"));
+        }
+    }
     c(
         &event(
             "IsAuthorized",
