@@ -189,6 +189,24 @@ fn what_a_log_is_about() {
         &log_of("any", r#""eventName":"authz.decision","body":{"stringValue":"denied"},"#, "gen_ai.tool.name=t"),
         "otlp deny tool=t flags=id_missing",
     );
+    // The verdict may be one of several members of the body, which is an object or the text of one.
+    let body = |kvlist: &str, expected: &str| {
+        let members = attributes(kvlist);
+        let body = format!(r#""eventName":"authz.decision","body":{{"kvlistValue":{{"values":{members}}}}},"#);
+        check(&log_of("any", &body, ""), expected);
+    };
+    body(
+        "decision=deny reason=rule-7 user.id=dana gen_ai.agent.id=cc gen_ai.tool.name=t",
+        "otlp deny reasons=rule-7 who=dana by=cc tool=t flags=id_missing",
+    );
+    body("authz.decision=allowed", "otlp allow flags=id_missing");
+    body("effect=permit", "otlp allow flags=id_missing");
+    body("verdict=perhaps", "otlp unknown inferred reasons=verdict_unmapped flags=id_missing");
+    body("note=x", "aside not_a_call");
+    check(
+        &log_of("any", r#""eventName":"authz.decision","body":{"stringValue":"{\"allowed\":false}"},"#, ""),
+        "otlp deny flags=id_missing",
+    );
     // Only an event that is called a decision has its verdict as its body.
     check(
         &log_of("any", r#""body":{"stringValue":"denied"},"#, "gen_ai.tool.name=t"),
