@@ -406,6 +406,23 @@ fn agentcore_policy_spans() {
     assert_eq!(places[2], format!("{TRACE}/00f067aa0ba902b7/2 2/3"));
 }
 
+/// Its authorize lines are the decisions, with who asked; its sampled spans would count some of them again, without.
+#[test]
+fn spans_of_pomerium_are_no_decisions() {
+    span(
+        "authorize.grpc.LogAuthorizeCheck",
+        1,
+        "result.allow=false result.deny=false",
+        "aside otlp_unrelated authorize.grpc.LogAuthorizeCheck",
+    );
+    span(
+        "envoy.service.auth.v3.Authorization/Check",
+        2,
+        "mcp.method=tools/call mcp.tool=delete_ticket",
+        "aside otlp_unrelated envoy.service.auth.v3.Authorization/Check",
+    );
+}
+
 #[test]
 fn a_line_that_a_collector_forwards_is_its_producers() {
     let opa = r#"{"decision_id":"d1","path":"p","labels":{"id":"i"},"result":{"effect":"deny"}}"#;
