@@ -2,6 +2,7 @@
 
 mod authority;
 mod bounds;
+mod cerbos;
 mod corpus;
 mod declared;
 mod explain;

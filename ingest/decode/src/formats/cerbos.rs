@@ -16,7 +16,8 @@ use crate::redact::{Redactor, Taken};
 use crate::{Context, Format, Sink};
 use catena_schemas::event::{Basis, Event, Outcome, Texts};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 /// Bytes of arguments and extra that the decisions of one entry may hold together, besides the entry's own length.
 pub(crate) const COPIED_BYTES_MAX: usize = 16 << 20;
@@ -116,8 +117,8 @@ struct Question<'t> {
     output: Option<Value<'t>>,
     action: &'t str,
     answer: Option<Value<'t>>,
-    /// Whether it is the only action asked about this input.
-    alone: bool,
+    /// All actions asked about this input.
+    asked: Rc<HashSet<&'t str>>,
 }
 
 impl<'t> Entry<'t> {
@@ -195,19 +196,20 @@ impl<'t> Entry<'t> {
             let answers: HashMap<&str, Value<'t>> =
                 output.and_then(|o| o.get("actions")).map(|a| a.entries().collect()).unwrap_or_default();
             let mut asked: Vec<&str> = Vec::new();
-            let mut known = std::collections::HashSet::new();
+            let mut known = HashSet::new();
             let listed = input.and_then(|i| i.get("actions"));
             asked.extend(listed.iter().flat_map(|l| l.items()).filter_map(|v| v.as_str()).filter(|a| known.insert(*a)));
             // Answers that nobody is on record to have asked for: an older entry, or one that was trimmed.
             let mut unasked: Vec<&str> = answers.keys().copied().filter(|a| known.insert(*a)).collect();
             unasked.sort_unstable();
             asked.extend(unasked);
-            let alone = asked.len() == 1;
             if asked.is_empty() && self.error.is_some() {
                 asked.push("");
             }
+            let known = Rc::new(known);
             for action in asked {
-                questions.push(Question { input, output, action, answer: answers.get(action).copied(), alone });
+                let (answer, asked) = (answers.get(action).copied(), known.clone());
+                questions.push(Question { input, output, action, answer, asked });
             }
             if questions.len() > DECISIONS_MAX {
                 return Err(("decisions_too_many", format!("more than {DECISIONS_MAX} in one entry")));
@@ -217,7 +219,7 @@ impl<'t> Entry<'t> {
             if self.error.is_none() {
                 return Err(("decisions_missing", "the entry holds no action".into()));
             }
-            questions.push(Question { input: None, output: None, action: "", answer: None, alone: true });
+            questions.push(Question { input: None, output: None, action: "", answer: None, asked: Rc::default() });
         }
         Ok(questions)
     }
@@ -282,7 +284,7 @@ impl<'t> Entry<'t> {
             e.decision.rules.push(Cow::Owned(format!("derived_role:{}", fill.clean(role))));
         }
         // Answers to other actions belong to their events; ids repeat the input's.
-        for key in ["actions", "outputs", "effectiveDerivedRoles", "requestId", "resourceId"] {
+        for key in ["actions", "effectiveDerivedRoles", "requestId", "resourceId"] {
             output.get(key).into_iter().for_each(|v| fill.taken.insert(v));
         }
         let input = question.input.and_then(|i| i.get("actions"));
@@ -295,13 +297,19 @@ impl<'t> Entry<'t> {
         let (mut rules, mut reasons): (Texts<'t>, Texts<'t>) = (Vec::new(), Vec::new());
         for item in output.get("outputs").iter().flat_map(|o| o.items()) {
             // Releases before 0.45 do not say which action an output is for.
-            let ours = match item.get("action").and_then(|a| a.as_str()) {
+            let named = item.get("action").and_then(|a| a.as_str()).filter(|a| !a.is_empty());
+            let ours = match named {
                 Some(action) => action == question.action,
-                None => question.alone,
+                None => question.asked.len() == 1,
             };
             if !ours {
+                // That of another action is told with it; what is nobody's stays.
+                if named.is_some_and(|action| question.asked.contains(action)) {
+                    fill.taken.insert(item);
+                }
                 continue;
             }
+            take_told(item, fill.taken);
             if let Some(src) = item.get("src").and_then(|s| s.as_str()) {
                 rules.push(fill.clean(src));
             }
@@ -337,6 +345,19 @@ impl<'t> Entry<'t> {
         e.decision.rules.extend(rules);
         e.decision.reasons.extend(reasons);
     }
+}
+
+/// Marks what is told of something that a rule put out; other members, like the error of an output, stay.
+fn take_told(item: Value<'_>, taken: &mut Taken) {
+    let told = |(key, v): &(&str, Value<'_>)| match *key {
+        "val" => true,
+        "src" | "action" => v.as_str().is_some(),
+        _ => false,
+    };
+    if item.kind() == Kind::Object && item.entries().all(|member| told(&member)) {
+        return taken.insert(item);
+    }
+    item.entries().filter(told).for_each(|(_, v)| taken.insert(v));
 }
 
 /// Leaves out arguments and extra once the entry has been copied often enough.

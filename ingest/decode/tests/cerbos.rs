@@ -1,0 +1,69 @@
+//! Cerbos: what an entry says is in a column or in `extra`, whatever its release.
+
+use crate::seen::{Collected, Seen, decode};
+use catena_decode::Format;
+
+/// One line for each event: outcome, requester, actors and how they are known, tool; then what else there is.
+fn told(seen: &Collected) -> String {
+    let event = |e: &Seen| {
+        let mut line = format!("{} {}>{}({})>{}", e.outcome, e.requester, e.actors.join(","), e.actors_source, e.tool);
+        let lists = [("reasons", &e.reasons), ("resources", &e.resources), ("flags", &e.flags)];
+        let lists = lists.map(|(name, list)| (name, list.join(",")));
+        let texts = [("request", &e.request), ("version", &e.version), ("params", &e.params), ("extra", &e.extra)];
+        for (name, text) in lists.into_iter().chain(texts.map(|(name, text)| (name, text.clone()))) {
+            if !text.is_empty() {
+                line += &format!(" {name}={text}");
+            }
+        }
+        line
+    };
+    let refused = |kind: &'static str| {
+        move |r: &catena_schemas::rows::Rejection| format!("{kind} {} {}", r.reason, r.detail).trim_end().to_owned()
+    };
+    let lines = seen.events.iter().map(event);
+    let lines = lines.chain(seen.rejections.iter().map(refused("reject")));
+    lines.chain(seen.asides.iter().map(refused("aside"))).collect::<Vec<_>>().join("\n")
+}
+
+/// An entry with these members besides call and time.
+fn check(members: &str, expected: &str) {
+    let record = format!(r#"{{"callId":"c1","timestamp":"2026-11-21T00:19:07Z",{members}}}"#);
+    assert_eq!(told(&decode(Format::Cerbos, record.as_bytes())), expected, "{record}");
+}
+
+/// Both actions of one input answered, with what rules put out.
+fn with_outputs(actions: &str, answers: &str, outputs: &str) -> String {
+    format!(
+        r#""checkResources":{{"inputs":[{{"principal":{{"id":"a"}},"resource":{{"kind":"t"}},"actions":{actions}}}],"outputs":[{{"actions":{answers},"outputs":{outputs}}}]}}"#
+    )
+}
+
+#[test]
+fn outputs_without_an_action_stay() {
+    let two = |outputs: &str| {
+        with_outputs(r#"["x","y"]"#, r#"{"x":{"effect":"EFFECT_ALLOW"},"y":{"effect":"EFFECT_DENY"}}"#, outputs)
+    };
+    let one = |outputs: &str| with_outputs(r#"["y"]"#, r#"{"y":{"effect":"EFFECT_DENY"}}"#, outputs);
+    // Alone, it is the action's.
+    check(&one(r#"[{"src":"r#1","val":{"reason":"late"}}]"#), "deny >a(declared)>t reasons=late");
+    // Of two, nobody knows whose it is: both keep it, and neither has it as its reason.
+    let nobodys = r#"{"src":"r#1","val":{"reason":"late"}}"#;
+    let kept = format!(r#"extra={{"output":{{"outputs":[{nobodys}]}}}}"#);
+    check(&two(&format!("[{nobodys}]")), &format!("allow >a(declared)>t {kept}\ndeny >a(declared)>t {kept}"));
+    // What has the name of an action is told with it, and with no other.
+    let named = r#"{"src":"r#2","action":"y","val":"no"}"#;
+    check(
+        &two(&format!("[{named},{nobodys}]")),
+        &format!("allow >a(declared)>t {kept}\ndeny >a(declared)>t reasons=no {kept}"),
+    );
+    check(&two(&format!("[{named}]")), "allow >a(declared)>t\ndeny >a(declared)>t reasons=no");
+    // Nobody asked about this one.
+    let other = r#"{"action":"z","val":"no"}"#;
+    check(&one(&format!("[{other}]")), &format!(r#"deny >a(declared)>t extra={{"output":{{"outputs":[{other}]}}}}"#));
+    // A rule that failed says so where it would have put something out.
+    check(
+        &one(r#"[{"action":"y","error":"no such key","src":"r#1"}]"#),
+        r#"deny >a(declared)>t extra={"output":{"outputs":[{"error":"no such key"}]}}"#,
+    );
+    check(&one(r#"["odd"]"#), r#"deny >a(declared)>t extra={"output":{"outputs":["odd"]}}"#);
+}
