@@ -67,3 +67,19 @@ fn outputs_without_an_action_stay() {
     );
     check(&one(r#"["odd"]"#), r#"deny >a(declared)>t extra={"output":{"outputs":["odd"]}}"#);
 }
+
+#[test]
+fn what_an_answer_says_besides_its_effect_stays() {
+    let answers = r#"{"x":{"effect":"EFFECT_ALLOW","policy":"p","scope":"acme.eu"},"y":{"effect":"EFFECT_DENY","policy":"p"},"z":{"effect":"EFFECT_MAYBE"}}"#;
+    check(
+        &with_outputs(r#"["x","y","z"]"#, answers, "[]"),
+        r#"allow >a(declared)>t extra={"output":{"actions":{"x":{"scope":"acme.eu"}}}}
+deny >a(declared)>t
+unknown >a(declared)>t reasons=effect_unknown extra={"output":{"actions":{"z":{"effect":"EFFECT_MAYBE"}}}}"#,
+    );
+    // An answer that is no object says something, whatever it is.
+    check(
+        &with_outputs(r#"["x"]"#, r#"{"x":"EFFECT_ALLOW"}"#, "[]"),
+        r#"unknown >a(declared)>t reasons=effect_missing extra={"output":{"actions":{"x":"EFFECT_ALLOW"}}}"#,
+    );
+}

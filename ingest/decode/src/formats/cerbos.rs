@@ -283,8 +283,9 @@ impl<'t> Entry<'t> {
         for role in output.get("effectiveDerivedRoles").iter().flat_map(|r| r.items()).filter_map(|r| r.as_str()) {
             e.decision.rules.push(Cow::Owned(format!("derived_role:{}", fill.clean(role))));
         }
-        // Answers to other actions belong to their events; ids repeat the input's.
-        for key in ["actions", "effectiveDerivedRoles", "requestId", "resourceId"] {
+        take_answers(output, question.answer, self.error.is_none(), fill.taken);
+        // Ids repeat the input's.
+        for key in ["effectiveDerivedRoles", "requestId", "resourceId"] {
             output.get(key).into_iter().for_each(|v| fill.taken.insert(v));
         }
         let input = question.input.and_then(|i| i.get("actions"));
@@ -345,6 +346,22 @@ impl<'t> Entry<'t> {
         e.decision.rules.extend(rules);
         e.decision.reasons.extend(reasons);
     }
+}
+
+/// Marks the answers of an output: those to other actions belong to their events, and of this one the policy and, where it
+/// `decided`, a known effect have a column. Its scope has none, and stays.
+fn take_answers(output: Value<'_>, answer: Option<Value<'_>>, decided: bool, taken: &mut Taken) {
+    let Some(answers) = output.get("actions") else { return };
+    let told = |(key, v): &(&str, Value<'_>)| match *key {
+        "effect" => decided && matches!(v.as_str(), Some("EFFECT_ALLOW" | "EFFECT_DENY" | "EFFECT_NO_MATCH")),
+        "policy" => v.as_str().is_some(),
+        _ => false,
+    };
+    let Some(answer) = answer.filter(|a| a.kind() != Kind::Object || a.entries().any(|m| !told(&m))) else {
+        return taken.insert(answers);
+    };
+    answer.entries().filter(told).for_each(|(_, v)| taken.insert(v));
+    answers.entries().filter(|(_, v)| v.index() != answer.index()).for_each(|(_, v)| taken.insert(v));
 }
 
 /// Marks what is told of something that a rule put out; other members, like the error of an output, stay.
