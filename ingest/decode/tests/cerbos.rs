@@ -83,3 +83,50 @@ unknown >a(declared)>t reasons=effect_unknown extra={"output":{"actions":{"z":{"
         r#"unknown >a(declared)>t reasons=effect_missing extra={"output":{"actions":{"x":"EFFECT_ALLOW"}}}"#,
     );
 }
+
+/// One input of principal `a` with this member, allowed.
+fn with_aux(aux: &str) -> String {
+    format!(
+        r#""checkResources":{{"inputs":[{{"principal":{{"id":"a"}},"resource":{{"kind":"t"}},"actions":["x"],"auxData":{aux}}}],"outputs":[{{"actions":{{"x":{{"effect":"EFFECT_ALLOW"}}}}}}]}}"#
+    )
+}
+
+#[test]
+fn one_token_of_several_is_used_whatever_their_order() {
+    let extra = |left: &str| format!(r#" extra={{"input":{{"auxData":{{"jwts":{left}}}}}}}"#);
+    let (plain, other) = (r#""b":{"claims":{"sub":"u"}}"#, r#""c":{"claims":{"sub":"w"}}"#);
+    let left = extra(r#"{"c":{"claims":{"sub":"w"}}}"#);
+    for order in [[plain, other], [other, plain]] {
+        let jwts = order.join(",");
+        check(&with_aux(&format!(r#"{{"jwts":{{{jwts}}}}}"#)), &format!("allow u>a(declared)>t{left}"));
+    }
+    // One that says who acts says more than one that does not.
+    let acting = r#""d":{"claims":{"sub":"v","act":{"sub":"a","act":{"sub":"root"}}}}"#;
+    let left = extra(&format!("{{{plain}}}"));
+    for order in [[plain, acting], [acting, plain]] {
+        let jwts = order.join(",");
+        check(&with_aux(&format!(r#"{{"jwts":{{{jwts}}}}}"#)), &format!("allow v>root,a(act_claim)>t{left}"));
+    }
+    check(&with_aux(r#"{"jwts":{}}"#), "allow >a(declared)>t");
+}
+
+/// A mapping of one's own that follows `*` is no more at the mercy of the order than those that ship.
+#[test]
+fn any_member_is_the_first_by_name() {
+    let own = "format = 'cerbos'\n[fields]\nrequester.id = '/input/auxData/jwts/*/claims/sub'";
+    let mappings = catena_decode::mapping::Mappings::shipped().with(own, "own").expect("it is well written");
+    let redactor = std::sync::Arc::new(catena_decode::Redactor::new(crate::seen::KEY));
+    let mut decoder = catena_decode::Decoder::with_mappings(redactor, std::sync::Arc::new(mappings));
+    let (one, other) = (r#""b":{"claims":{"sub":"u"}}"#, r#""c":{"claims":{"sub":"w"}}"#);
+    for jwts in [[one, other].join(","), [other, one].join(",")] {
+        let members = with_aux(&format!(r#"{{"jwts":{{{jwts}}}}}"#));
+        let mut seen = Collected::default();
+        decoder.record(
+            Format::Cerbos,
+            format!(r#"{{"callId":"c1",{members}}}"#).as_bytes(),
+            &crate::seen::context(),
+            &mut seen,
+        );
+        assert_eq!(seen.events[0].requester, "u", "{jwts}");
+    }
+}

@@ -67,7 +67,7 @@ fn a_mapping_says_what_is_wrong_with_it() {
     );
     check_mapping(
         "format = 'cerbos'\n[fields]\nrequester.id = '/principal/id'",
-        "mapping `mine`, line 3, column 16: `requester.id`: `/principal/id` starts at none of `/record`, `/input`, `/output`, `/val`",
+        "mapping `mine`, line 3, column 16: `requester.id`: `/principal/id` starts at none of `/record`, `/input`, `/output`, `/claims`, `/val`",
     );
     check_mapping(
         "format = 'opa'\n[when]\nany = [{ exists = true }]",

@@ -146,7 +146,8 @@ impl<'t> Entry<'t> {
         let count = questions.len() as u32;
         let (mut unknown, mut unknowns) = (None, 0);
         for (index, question) in questions.iter().enumerate() {
-            let roots = Roots { input: question.input, output: question.output, ..Roots::record(self.root) };
+            let claims = question.input.and_then(claims);
+            let roots = Roots { input: question.input, output: question.output, claims, ..Roots::record(self.root) };
             let Some(mapping) = mappings.choose(Format::Cerbos, &roots) else {
                 unknown.get_or_insert(index);
                 unknowns += 1;
@@ -346,6 +347,17 @@ impl<'t> Entry<'t> {
         e.decision.rules.extend(rules);
         e.decision.reasons.extend(reasons);
     }
+}
+
+/// The claims of the token that came with a question. Of several, those that say who acts, and then those whose name is first:
+/// their order changes from entry to entry, and pieces of two tokens are never put together.
+fn claims(input: Value<'_>) -> Option<Value<'_>> {
+    let data = input.get("auxData")?;
+    if let Some(only) = data.get("jwt").filter(|v| v.kind() == Kind::Object) {
+        return Some(only);
+    }
+    let tokens = data.get("jwts")?.entries().filter_map(|(name, token)| Some((name, token.get("claims")?)));
+    tokens.min_by_key(|(name, claims)| (claims.get("act").is_none_or(|v| v.is_null()), *name)).map(|token| token.1)
 }
 
 /// Marks the answers of an output: those to other actions belong to their events, and of this one the policy and, where it

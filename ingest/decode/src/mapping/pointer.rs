@@ -12,6 +12,8 @@ enum Root {
     Record,
     Input,
     Output,
+    /// The claims of the token that Cerbos has verified.
+    Claims,
     /// The value of one rule output.
     Val,
     /// One item of the list that the record fans out over, its key when that is an object, and what it is paired with.
@@ -41,8 +43,13 @@ impl Start {
     }
 
     fn roots(self) -> &'static [(&'static str, Root)] {
-        const CERBOS: &[(&str, Root)] =
-            &[("record", Root::Record), ("input", Root::Input), ("output", Root::Output), ("val", Root::Val)];
+        const CERBOS: &[(&str, Root)] = &[
+            ("record", Root::Record),
+            ("input", Root::Input),
+            ("output", Root::Output),
+            ("claims", Root::Claims),
+            ("val", Root::Val),
+        ];
         const FAN: &[(&str, Root)] =
             &[("record", Root::Record), ("item", Root::Item), ("key", Root::Key), ("pair", Root::Pair)];
         match self {
@@ -59,6 +66,7 @@ pub(crate) struct Roots<'t> {
     pub(crate) record: Value<'t>,
     pub(crate) input: Option<Value<'t>>,
     pub(crate) output: Option<Value<'t>>,
+    pub(crate) claims: Option<Value<'t>>,
     pub(crate) val: Option<Value<'t>>,
     pub(crate) item: Option<Value<'t>>,
     pub(crate) key: Option<Value<'t>>,
@@ -67,7 +75,7 @@ pub(crate) struct Roots<'t> {
 
 impl<'t> Roots<'t> {
     pub(crate) fn record(record: Value<'t>) -> Roots<'t> {
-        Roots { record, input: None, output: None, val: None, item: None, key: None, pair: None }
+        Roots { record, input: None, output: None, claims: None, val: None, item: None, key: None, pair: None }
     }
 }
 
@@ -76,7 +84,7 @@ enum Step {
     Member(String),
     /// A number: an item of an array, or a member so named.
     Item(usize, String),
-    /// `*`: the first member or item, whatever its name.
+    /// `*`: the first item, or the member whose name is first in order, so that the order of the record makes no difference.
     First,
 }
 
@@ -146,6 +154,7 @@ impl Pointer {
             Root::Record => roots.record,
             Root::Input => roots.input?,
             Root::Output => roots.output?,
+            Root::Claims => roots.claims?,
             Root::Val => roots.val?,
             Root::Item => roots.item?,
             Root::Key => roots.key?,
@@ -159,7 +168,7 @@ impl Pointer {
             value = match (step, value.kind()) {
                 (Step::Member(name) | Step::Item(_, name), Kind::Object) => value.get(name)?,
                 (Step::Item(n, _), Kind::Array) => value.items().nth(*n)?,
-                (Step::First, Kind::Object) => value.entries().next()?.1,
+                (Step::First, Kind::Object) => value.entries().min_by_key(|member| member.0)?.1,
                 (Step::First, Kind::Array) => value.items().next()?,
                 _ => return None,
             };
