@@ -130,3 +130,38 @@ fn any_member_is_the_first_by_name() {
         assert_eq!(seen.events[0].requester, "u", "{jwts}");
     }
 }
+
+#[test]
+fn a_principal_for_whom_the_token_says_somebody_acts_is_the_human() {
+    let entry = |principal: &str, claims: &str| {
+        format!(
+            r#""checkResources":{{"inputs":[{{"principal":{principal},"resource":{{"kind":"t"}},"actions":["x"],"auxData":{{"jwt":{claims}}}}}],"outputs":[{{"actions":{{"x":{{"effect":"EFFECT_ALLOW"}}}}}}]}}"#
+        )
+    };
+    let dana = r#"{"id":"dana"}"#;
+    let act = r#"{"sub":"dana","act":{"sub":"agent:claude-code"}}"#;
+    check(&entry(dana, act), "allow dana>agent:claude-code(act_claim)>t");
+    let deep = r#"{"sub":"dana","act":{"sub":"b","act":{"sub":"a"}}}"#;
+    check(&entry(dana, deep), "allow dana>a,b(act_claim)>t");
+    // The name that the caller gives the agent is beside the verified one, and is nobody's contradiction.
+    check(
+        &entry(r#"{"id":"dana","attr":{"agent":"claude-code"}}"#, act),
+        r#"allow dana>agent:claude-code(act_claim)>t extra={"input":{"principal":{"attr":{"agent":"claude-code"}}}}"#,
+    );
+    // Where the token does not say who acts, the caller does.
+    check(
+        &entry(r#"{"id":"dana","attr":{"agent":"claude-code"}}"#, r#"{"sub":"dana"}"#),
+        "allow dana>claude-code(declared)>t",
+    );
+    // An agent with a token of its own, and one that somebody is named behind.
+    check(&entry(r#"{"id":"a"}"#, r#"{"sub":"a"}"#), "allow a>a(declared)>t");
+    check(
+        &entry(r#"{"id":"a","attr":{"on_behalf_of":"dana"}}"#, r#"{"sub":"a","act":{"sub":"a"}}"#),
+        "allow dana>a(act_claim)>t",
+    );
+    // The principal is neither the subject nor who acts for it: the claim is about others.
+    check(
+        &entry(r#"{"id":"a"}"#, r#"{"sub":"dana","act":{"sub":"b"}}"#),
+        r#"allow dana>a(declared)>t flags=actors_contradicted extra={"input":{"auxData":{"jwt":{"act":{"sub":"b"}}}}}"#,
+    );
+}
