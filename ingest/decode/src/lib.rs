@@ -426,10 +426,16 @@ impl One<'_> {
                 },
             },
             Format::Opa => formats::opa::decode(root, self.mappings, redactor, taken, context),
-            Format::Cerbos => match formats::cerbos::decode(root, self.mappings, redactor, taken, context, sink) {
-                Ok(()) => return,
-                Err((reason, detail)) => Decoded::Rejection(reason, detail),
-            },
+            Format::Cerbos => {
+                let expanded = formats::cerbos::expand(root, scratch);
+                // What parsed as parts can fail as a whole only by its depth; then the texts stay texts.
+                let parsed = expanded.as_ref().and_then(|e| self.inner.parse(e.as_bytes()).ok());
+                let entry = parsed.unwrap_or(root);
+                match formats::cerbos::decode(entry, self.mappings, redactor, taken, context, sink) {
+                    Ok(()) => return,
+                    Err((reason, detail)) => Decoded::Rejection(reason, detail),
+                }
+            }
             Format::Envoy | Format::Agentgateway => {
                 let decode = match format {
                     Format::Envoy => formats::envoy::decode,

@@ -165,3 +165,49 @@ fn a_principal_for_whom_the_token_says_somebody_acts_is_the_human() {
         r#"allow dana>a(declared)>t flags=actors_contradicted extra={"input":{"auxData":{"jwt":{"act":{"sub":"b"}}}}}"#,
     );
 }
+
+/// Attributes as they are, and as older releases wrote them.
+#[test]
+fn attributes_in_texts_are_read_as_what_they_hold() {
+    let entry = |principal: &str, resource: &str| {
+        format!(
+            r#""checkResources":{{"inputs":[{{"principal":{{"id":"ag","attr":{principal}}},"resource":{{"kind":"t","attr":{resource}}},"actions":["x"]}}],"outputs":[{{"actions":{{"x":{{"effect":"EFFECT_ALLOW"}}}}}}]}}"#
+        )
+    };
+    let new = entry(
+        r#"{"on_behalf_of":"a<b","chain":["root","ag"],"roles":["r1","r2"],"level":3,"note":"[not JSON"}"#,
+        r#"{"args":{"n":9007199254740993,"q":"\"x\""},"server":"s","odd":[{}]}"#,
+    );
+    let old = entry(
+        r#"{"on_behalf_of":"\"a\\u003cb\"","chain":"[\"root\",\"ag\"]","roles":"[\"r1\",\"r2\"]","level":3,"note":"[not JSON"}"#,
+        r#"{"args":"{\"n\":9007199254740993,\"q\":\"\\\"x\\\"\"}","server":"\"s\"","odd":"[{}]"}"#,
+    );
+    let expected = r#"allow a<b>root,ag(declared)>t params={"n":9007199254740993,"q":"\"x\""} extra={"input":{"principal":{"attr":{"level":3,"note":"[not JSON"}}}}"#;
+    check(&new, expected);
+    check(&old, expected);
+    let whole = |members: &str| decode(Format::Auto, format!(r#"{{"callId":"c",{members}}}"#).as_bytes()).events;
+    assert_eq!(whole(&old), whole(&new));
+    // Too deep where it stands, it stays the text that it is.
+    let deep = format!("{}1{}", "[".repeat(60), "]".repeat(60));
+    let seen = decode(
+        Format::Cerbos,
+        format!(r#"{{"callId":"c",{}}}"#, entry("{}", &format!(r#"{{"d":"{deep}"}}"#))).as_bytes(),
+    );
+    assert!(seen.events[0].extra.contains(&format!(r#""d":"{deep}""#)), "{}", told(&seen));
+}
+
+#[test]
+fn a_chain_of_another_shape_stays() {
+    for chain in [r#""root>ag""#, r#"{"0":"root"}"#, r#"[{"id":"root"},"ag"]"#, "7"] {
+        let principal = format!(r#"{{"id":"ag","attr":{{"chain":{chain}}}}}"#);
+        let answers = r#"{"actions":{"x":{"effect":"EFFECT_ALLOW"}}}"#;
+        check(
+            &format!(
+                r#""checkResources":{{"inputs":[{{"principal":{principal},"resource":{{"kind":"k"}},"actions":["x"]}}],"outputs":[{answers}]}}"#
+            ),
+            &format!(
+                r#"allow >ag(declared)>k flags=invalid:actors.list extra={{"input":{{"principal":{{"attr":{{"chain":{chain}}}}}}}}}"#
+            ),
+        );
+    }
+}

@@ -8,9 +8,9 @@
 //! [`COPIED_BYTES_MAX`] bytes of arguments and extra, beyond which these are left out under a flag.
 
 use super::bounds::DECISIONS_MAX;
-use super::mapped::{Extra, Filling};
+use super::mapped::{Extra, Filling, opened};
 use crate::encoding::{CERBOS_KIND, header};
-use crate::json::{Kind, Value};
+use crate::json::{Kind, Tape, Value};
 use crate::mapping::{Mappings, Roots, Slot};
 use crate::redact::{Redactor, Taken};
 use crate::{Context, Format, Sink};
@@ -38,6 +38,16 @@ pub(crate) fn is_entry(root: Value<'_>) -> bool {
     logger.is_some_and(|l| l == "cerbos" || l.starts_with("cerbos."))
         || (root.get("callId").is_some()
             && ["checkResources", "planResources", "method", "inputs", "outputs"].iter().any(|k| root.get(k).is_some()))
+}
+
+/// Rewrites an entry of an older release, whose file back end wrote every attribute as a text that holds JSON: each stands in
+/// it as what it holds. `None` when there is none.
+pub(crate) fn expand(root: Value<'_>, scratch: &mut Tape) -> Option<String> {
+    let body = root.get("checkResources").unwrap_or(root);
+    let inputs = body.get("inputs").into_iter().flat_map(|list| list.items());
+    let sides = inputs.flat_map(|input| ["principal", "resource"].map(|side| input.get(side)).into_iter().flatten());
+    let attributes = sides.filter_map(|side| side.get("attr")).flat_map(|attr| attr.entries());
+    opened(root, attributes.map(|attribute| attribute.1), &['{', '[', '"'], scratch)
 }
 
 /// The parts of an entry that its decisions share.

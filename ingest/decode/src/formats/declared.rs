@@ -10,7 +10,7 @@ mod html;
 
 use super::bounds::{DECISIONS_MAX, bounded};
 use super::cerbos::{COPIED_BYTES_MAX, SHARED_BYTES_MAX, limit};
-use super::mapped::{Extra, Filling};
+use super::mapped::{Extra, Filling, opened};
 use crate::json::{Kind, Tape, Value, write_string};
 use crate::mapping::{Fan, Mapping, Mappings, Origin, Pairing, Roots, Slot};
 use crate::redact::{Redactor, Taken};
@@ -66,7 +66,7 @@ impl<'m> Work<'m, '_> {
     /// `None` when there is none.
     pub(crate) fn expand(&self, format: Format, root: Value<'_>, scratch: &mut Tape) -> Option<String> {
         let mapping = self.mappings.choose(format, &Roots::record(root))?;
-        let (mut texts, mut escaped) = (Taken::default(), Taken::default());
+        let mut escaped = Taken::default();
         let mut any = false;
         for v in mapping.unescape.iter().flat_map(|p| p.each(root)) {
             each_text(v, &mut |v, s| {
@@ -76,16 +76,12 @@ impl<'m> Work<'m, '_> {
                 }
             });
         }
-        for v in mapping.parse.iter().flat_map(|p| p.each(root)) {
-            let holds = v.as_str().is_some_and(|s| s.starts_with(['{', '[']) && scratch.parse(s.as_bytes()).is_ok());
-            if holds {
-                texts.insert(v);
-                any = true;
-            }
-        }
+        let parsed = mapping.parse.iter().flat_map(|p| p.each(root));
         if !any {
-            return None;
+            return opened(root, parsed, &['{', '['], scratch);
         }
+        let mut texts = Taken::default();
+        parsed.filter(|v| v.as_str().is_some_and(|s| s.starts_with(['{', '[']))).for_each(|v| texts.insert(v));
         let mut out = String::with_capacity(root.source().len());
         root.write_with(&mut out, &mut |_, v, out| match v.as_str() {
             // What a text holds has been escaped text by text, before the whole became one.

@@ -10,7 +10,7 @@ mod actors;
 use crate::Context;
 use crate::claims;
 use crate::formats::catena::instant;
-use crate::json::{Kind, Value, write_string};
+use crate::json::{Kind, Tape, Value, write_string};
 use crate::mapping::{Alternative, Decided, Mapping, Origin, Roots, Slot};
 use crate::redact::{Manner, Redactor, Taken, left, pieces};
 use catena_schemas::Micros;
@@ -468,6 +468,33 @@ impl<'t> Filling<'t, '_> {
             }
         }
     }
+}
+
+/// The record with those of these texts that begin so and hold JSON replaced by what they hold; `None` when there is none.
+pub(crate) fn opened<'t>(
+    root: Value<'t>,
+    texts: impl Iterator<Item = Value<'t>>,
+    begin: &[char],
+    scratch: &mut Tape,
+) -> Option<String> {
+    let mut holding = Taken::default();
+    let mut any = false;
+    for v in texts {
+        if v.as_str().is_some_and(|s| s.starts_with(begin) && scratch.parse(s.as_bytes()).is_ok()) {
+            holding.insert(v);
+            any = true;
+        }
+    }
+    if !any {
+        return None;
+    }
+    let mut out = String::with_capacity(root.source().len());
+    root.write_with(&mut out, &mut |_, v, out| match v.as_str() {
+        Some(s) if holding.contains(v) => out.push_str(s),
+        Some(s) => write_string(s, out),
+        None => out.push_str(v.source()),
+    });
+    Some(out)
 }
 
 /// A value of the record, or a constant of the mapping.

@@ -5,7 +5,7 @@
 
 use super::{Filling, unquoted};
 use crate::claims;
-use crate::json::Value;
+use crate::json::{Kind, Value};
 use crate::mapping::Slot;
 use catena_schemas::event::Text;
 use catena_schemas::event::{Actor, Event};
@@ -38,14 +38,20 @@ impl<'t> Filling<'t, '_> {
         }
         if let Some(list) = self.value(Slot::ActorsList) {
             let name = self.way(Slot::ActorsList).map(|from| from.name()).unwrap_or_default();
-            let ids: Vec<&str> = list.items().filter_map(|v| v.as_scalar()).collect();
+            let named: Vec<_> = list.items().filter(|v| !v.is_null()).collect();
+            let ids: Vec<&str> = named.iter().filter_map(|v| v.as_scalar()).collect();
+            // A chain is a list of ids: anything else stays where it is, and half of one is none.
+            let readable = list.kind() == Kind::Array && ids.len() == named.len();
+            let ids = if readable { ids } else { Vec::new() };
             let told = |id: &'t str| self.redactor.told(name, id).map_or_else(|| self.clean(id), Cow::Owned);
             let said: Vec<Cow<'t, str>> = ids.iter().map(|id| told(id)).collect();
             if e.actors.is_empty() && fits(ids.last().copied()) {
                 e.actors = said.iter().cloned().map(Actor::named).collect();
                 e.actors_source = Some(Cow::Borrowed("declared"));
             }
-            if e.actors.iter().map(|a| &a.id).eq(&said) {
+            if !readable {
+                self.flag("invalid:actors.list");
+            } else if e.actors.iter().map(|a| &a.id).eq(&said) {
                 self.taken.insert(list);
             } else if !ids.is_empty() {
                 contradicted = true;
