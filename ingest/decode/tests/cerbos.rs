@@ -211,3 +211,43 @@ fn a_chain_of_another_shape_stays() {
         );
     }
 }
+
+#[test]
+fn what_is_left_out_is_empty() {
+    let asked = |inputs: &str| format!(r#""checkResources":{{"inputs":[{inputs}]}}"#);
+    check(r#""checkResources":{}"#, "aside actions_none c1");
+    check(&asked(r#"{"principal":{"id":"a"}}"#), "aside actions_none c1");
+    check(&asked(r#"{"principal":{"id":"a"},"actions":[]}"#), "aside actions_none c1");
+    check(r#""checkResources":{"inputs":[{}],"outputs":[{"actions":{}}]}"#, "aside actions_none c1");
+    check(r#""log.kind":"decision""#, "aside actions_none c1");
+    // Empty is one thing, unreadable another.
+    let unreadable = "reject decisions_missing the entry holds no action that can be read";
+    check(&asked("7"), unreadable);
+    check(&asked(r#"{"actions":"x"}"#), unreadable);
+    check(&asked(r#"{"actions":[7]}"#), unreadable);
+    check(r#""checkResources":{"inputs":7}"#, unreadable);
+    let unknown =
+        "reject entry_unknown the record is neither a decision nor an access entry nor a line of the server's log";
+    check(r#""log.kind":"decision","checkResources":7"#, unknown);
+    check(r#""peer":{}"#, unknown);
+}
+
+#[test]
+fn an_error_alone_is_an_error() {
+    let boom = r#"error >()> reasons=check_error extra={"error":"boom"}"#;
+    check(r#""log.kind":"decision","error":"boom""#, boom);
+    check(r#""checkResources":{},"error":"boom""#, boom);
+    check(r#""checkResources":{"error":"boom"}"#, boom);
+}
+
+#[test]
+fn an_entry_that_was_too_big_is_counted() {
+    check(r#""log.kind":"decision","oversized":true"#, "aside entry_oversized c1");
+    check(r#""checkResources":{},"oversized":true"#, "aside entry_oversized c1");
+    check(
+        r#""method":"/cerbos.svc.v1/CheckResources","oversized":true"#,
+        "aside access_entry /cerbos.svc.v1/CheckResources answered 0",
+    );
+    let seen = decode(Format::Auto, br#"{"callId":"c","timestamp":"2026-11-21T00:19:07Z","oversized":true}"#);
+    assert_eq!(told(&seen), "aside entry_oversized c");
+}

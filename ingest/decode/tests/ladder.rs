@@ -327,7 +327,7 @@ fn cerbos_decisions() {
         "error invoke u>a>s/t reasons=check_error\nerror invoke u>a>s/t reasons=check_error",
     );
     cerbos(r#"{"error":"boom"}"#, "error invoke >> reasons=check_error");
-    cerbos("{}", "reject decisions_missing");
+    cerbos("{}", "aside actions_none");
     cerbos(r#"{"inputs":7,"outputs":"x"}"#, "reject decisions_missing");
 }
 

@@ -3,7 +3,8 @@
 //! Guarantees: one event per (input, action), in the order of the question; inputs and outputs are matched by position,
 //! because resource ids repeat. Cerbos has two effects, so a step-up is a denied action for which a rule put out the member
 //! that the mapping calls `cerbos.step_up`; an effect that is absent is `unknown`, never a denial. Access entries, server
-//! log lines and query plans are asides: a plan is a filter to be applied later, and lets nobody in. What one record
+//! log lines and query plans are asides: a plan is a filter to be applied later, and lets nobody in; so are calls that asked
+//! nothing, and entries of which Cerbos has kept no more than that they were too big. What one record
 //! multiplies into is bounded: [`DECISIONS_MAX`] decisions, [`REPEATED_BYTES_MAX`] bytes that they could repeat, and
 //! [`COPIED_BYTES_MAX`] bytes of arguments and extra, beyond which these are left out under a flag.
 
@@ -37,7 +38,9 @@ pub(crate) fn is_entry(root: Value<'_>) -> bool {
     let logger = root.get("log.logger").and_then(|v| v.as_str());
     logger.is_some_and(|l| l == "cerbos" || l.starts_with("cerbos."))
         || (root.get("callId").is_some()
-            && ["checkResources", "planResources", "method", "inputs", "outputs"].iter().any(|k| root.get(k).is_some()))
+            && ["checkResources", "planResources", "method", "inputs", "outputs", "oversized"]
+                .iter()
+                .any(|k| root.get(k).is_some()))
 }
 
 /// Rewrites an entry of an older release, whose file back end wrote every attribute as a text that holds JSON: each stands in
@@ -54,6 +57,8 @@ pub(crate) fn expand(root: Value<'_>, scratch: &mut Tape) -> Option<String> {
 struct Entry<'t> {
     root: Value<'t>,
     call: &'t str,
+    /// What holds inputs, outputs and error: the entry itself in older releases.
+    body: Value<'t>,
     inputs: Vec<Value<'t>>,
     outputs: Vec<Value<'t>>,
     error: Option<&'t str>,
@@ -91,8 +96,12 @@ pub(crate) fn decode<'t>(
         aside("query_plan", format!("`{who}` on `{what}`: {filter}"), &mut put);
         return Ok(());
     }
-    let Some(body) = checks.or(older) else {
-        if kind == "access" || (root.get("callId").is_some() && root.get("method").is_some()) {
+    let is_access = kind == "access" || (root.get("callId").is_some() && root.get("method").is_some());
+    // Protobuf JSON leaves out what is empty, so of a decision no more may be there than that it is one.
+    let is_bare = root.get("callId").is_some() && root.get("checkResources").is_none_or(|v| v.is_null());
+    let bare = (!is_access && is_bare && (kind == "decision" || is_oversized(root))).then_some(root);
+    let Some(body) = checks.or(older).or(bare) else {
+        if is_access {
             let code = root.get("statusCode").and_then(|v| v.as_scalar()).unwrap_or("0");
             aside("access_entry", format!("{} answered {code}", text(root, "method").unwrap_or("?")), &mut put);
             return Ok(());
@@ -113,9 +122,10 @@ pub(crate) fn decode<'t>(
     let entry = Entry {
         root,
         call,
+        body,
         inputs: items("inputs"),
         outputs: items("outputs"),
-        error: text(body, "error").filter(|s| !s.is_empty()),
+        error: [body, root].into_iter().find_map(|v| text(v, "error").filter(|s| !s.is_empty())),
         dirty: redactor.suspects_record(root),
     };
     entry.decisions(mappings, redactor, taken, context, sink)
@@ -141,6 +151,11 @@ impl<'t> Entry<'t> {
         sink: &mut impl Sink,
     ) -> Result<(), (&'static str, String)> {
         let questions = self.questions()?;
+        if questions.is_empty() {
+            let reason = if is_oversized(self.root) { "entry_oversized" } else { "actions_none" };
+            sink.aside(redactor.aside(reason, self.call.to_owned()), Format::Cerbos);
+            return Ok(());
+        }
         let repeated = self.repeated(&questions);
         if repeated > REPEATED_BYTES_MAX {
             return Err(("decisions_too_large", format!("{repeated} bytes around {} decisions", questions.len())));
@@ -226,13 +241,27 @@ impl<'t> Entry<'t> {
                 return Err(("decisions_too_many", format!("more than {DECISIONS_MAX} in one entry")));
             }
         }
-        if questions.is_empty() {
-            if self.error.is_none() {
-                return Err(("decisions_missing", "the entry holds no action".into()));
-            }
+        if questions.is_empty() && self.error.is_none() && !self.asks_nothing() {
+            return Err(("decisions_missing", "the entry holds no action that can be read".into()));
+        }
+        if questions.is_empty() && self.error.is_some() {
             questions.push(Question { input: None, output: None, action: "", answer: None, asked: Rc::default() });
         }
         Ok(questions)
+    }
+
+    /// Whether there is nothing where actions would be, and not something that cannot be read.
+    fn asks_nothing(&self) -> bool {
+        let listed = |key: &str| self.body.get(key).is_none_or(|v| v.is_null() || v.kind() == Kind::Array);
+        let nothing = |v: Value<'t>| match v.kind() {
+            Kind::Null => true,
+            Kind::Array | Kind::Object => v.items().next().is_none() && v.entries().next().is_none(),
+            _ => false,
+        };
+        let mut pairs = self.inputs.iter().chain(&self.outputs);
+        listed("inputs")
+            && listed("outputs")
+            && pairs.all(|v| v.kind() == Kind::Object && v.get("actions").is_none_or(nothing))
     }
 
     /// Bytes that stand around the decisions, once for each.
@@ -357,6 +386,11 @@ impl<'t> Entry<'t> {
         e.decision.rules.extend(rules);
         e.decision.reasons.extend(reasons);
     }
+}
+
+/// Whether Cerbos has left out parts of an entry that was too big.
+fn is_oversized(root: Value<'_>) -> bool {
+    root.get("oversized").and_then(|v| v.as_bool()) == Some(true)
 }
 
 /// The claims of the token that came with a question. Of several, those that say who acts, and then those whose name is first:
