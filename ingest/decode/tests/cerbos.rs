@@ -251,3 +251,22 @@ fn an_entry_that_was_too_big_is_counted() {
     let seen = decode(Format::Auto, br#"{"callId":"c","timestamp":"2026-11-21T00:19:07Z","oversized":true}"#);
     assert_eq!(told(&seen), "aside entry_oversized c");
 }
+
+#[test]
+fn answers_without_their_questions_say_what_they_are_about() {
+    let answer = r#"{"requestId":"rq","resourceId":"d","actions":{"x":{"effect":"EFFECT_DENY"}}}"#;
+    check(
+        &format!(r#""oversized":true,"checkResources":{{"outputs":[{answer}]}}"#),
+        r#"deny >()> resources=d request=rq extra={"oversized":true}"#,
+    );
+    let with = |input: &str| format!(r#""checkResources":{{"inputs":[{input}],"outputs":[{answer}]}}"#);
+    check(
+        &with(r#"{"requestId":"rq","resource":{"kind":"mcp_tool","id":"d"},"actions":["x"]}"#),
+        r#"deny >()>d request=rq extra={"input":{"resource":{"kind":"mcp_tool"}}}"#,
+    );
+    // Ids that differ are kept, both.
+    check(
+        &with(r#"{"requestId":"r2","resource":{"kind":"doc","id":"e"},"actions":["x"]}"#),
+        r#"deny >()>doc resources=e request=r2 extra={"output":{"requestId":"rq","resourceId":"d"}}"#,
+    );
+}

@@ -324,9 +324,13 @@ impl<'t> Entry<'t> {
             e.decision.rules.push(Cow::Owned(format!("derived_role:{}", fill.clean(role))));
         }
         take_answers(output, question.answer, self.error.is_none(), fill.taken);
-        // Ids repeat the input's.
-        for key in ["effectiveDerivedRoles", "requestId", "resourceId"] {
-            output.get(key).into_iter().for_each(|v| fill.taken.insert(v));
+        output.get("effectiveDerivedRoles").into_iter().for_each(|v| fill.taken.insert(v));
+        // Ids repeat the input's, unless that was left out.
+        let resource = question.input.and_then(|i| i.get("resource")).and_then(|r| r.get("id"));
+        let request = question.input.and_then(|i| i.get("requestId"));
+        for (key, asked) in [("requestId", request), ("resourceId", resource)] {
+            let repeats = |v: &Value<'t>| asked.and_then(|a| a.as_str()).is_some_and(|a| v.as_str() == Some(a));
+            output.get(key).filter(repeats).into_iter().for_each(|v| fill.taken.insert(v));
         }
         let input = question.input.and_then(|i| i.get("actions"));
         input.into_iter().for_each(|v| fill.taken.insert(v));
