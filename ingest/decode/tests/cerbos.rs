@@ -270,3 +270,18 @@ fn answers_without_their_questions_say_what_they_are_about() {
         r#"deny >()>doc resources=e request=r2 extra={"output":{"requestId":"rq","resourceId":"d"}}"#,
     );
 }
+
+#[test]
+fn the_hash_or_the_bundle_is_the_version() {
+    let source = |of: &str| {
+        format!(r#""policySource":{of},{}"#, with_outputs(r#"["x"]"#, r#"{"x":{"effect":"EFFECT_DENY"}}"#, "[]"))
+    };
+    for (of, version) in [
+        (r#"{"git":{"hash":"9f3c"}}"#, "9f3c"),
+        (r#"{"hub":{"bundleId":"B1"}}"#, "B1"),
+        (r#"{"hub":{"remoteBundle":{"bundleId":"B1"}}}"#, "B1"),
+    ] {
+        let expected = format!(r#"deny >a(declared)>t version={version} extra={{"policySource":{of}}}"#);
+        check(&source(of), &expected);
+    }
+}
