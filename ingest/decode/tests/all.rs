@@ -13,6 +13,7 @@ mod ladder;
 mod leaks;
 mod mapping;
 mod mcp;
+mod opa;
 mod openfga;
 mod planted;
 mod pomerium;

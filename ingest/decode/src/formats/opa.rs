@@ -19,7 +19,9 @@ const TYPE: &str = "openpolicyagent.org/decision_logs";
 /// Whether an object is a decision.
 pub(crate) fn is_decision(root: Value<'_>) -> bool {
     root.get("decision_id").is_some_and(|v| v.as_str().is_some())
-        && ["labels", "path", "query", "result", "input", "timestamp"].iter().any(|key| root.get(key).is_some())
+        && ["labels", "path", "query", "result", "mapped_result", "input", "timestamp"]
+            .iter()
+            .any(|key| root.get(key).is_some())
         || root.get("type").and_then(|v| v.as_str()) == Some(TYPE)
 }
 
@@ -224,9 +226,6 @@ fn outcome<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
     }
     e.decision.outcome = Outcome::Unknown;
     e.decision.basis = Some(Basis::Inferred);
-    let reason = match root.get("result") {
-        None => "result_undefined",
-        Some(_) => "result_unmapped",
-    };
-    e.decision.reasons.push(Cow::Borrowed(reason));
+    let is_undefined = ["result", "mapped_result"].iter().all(|key| root.get(key).is_none());
+    e.decision.reasons.push(Cow::Borrowed(if is_undefined { "result_undefined" } else { "result_unmapped" }));
 }

@@ -1,0 +1,49 @@
+//! Open Policy Agent: which member of a decision log decides, and that nothing of it vanishes.
+
+use crate::seen::{Collected, KEY, context};
+use catena_decode::mapping::Mappings;
+use catena_decode::{Decoder, Format, Redactor};
+use std::sync::Arc;
+
+/// Decodes an event with these members besides the usual ones, and says outcome, phase, requester, actors and tool; then what
+/// else there is.
+fn under(mappings: Mappings, members: &str) -> String {
+    let record = format!(r#"{{"decision_id":"d1","timestamp":"2026-11-21T00:12:24.5Z",{members}}}"#);
+    let mut seen = Collected::default();
+    let mut decoder = Decoder::with_mappings(Arc::new(Redactor::new(KEY)), Arc::new(mappings));
+    decoder.record(Format::Auto, record.as_bytes(), &context(), &mut seen);
+    let mut lines = Vec::new();
+    for e in &seen.events {
+        let mut line = format!("{} {} {}>{}>{}", e.outcome, e.phase, e.requester, e.actors.join(","), e.tool);
+        let lists = [("reasons", &e.reasons), ("resources", &e.resources), ("flags", &e.flags)];
+        let lists = lists.map(|(name, list)| (name, list.join(",")));
+        let texts = [("version", &e.version), ("extra", &e.extra)].map(|(name, text)| (name, text.clone()));
+        for (name, text) in lists.into_iter().chain(texts).filter(|(_, text)| !text.is_empty()) {
+            line += &format!(" {name}={text}");
+        }
+        lines.push(line);
+    }
+    lines.extend(seen.rejections.iter().map(|r| format!("reject {}", r.reason)));
+    lines.extend(seen.asides.iter().map(|r| format!("aside {} {}", r.reason, r.detail).trim_end().to_owned()));
+    lines.join("\n")
+}
+
+fn check(members: &str, expected: &str) {
+    assert_eq!(under((*Mappings::shipped()).clone(), members), expected, "{members}");
+}
+
+#[test]
+fn a_mapped_result_decides_where_the_result_does_not() {
+    check(r#""mapped_result":{"allow":false,"reason":"late"}"#, "deny invoke >> reasons=late");
+    check(r#""mapped_result":{"effect":"step_up","reasons":["mfa"]}"#, "step_up invoke >> reasons=mfa");
+    check(r#""result":null,"mapped_result":{"allow":true}"#, "allow invoke >>");
+    check(r#""mapped_result":"deny""#, "deny plan >>");
+    check(r#""mapped_result":{"x":1}"#, r#"unknown plan >> reasons=result_unmapped extra={"mapped_result":{"x":1}}"#);
+    // What the policy answered comes first, and the other is not lost.
+    check(
+        r#""result":{"allow":true},"mapped_result":{"allow":false}"#,
+        r#"allow invoke >> extra={"mapped_result":{"allow":false}}"#,
+    );
+    let preferring = Mappings::shipped().prefer("opa-boolean").expect("it ships");
+    assert_eq!(under(preferring, r#""mapped_result":false"#), "deny invoke >>");
+}
