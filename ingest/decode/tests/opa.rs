@@ -1,6 +1,6 @@
 //! Open Policy Agent: which member of a decision log decides, and that nothing of it vanishes.
 
-use crate::seen::{Collected, KEY, context};
+use crate::seen::{Collected, KEY, context, decode};
 use catena_decode::mapping::Mappings;
 use catena_decode::{Decoder, Format, Redactor};
 use std::sync::Arc;
@@ -46,4 +46,47 @@ fn a_mapped_result_decides_where_the_result_does_not() {
     );
     let preferring = Mappings::shipped().prefer("opa-boolean").expect("it ships");
     assert_eq!(under(preferring, r#""mapped_result":false"#), "deny invoke >>");
+}
+
+/// The token of an event: audience, scope and whether it has a reference, and who is requester and actor by it.
+fn check_token(token: &str, expected: &str) {
+    let record = format!(
+        r#"{{"decision_id":"d1","timestamp":"2026-11-21T00:12:24.5Z","result":{{"allow":true}},"input":{{"token":{token}}}}}"#
+    );
+    let seen = decode(Format::Auto, record.as_bytes());
+    let e = &seen.events[0];
+    let native: serde_json::Value = serde_json::from_str(&e.native).expect("JSON");
+    let token = &native["token"];
+    let got = format!(
+        "{}>{} aud={} scope={} proof={} ref={} flags={} extra={}",
+        e.requester,
+        e.actors.join(","),
+        token["audience"],
+        token["scope"],
+        token["proof"],
+        token["ref"].as_str().is_some_and(|r| r.starts_with("hmac:")),
+        e.flags.join(","),
+        e.extra,
+    );
+    assert_eq!(got, expected, "{record}");
+}
+
+#[test]
+fn claims_may_stand_in_the_token_itself() {
+    let flat = r#"{"aud":"https://t","scope":"a b","jti":"j1","iss":"i","sub":"u","act":{"sub":"a"}}"#;
+    let read = r#"u>a aud=["https://t"] scope=["a","b"] proof="parsed" ref=true flags= extra="#;
+    check_token(flat, read);
+    check_token(&format!(r#"{{"claims":{flat}}}"#), read);
+    // Claims apart outweigh what stands beside them.
+    check_token(
+        r#"{"claims":{"sub":"u","aud":"x"},"aud":"y"}"#,
+        r#"u> aud=["x"] scope=null proof="parsed" ref=false flags= extra={"input":{"token":{"aud":"y"}}}"#,
+    );
+    // Only the raw token: its digest, and nobody has parsed it.
+    check_token(r#"{"raw":"opaque"}"#, "> aud=null scope=null proof=null ref=true flags= extra=");
+    check_token(r#"{"raw":"opaque","aud":"x"}"#, r#"> aud=["x"] scope=null proof="parsed" ref=true flags= extra="#);
+    check_token(
+        r#""opaque""#,
+        r#"> aud=null scope=null proof=null ref=false flags= extra={"input":{"token":"[redacted:key:a0b56a24]"}}"#,
+    );
 }
