@@ -114,7 +114,7 @@ impl Mapping {
     }
 
     /// Whether it says by itself which records are its own.
-    fn is_conditional(&self) -> bool {
+    pub(crate) fn is_conditional(&self) -> bool {
         !self.any.is_empty() || !self.all.is_empty()
     }
 

@@ -90,3 +90,16 @@ fn claims_may_stand_in_the_token_itself() {
         r#"> aud=null scope=null proof=null ref=false flags= extra={"input":{"token":"[redacted:key:a0b56a24]"}}"#,
     );
 }
+
+#[test]
+fn what_opa_asks_itself_is_no_decision() {
+    check(r#""path":"system/main","result":true"#, "aside system_query system/main");
+    check(r#""path":"/system/health/live","result":true"#, "aside system_query /system/health/live");
+    check(r#""path":"system/main""#, "aside system_query system/main");
+    check(r#""path":"system/main","result":{"allow":true}"#, "aside system_query system/main");
+    check(r#""path":"system/main","input":{},"error":{}"#, "aside system_query system/main");
+    // A gateway that asks for no rule by name is answered there.
+    check(r#""path":"system/main","result":{"allow":false},"input":{"tool":{"name":"t"}}"#, "deny invoke >>t");
+    check(r#""path":"systems/main","result":{"allow":true}"#, "allow invoke >>");
+    check(r#""path":"mcp/system/main","result":{"allow":true}"#, "allow invoke >>");
+}

@@ -3,7 +3,8 @@
 //! Guarantees: the two forms of one decision come out equal, so that one can stand for the other: what the console adds is
 //! left out, and an `error` object is written as the text that the console has. What `input` and `result` mean is the
 //! policy's own affair, so a mapping says it. A decision whose result is missing is `unknown`, one with an error `error`;
-//! nothing is taken for a denial that does not say so. Other lines of the console are asides.
+//! nothing is taken for a denial that does not say so. Other lines of the console are asides, and so are OPA's questions to its
+//! own package `system`: whether it is healthy decides about nobody.
 
 use super::mapped::{Extra, Filling};
 use crate::json::{Kind, Value};
@@ -58,6 +59,14 @@ pub(crate) fn decode<'t>(
     let Some(mapping) = mappings.choose(Format::Opa, &roots) else {
         return Decoded::Rejection("mapping_missing", "no mapping's conditions hold".into());
     };
+    // A gateway may have the question put to `system.main`, where OPA looks when it is asked for nothing by name: then there is
+    // somebody's input, and an answer that a mapping knows.
+    let path = root.get("path").and_then(|v| v.as_str()).unwrap_or_default();
+    let is_system = path.strip_prefix('/').unwrap_or(path).split('/').next() == Some("system");
+    let is_asked = mapping.is_conditional() && root.get("input").is_some_and(|v| !v.is_null());
+    if is_system && !is_asked {
+        return Decoded::Aside("system_query", path.to_owned());
+    }
     taken.clear();
     let dirty = redactor.suspects_record(root);
     let mut fill = Filling { mapping, roots, redactor, dirty, taken, flags: Vec::new(), absent: None, quoted: false };
