@@ -103,3 +103,19 @@ fn what_opa_asks_itself_is_no_decision() {
     check(r#""path":"systems/main","result":{"allow":true}"#, "allow invoke >>");
     check(r#""path":"mcp/system/main","result":{"allow":true}"#, "allow invoke >>");
 }
+
+#[test]
+fn a_bundle_without_a_revision_is_not_lost() {
+    let with = |bundles: &str| format!(r#""result":{{"allow":true}},"bundles":{bundles}"#);
+    let kept = |bundles: &str| format!(r#" extra={{"bundles":{bundles}}}"#);
+    for bundles in [r#"{"only":{}}"#, r#"{"only":null}"#, r#"{"only":{"revision":""}}"#, r#"{"a":{},"b":{}}"#] {
+        check(&with(bundles), &format!("allow invoke >>{}", kept(bundles)));
+    }
+    let one = r#"{"a":{"revision":"r1"},"b":{}}"#;
+    check(&with(one), &format!("allow invoke >> version=r1{}", kept(one)));
+    let two = r#"{"a":{"revision":"r1"},"b":{},"c":{"revision":"r2"}}"#;
+    check(&with(two), &format!("allow invoke >> version=a:r1,c:r2{}", kept(two)));
+    // Where all have one, the names stand with them.
+    check(&with(r#"{"a":{"revision":"r1"},"c":{"revision":"r2"}}"#), "allow invoke >> version=a:r1,c:r2");
+    check(&with("{}"), "allow invoke >>");
+}

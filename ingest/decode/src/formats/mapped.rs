@@ -569,6 +569,13 @@ impl<'x> Extra<'x> {
         self.redactor.write_member(key, value, manner, &mut self.out);
     }
 
+    /// A member as it stands, though some of it is told elsewhere or there is nothing in it but names.
+    pub(crate) fn whole(&mut self, key: &str, value: Value<'_>) {
+        self.key(key);
+        let manner = Manner { dirty: self.dirty, sorted: true, taken: None };
+        self.redactor.write_member(key, value, manner, &mut self.out);
+    }
+
     /// A member of text.
     pub(crate) fn text(&mut self, key: &str, text: &str) {
         self.key(key);

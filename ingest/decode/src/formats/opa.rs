@@ -126,6 +126,8 @@ pub(crate) fn decode<'t>(
     for (key, v) in members {
         match (key, &error) {
             ("error", Some(text)) => extra.text(key, text),
+            // That a bundle without a revision took part is said by its name alone.
+            ("bundles", _) if v.entries().any(|(_, bundle)| revision(bundle).is_none()) => extra.whole(key, v),
             _ => extra.member(key, v),
         }
     }
@@ -143,10 +145,14 @@ fn labels<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
     }
 }
 
+fn revision(of: Value<'_>) -> Option<(Value<'_>, &str)> {
+    let revision = of.get("revision")?;
+    Some((revision, revision.as_str().filter(|s| !s.is_empty())?))
+}
+
 /// Revisions of the bundles that took part: one as it is, several with their names, sorted.
 fn policy<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
     e.decision.policy_engine = Some(Cow::Borrowed("opa"));
-    let revision = |v: Value<'t>| v.get("revision").and_then(|r| Some((r, r.as_str().filter(|s| !s.is_empty())?)));
     let bundles = root.get("bundles");
     let mut found: Vec<(&str, Value<'t>, &str)> = bundles
         .iter()
