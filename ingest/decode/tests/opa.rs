@@ -119,3 +119,21 @@ fn a_bundle_without_a_revision_is_not_lost() {
     check(&with(r#"{"a":{"revision":"r1"},"c":{"revision":"r2"}}"#), "allow invoke >> version=a:r1,c:r2");
     check(&with("{}"), "allow invoke >>");
 }
+
+/// The page's own mapping.
+#[test]
+fn an_undefined_result_is_a_denial_where_a_site_says_so() {
+    let page = include_str!("../../../docs/producers/opa.md");
+    let text = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("it is there");
+    let ours = || Mappings::shipped().with(text, "ours").expect("it is well written");
+    let asked = r#""path":"mcp/authz/decision","input":{"tool":{"name":"t"},"user":{"id":"u"}}"#;
+    check(asked, "unknown plan u>> reasons=result_undefined resources=tool:t");
+    assert_eq!(under(ours(), asked), "deny invoke u>>t reasons=result_undefined");
+    assert_eq!(under(ours(), &format!(r#"{asked},"result":{{"allow":true}}"#)), "allow invoke u>>t");
+    // Other questions stay what they were, and so does an evaluation that failed.
+    assert_eq!(under(ours(), r#""path":"mcp/other""#), "unknown plan >> reasons=result_undefined");
+    assert_eq!(
+        under(ours(), &format!(r#"{asked},"error":{{}}"#)),
+        "error invoke u>>t reasons=evaluation_error extra={\"error\":\"{}\"}"
+    );
+}
