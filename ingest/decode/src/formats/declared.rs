@@ -81,7 +81,8 @@ impl<'m> Work<'m, '_> {
             return opened(root, parsed, &['{', '['], scratch);
         }
         let mut texts = Taken::default();
-        parsed.filter(|v| v.as_str().is_some_and(|s| s.starts_with(['{', '[']))).for_each(|v| texts.insert(v));
+        let holds = |s: &str, scratch: &mut Tape| s.starts_with(['{', '[']) && scratch.parse(s.as_bytes()).is_ok();
+        parsed.filter(|v| v.as_str().is_some_and(|s| holds(s, scratch))).for_each(|v| texts.insert(v));
         let mut out = String::with_capacity(root.source().len());
         root.write_with(&mut out, &mut |_, v, out| match v.as_str() {
             // What a text holds has been escaped text by text, before the whole became one.
