@@ -1,15 +1,20 @@
 //! Records of authority: native ones, and what logs of those who grant make of them.
 
-use crate::seen::{KEY, decode};
+use crate::seen::{Collected, KEY, context, decode};
 use catena_decode::authority::catalogue::{self, About, Kind};
 use catena_decode::mapping::Mappings;
-use catena_decode::{Format, Redactor};
+use catena_decode::{Decoder, Format, Redactor};
 use catena_schemas::Micros;
+use std::sync::Arc;
 
 /// Decodes, and says each entry as kind, id, body, extra and flags; rejections and asides by their reason.
 fn told(format: Format, record: &str) -> String {
     let seen = decode(format, record.as_bytes());
     assert!(seen.events.is_empty(), "{record}");
+    lines(&seen)
+}
+
+fn lines(seen: &Collected) -> String {
     let entries = seen.entries.iter().map(|e| e.0.clone());
     let asides = seen.asides.iter().map(|a| format!("aside {} {}", a.reason, a.detail));
     let rejections = seen.rejections.iter().map(|r| format!("reject {} {}", r.reason, r.detail));
@@ -343,6 +348,60 @@ fn a_mapping_of_ones_own_for_records() {
             .map_or((said.as_str(), ""), |(l, r)| (l, r.split_once(':').map_or("", |r| r.1)));
         let said = if rest.is_empty() { line.to_owned() } else { format!("{line}:{rest}") };
         assert_eq!(said, expected, "{text}");
+    }
+}
+
+/// Decodes under mappings of one's own, and says what came of it as `told` does, and everything as text.
+fn under(mappings: &[&str], record: &str) -> (String, String) {
+    let mut all = (*Mappings::shipped()).clone();
+    for (i, text) in mappings.iter().enumerate() {
+        all = all.with(text, &format!("mine-{i}")).expect("a sound mapping");
+    }
+    let mut seen = Collected::default();
+    let mut decoder = Decoder::with_mappings(Arc::new(Redactor::new(KEY)), Arc::new(all));
+    decoder.record(Format::Auto, record.as_bytes(), &context(), &mut seen);
+    (lines(&seen), seen.everything())
+}
+
+#[test]
+fn what_a_digest_was_made_of_is_not_left_in_clear() {
+    let head = "format = 'authority'\nkind = 'lifecycle'\n[when]\nall = [{ pointer = '/handle', exists = true }]\n[fields]\nevent = { value = 'revoked' }\n";
+    for (fields, record, expected) in [
+        (
+            "subject_kind = { value = 'token' }\nsubject = { pointer = '/handle', prefix = 'https://as ' }",
+            r#"{"handle":"opaque-7Rq","n":1}"#,
+            r#"lifecycle place/0/0 {"event":"revoked","subject_kind":"token","subject":"<https://as opaque-7Rq>"} extra={"n":1} flags=time_missing,id_missing"#,
+        ),
+        (
+            "subject_kind = { value = 'token' }\nsubject = { join = ['/issuer', '/handle'] }",
+            r#"{"handle":"opaque-7Rq","issuer":"as"}"#,
+            r#"lifecycle place/0/0 {"event":"revoked","subject_kind":"token","subject":"<as/opaque-7Rq>"} flags=time_missing,id_missing"#,
+        ),
+        // A list is no token, and holds some.
+        (
+            "subject_kind = { value = 'token' }\nsubject = ['/handle', '/other']",
+            r#"{"handle":["opaque-7Rq"],"other":"t"}"#,
+            r#"lifecycle place/0/0 {"event":"revoked","subject_kind":"token","subject":"<t>"} flags=invalid:subject,time_missing,id_missing"#,
+        ),
+        // What is no token can be read off the column, unless it was joined: then nobody can tell which part ended where.
+        (
+            "subject_kind = { value = 'client' }\nsubject = { pointer = '/handle', prefix = 'c:' }",
+            r#"{"handle":"web"}"#,
+            r#"lifecycle place/0/0 {"event":"revoked","subject_kind":"client","subject":"c:web"} flags=time_missing,id_missing"#,
+        ),
+        (
+            "subject_kind = { value = 'client' }\nsubject = { join = ['/realm', '/handle'] }",
+            r#"{"handle":"web","realm":"r"}"#,
+            r#"lifecycle place/0/0 {"event":"revoked","subject_kind":"client","subject":"r/web"} extra={"handle":"web","realm":"r"} flags=time_missing,id_missing"#,
+        ),
+    ] {
+        let expected = match expected.split_once('<').and_then(|(a, rest)| Some((a, rest.split_once('>')?))) {
+            Some((before, (token, after))) => format!("{before}{}{after}", Redactor::new(KEY).digest(token)),
+            None => expected.to_owned(),
+        };
+        let (got, everything) = under(&[&format!("{head}{fields}")], record);
+        assert_eq!(got, expected, "{record}");
+        assert!(!everything.contains("opaque-7Rq"), "{everything}");
     }
 }
 

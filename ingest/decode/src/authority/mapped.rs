@@ -2,7 +2,8 @@
 //!
 //! Guarantees: of a column's alternatives the first that the line has and that is of the right type is taken, and one of a wrong type
 //! is flagged `invalid:<column>`; a line that a mapping matches and that lacks what its kind cannot do without makes no entry. What
-//! was taken does not appear in `extra`, and everything else does. References of tokens are keyed digests.
+//! was taken does not appear in `extra`, and everything else does. References of tokens are keyed digests, and nothing that such a
+//! digest was made of is left in clear.
 
 use super::Draft;
 use crate::claims::numeric_date;
@@ -82,9 +83,41 @@ struct Filling<'t, 'r> {
 enum Found<'t> {
     /// A value, and what it is called.
     Value(Value<'t>, &'t str),
-    /// Texts of the line and of the mapping with what they are called, and what joins them. They are redacted one by one, because
-    /// what a secret is can hang on what stands before it.
-    Parts(Vec<(&'t str, &'t str)>, &'t str),
+    /// Several that make one text.
+    Parts(Parts<'t>),
+}
+
+/// Texts of the line and of the mapping, and what joins them.
+struct Parts<'t> {
+    /// Each with what it is called. They are redacted one by one, because what a secret is can hang on what stands before it.
+    texts: Vec<(&'t str, &'t str)>,
+    with: &'t str,
+    /// Where those of the line stand.
+    values: Vec<Value<'t>>,
+}
+
+impl<'t> Parts<'t> {
+    fn constant(text: &'t str) -> Parts<'t> {
+        Parts { texts: vec![("", text)], with: "", values: Vec::new() }
+    }
+}
+
+impl<'t> Found<'t> {
+    /// The values of the line that it is made of.
+    fn values(&self) -> &[Value<'t>] {
+        match self {
+            Found::Value(v, _) => std::slice::from_ref(v),
+            Found::Parts(parts) => &parts.values,
+        }
+    }
+
+    /// The value that can be read off the column alone: of several that were joined nobody can tell which ended where.
+    fn whole(&self) -> Option<Value<'t>> {
+        match self.values() {
+            [v] => Some(*v),
+            _ => None,
+        }
+    }
 }
 
 impl<'t> Filling<'t, '_> {
@@ -122,10 +155,12 @@ impl<'t> Filling<'t, '_> {
         let alternative = match filler {
             Filler::Joined(pointers, with) => {
                 let part = |p: &'t Pointer| {
-                    p.follow(&self.roots)?.as_scalar().filter(|s| !s.is_empty()).map(|s| (p.name(), s))
+                    let v = p.follow(&self.roots)?;
+                    v.as_scalar().filter(|s| !s.is_empty()).map(|s| ((p.name(), s), v))
                 };
                 let parts: Option<Vec<_>> = pointers.iter().map(part).collect();
-                return Some((Found::Parts(parts?, with), None));
+                let (texts, values) = parts?.into_iter().unzip();
+                return Some((Found::Parts(Parts { texts, with, values }), None));
             }
             Filler::Plain(alternative) => alternative,
         };
@@ -134,13 +169,14 @@ impl<'t> Filling<'t, '_> {
         }
         let split = alternative.split.as_deref();
         match &alternative.from {
-            Origin::Constant(text) => Some((Found::Parts(vec![("", text)], ""), split)),
+            Origin::Constant(text) => Some((Found::Parts(Parts::constant(text)), split)),
             Origin::Pointer(pointer) => {
                 let v = pointer.follow(&self.roots).filter(|v| !v.is_null())?;
                 match v.as_scalar() {
                     Some("") => None,
                     Some(s) if !alternative.prefix.is_empty() => {
-                        Some((Found::Parts(vec![("", &alternative.prefix), (pointer.name(), s)], ""), split))
+                        let texts = vec![("", alternative.prefix.as_str()), (pointer.name(), s)];
+                        Some((Found::Parts(Parts { texts, with: "", values: vec![v] }), split))
                     }
                     _ => Some((Found::Value(v, pointer.name()), split)),
                 }
@@ -152,22 +188,23 @@ impl<'t> Filling<'t, '_> {
         fillers.iter().find_map(|f| {
             let (found, _) = self.find(f)?;
             let text = self.redacted(&found)?;
-            if let Found::Value(v, _) = found {
-                self.taken.insert(v);
-            }
+            found.whole().into_iter().for_each(|v| self.taken.insert(v));
             Some(text)
         })
     }
 
     fn column(&mut self, column: &'static Column, fillers: &'t [Filler]) {
+        let is_token = self.is_token(column);
         for filler in fillers {
             let Some((found, split)) = self.find(filler) else { continue };
+            if is_token {
+                // Whatever it is made of stays nowhere in clear, also when it turns out to be no token but a list of them.
+                found.values().iter().for_each(|v| self.taken.insert(*v));
+            }
             match self.cell(column, &found, split) {
                 Some(cell) => {
                     self.draft.set(column.name, cell);
-                    if let Found::Value(v, _) = found {
-                        self.taken.insert(v);
-                    }
+                    found.whole().into_iter().for_each(|v| self.taken.insert(v));
                     return;
                 }
                 None => self.draft.flag(format!("invalid:{}", column.name)),
@@ -178,9 +215,9 @@ impl<'t> Filling<'t, '_> {
     /// Text as it stands in the line.
     fn raw(&self, found: &Found<'t>) -> Option<Cow<'t, str>> {
         match found {
-            Found::Parts(parts, with) => {
-                let texts: Vec<&str> = parts.iter().map(|part| part.1).collect();
-                Some(Cow::Owned(texts.join(with)))
+            Found::Parts(parts) => {
+                let texts: Vec<&str> = parts.texts.iter().map(|part| part.1).collect();
+                Some(Cow::Owned(texts.join(parts.with)))
             }
             Found::Value(v, _) => v.as_scalar().map(Cow::Borrowed),
         }
@@ -189,9 +226,9 @@ impl<'t> Filling<'t, '_> {
     /// Text without secrets.
     fn redacted(&self, found: &Found<'t>) -> Option<Cow<'t, str>> {
         match found {
-            Found::Parts(parts, with) => {
-                let parts: Vec<_> = parts.iter().map(|(name, s)| self.named(name, s)).collect();
-                Some(Cow::Owned(parts.join(with)))
+            Found::Parts(parts) => {
+                let texts: Vec<_> = parts.texts.iter().map(|(name, s)| self.named(name, s)).collect();
+                Some(Cow::Owned(texts.join(parts.with)))
             }
             Found::Value(v, name) => v.as_scalar().map(|s| self.named(name, s)),
         }
