@@ -454,13 +454,14 @@ impl One<'_> {
             Format::Pomerium => formats::pomerium::decode(root, self.mappings, redactor, taken, context),
             Format::Mcp => match formats::mcp::normal(root, scratch) {
                 Ok(normal) => {
-                    return match self.inner.parse(normal.as_bytes()) {
+                    let done = match self.inner.parse(normal.as_bytes()) {
                         Ok(root) => formats::mcp::decode(root, (redactor, taken), context, place, sink),
-                        Err(e) => sink.rejection(
-                            redactor.reject_value(e.reason, "with its messages".into(), root, bytes),
-                            format,
-                        ),
+                        Err(e) => Err((e.reason, "with its messages".into())),
                     };
+                    match done {
+                        Ok(()) => return,
+                        Err((reason, detail)) => Decoded::Rejection(reason, detail),
+                    }
                 }
                 Err((reason, detail)) => Decoded::Rejection(reason, detail),
             },

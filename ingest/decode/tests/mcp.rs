@@ -198,3 +198,22 @@ fn a_bearer_token_is_kept_as_a_digest_only() {
     assert_eq!(one, picture("9tGk2LmQx7VbZp4RwYc8NdJh3SfTu6Ae"));
     assert!(picture("<removed>").contains("reference: None"), "what a recorder left in its place is no token");
 }
+
+/// What is kept of a refused record is the record: mended, or under a version that reads its time, a retry finds the call in it.
+#[test]
+fn a_refused_exchange_is_kept_as_it_came() {
+    let record = r#"{"t":"yesterday","status":200,"request_headers":{"authorization":"Bearer 9tGk2LmQx7VbZp4RwYc8NdJh3SfTu6Ae"},"request_body":"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\",\"params\":{\"name\":\"t\"}}","response_body":"{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}"}"#;
+    let harmless = record.replace(r#""authorization":"Bearer 9tGk2LmQx7VbZp4RwYc8NdJh3SfTu6Ae""#, r#""accept":"*/*""#);
+    for record in [record, &harmless] {
+        let seen = decode(Format::Auto, record.as_bytes());
+        assert_eq!((seen.events.len(), seen.rejections.len(), seen.rejections[0].reason), (0, 1, "time_invalid"));
+        let kept = String::from_utf8(seen.rejections[0].raw.clone().expect("kept")).expect("text");
+        assert!(!kept.contains("9tGk2LmQ"), "{kept}");
+        if !record.contains("Bearer") {
+            assert_eq!(kept, record);
+        }
+        let mended = decode(Format::Auto, kept.replace("\"yesterday\"", "1795219800").as_bytes());
+        assert_eq!((mended.events.len(), mended.events[0].tool.as_str(), mended.rejections.len()), (1, "t", 0));
+        assert!(mended.events[0].debug.contains("result_bytes: Some(2)"));
+    }
+}

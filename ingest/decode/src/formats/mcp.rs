@@ -3,7 +3,7 @@
 //! Guarantees: each `tools/call`, `prompts/get` and `resources/read` becomes one execution, joined to its answer where the record
 //! holds it; nobody decided anything here, so there is no verdict, and an error of JSON-RPC is an error code, never a denial. Every
 //! other message becomes an aside that says what it was. Of an answer only its size, error and whether the tool failed are kept,
-//! never its content. Who calls is what the client says of itself in the record, and nothing else; a session id, a trace or a
+//! never its content; a record that is refused is kept whole, to be read again. Who calls is what the client says of itself in the record, and nothing else; a session id, a trace or a
 //! protocol version is taken only from where it stands. What a batch multiplies into is bounded: see [`super::bounds`], and
 //! [`COPIED_BYTES_MAX`] for what stood around its messages.
 //!
@@ -173,14 +173,15 @@ fn stream(text: &str) -> impl Iterator<Item = String> {
     events.into_iter().filter(|e| !e.is_empty())
 }
 
-/// Hands on what a record in its normal shape holds, one by one.
+/// Hands on what a record in its normal shape holds, one by one. A refusal is of the record as it came: its normal shape is nobody's
+/// format, and could not be read again.
 pub(crate) fn decode<'t>(
     root: Value<'t>,
     (redactor, taken): (&Redactor, &mut Taken),
     context: &Context<'t>,
     place: (u32, u32),
     sink: &mut impl Sink,
-) {
+) -> Result<(), Refusal> {
     let format = Format::Mcp;
     let list = |name: &str| root.get(name).into_iter().flat_map(|l| l.items()).collect::<Vec<_>>();
     let (messages, answers) = (list("messages"), list("answers"));
@@ -193,13 +194,12 @@ pub(crate) fn decode<'t>(
             ("DELETE", true) => ("mcp_session_end", "a session was ended"),
             (other, true) => ("mcp_no_message", other),
         };
-        return sink.aside(redactor.aside(reason, detail.to_owned()), format);
+        sink.aside(redactor.aside(reason, detail.to_owned()), format);
+        return Ok(());
     }
     let dirty = redactor.suspects_record(root);
     let several = messages.len() > 1;
-    if let Err((reason, detail)) = bounded(messages.len(), record.source().len()) {
-        return sink.rejection(redactor.reject_value(reason, detail, root, root.source().as_bytes()), format);
-    }
+    bounded(messages.len(), record.source().len())?;
     let answers = by_id(&answers);
     let mut budget = COPIED_BYTES_MAX + root.source().len();
     let mut refusal: Option<Refusal> = None;
@@ -230,9 +230,7 @@ pub(crate) fn decode<'t>(
             }
         }
     }
-    if let Some((reason, detail)) = refusal {
-        sink.rejection(redactor.reject_value(reason, detail, root, root.source().as_bytes()), format);
-    }
+    refusal.map_or(Ok(()), Err)
 }
 
 /// Why a message is no execution; `None` when it is one.
