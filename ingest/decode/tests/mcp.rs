@@ -160,6 +160,45 @@ fn exchanges() {
     );
 }
 
+/// A server that does not know the session answers without the request's id, often with a 404.
+#[test]
+fn an_error_that_goes_by_another_id_answers_the_only_request() {
+    const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t"}}"#;
+    const ERROR: &str = r#""error":{"code":-32001,"message":"Session not found"}"#;
+    let told = r#"tools/call t jsonrpc_id=7 jsonrpc_error=-32001 extra={"error":{"message":"Session not found"}} answer_id_differs id_missing"#;
+    for id in [r#""id":null,"#, r#""id":"server-error","#, ""] {
+        exchange(CALL, &format!(r#"{{"jsonrpc":"2.0",{id}{ERROR}}}"#), told);
+    }
+    exchange(
+        CALL,
+        &format!(r#"{{"jsonrpc":"2.0","id":7,{ERROR}}}"#),
+        r#"tools/call t jsonrpc_id=7 jsonrpc_error=-32001 extra={"error":{"message":"Session not found"}} id_missing"#,
+    );
+    // Of several nobody can say whose it is.
+    let stray = format!(r#"{{"jsonrpc":"2.0","id":null,{ERROR}}}"#);
+    exchange(
+        &format!("[{CALL},{}]", CALL.replace('7', "8")),
+        &stray,
+        "tools/call t jsonrpc_id=7 0/2 id_missing\ntools/call t jsonrpc_id=8 1/2 id_missing",
+    );
+    exchange(CALL, &format!("[{stray},{stray}]"), "tools/call t jsonrpc_id=7 id_missing");
+}
+
+#[test]
+fn arguments_that_are_no_object_are_kept() {
+    for (arguments, kept) in [
+        (r#"[1,"keepme"]"#, r#" extra={"params":{"arguments":[1,"keepme"]}} time_missing id_missing invalid:call.params"#),
+        (r#""keepme""#, r#" extra={"params":{"arguments":"keepme"}} time_missing id_missing invalid:call.params"#),
+        ("null", " time_missing id_missing"),
+        ("{}", " time_missing id_missing"),
+    ] {
+        check(
+            &format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"t","arguments":{arguments}}}}}"#),
+            &format!("tools/call t jsonrpc_id=7{kept}"),
+        );
+    }
+}
+
 #[test]
 fn what_a_request_says_of_itself() {
     let digest = |handle: &str| catena_decode::Redactor::new(crate::seen::KEY).digest(handle);

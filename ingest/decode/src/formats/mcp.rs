@@ -200,6 +200,7 @@ pub(crate) fn decode<'t>(
     let dirty = redactor.suspects_record(root);
     let several = messages.len() > 1;
     bounded(messages.len(), record.source().len())?;
+    let stray = stray(&messages, &answers);
     let answers = by_id(&answers);
     let mut budget = COPIED_BYTES_MAX + root.source().len();
     let mut refusal: Option<Refusal> = None;
@@ -210,12 +211,16 @@ pub(crate) fn decode<'t>(
             continue;
         }
         let id = message.get("id").filter(|v| !v.is_null());
-        let answer = id.and_then(|id| answers.get(&known_as(id))).copied();
+        let own = id.and_then(|id| answers.get(&known_as(id))).copied();
+        let answer = own.or(stray.filter(|_| id.is_some()));
         taken.clear();
         let mut call = Execution { redactor, dirty, taken, record, message: *message, answer, event: Event::default() };
         call.event.source.decision_count = 1;
         if root.get("unreadable").is_some() {
             call.flag("answer_unreadable");
+        }
+        if own.is_none() && answer.is_some() {
+            call.flag("answer_id_differs");
         }
         let place = if several { (index as u32, messages.len() as u32) } else { place };
         match call.read(method, context, several.then_some(index)) {
@@ -259,6 +264,16 @@ fn by_id<'t>(answers: &[Value<'t>]) -> HashMap<(bool, Option<&'t str>), Value<'t
         }
     }
     found
+}
+
+/// The one answer to the one request of a record, when it is an error that goes by another id or by none: a server that does not know
+/// the session, or could not read the request, cannot repeat its id (JSON-RPC 2.0, section 5). Results are never handed on like this.
+fn stray<'t>(messages: &[Value<'t>], answers: &[Value<'t>]) -> Option<Value<'t>> {
+    let is_request = |m: &&Value<'t>| m.get("id").is_some_and(|id| !id.is_null());
+    let mut answers = answers.iter().filter(|a| a.get("method").is_none());
+    let (answer, None) = (answers.next()?, answers.next()) else { return None };
+    let alone = messages.iter().filter(is_request).count() == 1;
+    (alone && answer.get("error").is_some()).then_some(*answer)
 }
 
 fn first<'t>(of: Value<'t>, names: &[&str]) -> Option<Value<'t>> {
@@ -425,11 +440,16 @@ impl<'t> Execution<'t, '_> {
             "prompts/get" => self.event.call.resources.extend(target.map(|name| Cow::Owned(format!("prompt:{name}")))),
             _ => self.event.call.resources.extend(target),
         }
-        if let Some(arguments) = params.get("arguments") {
-            self.taken.insert(arguments);
-            if arguments.entries().next().is_some() {
-                self.event.call.params = Some(self.redactor.json_text(arguments, self.dirty));
+        match params.get("arguments").map(|v| (v, v.kind())) {
+            Some((arguments, Kind::Object)) => {
+                self.taken.insert(arguments);
+                if arguments.entries().next().is_some() {
+                    self.event.call.params = Some(self.redactor.json_text(arguments, self.dirty));
+                }
             }
+            // The protocol wants an object. What else there is was sent all the same, and stays in `extra`.
+            Some((_, kind)) if kind != Kind::Null => self.flag("invalid:call.params"),
+            _ => {}
         }
         if let Some(state) = params.get("requestState") {
             self.event.call.state_in = state.as_str().map(|s| Cow::Owned(self.redactor.digest(s)));
