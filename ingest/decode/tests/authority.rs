@@ -316,6 +316,30 @@ fn cloudtrail_and_contextforge_events() {
 }
 
 #[test]
+fn times_without_a_zone_and_words_that_stand_for_others() {
+    let exchange = |time: &str| {
+        let line = format!(
+            r#"{{"timestamp":"{time}","event":"token-exchange","gateway_id":"gw","success":true,"request_id":"q1"}}"#
+        );
+        decode(Format::Auto, line.as_bytes()).entries.first().map(|e| e.1.clone()).unwrap_or_default()
+    };
+    let one = exchange("2026-08-20T14:03:11.482913");
+    assert!(!one.is_empty() && one == exchange("2026-08-20T14:03:11.482913Z"), "{one}");
+    assert_eq!(exchange("2026-08-20"), "", "a day is no time");
+    let mapping = "format = 'authority'\nkind = 'lifecycle'\n[when]\nall = [{ pointer = '/op', exists = true }]\n[fields]\nevent = { pointer = '/op', lookup = { D = 'revoked', C = 'registered' } }\nsubject_kind = { value = 'client' }\nsubject = '/of'\neffective_at = { pointer = '/at', utc = true }";
+    for (record, expected) in [
+        (
+            r#"{"op":"D","of":"web","at":"2026-08-20 14:03:11"}"#,
+            r#"lifecycle place/0/0 {"event":"revoked","subject_kind":"client","subject":"web","effective_at":"2026-08-20T14:03:11.000000Z"} flags=time_missing,id_missing"#,
+        ),
+        // A word that is not listed is not taken.
+        (r#"{"op":"X","of":"web"}"#, "reject field_missing `event` is empty under `mine-0`"),
+    ] {
+        assert_eq!(under(&[mapping], record).0, expected);
+    }
+}
+
+#[test]
 fn a_mapping_of_ones_own_for_records() {
     let mapping = |text: &str| match Mappings::shipped().with(text, "mine") {
         Ok(_) => "fine".to_owned(),
@@ -340,6 +364,11 @@ fn a_mapping_of_ones_own_for_records() {
             "mapping `mine`, line 4: unknown key `wiht`, the nearest known one is `with`",
         ),
         ("format = 'authority'\nkind = 'grant'\n[fields]\ngrant_id = { join = ['/a', '/b'], with = '-' }", "fine"),
+        (
+            "format = 'authority'\nkind = 'grant'\n[fields]\ngrantor = { pointer = '/a', utc = true }",
+            "mapping `mine`, line 4: `utc` is for times alone",
+        ),
+        ("format = 'authority'\nkind = 'grant'\n[fields]\nvalid_to = { pointer = '/a', utc = true }", "fine"),
     ] {
         let said = mapping(text);
         // Where in its line is for other tests.

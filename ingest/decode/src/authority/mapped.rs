@@ -136,8 +136,8 @@ impl<'t> Filling<'t, '_> {
         self.draft.source.instance = self.text(&mapping.instance);
         self.draft.id = self.text(&mapping.id).unwrap_or_default();
         for filler in &mapping.time {
-            let Some((Found::Value(v, name), _)) = self.find(filler) else { continue };
-            let time = time(v).ok_or_else(|| {
+            let Some(Found::Value(v, name)) = self.find(filler) else { continue };
+            let time = time(v, filler.utc()).ok_or_else(|| {
                 let secret =
                     if self.redactor.tells(name, false) { self.redactor.told(name, &v.to_json()) } else { None };
                 let shown = secret.unwrap_or_else(|| v.to_json());
@@ -150,8 +150,8 @@ impl<'t> Filling<'t, '_> {
         Ok(())
     }
 
-    /// What a filler finds, and how a text of several is split.
-    fn find(&self, filler: &'t Filler) -> Option<(Found<'t>, Option<&'t str>)> {
+    /// What a filler finds.
+    fn find(&self, filler: &'t Filler) -> Option<Found<'t>> {
         let alternative = match filler {
             Filler::Joined(pointers, with) => {
                 let part = |p: &'t Pointer| {
@@ -160,25 +160,27 @@ impl<'t> Filling<'t, '_> {
                 };
                 let parts: Option<Vec<_>> = pointers.iter().map(part).collect();
                 let (texts, values) = parts?.into_iter().unzip();
-                return Some((Found::Parts(Parts { texts, with, values }), None));
+                return Some(Found::Parts(Parts { texts, with, values }));
             }
             Filler::Plain(alternative) => alternative,
         };
         if !alternative.applies(&self.roots, &OutcomeRule::default()) {
             return None;
         }
-        let split = alternative.split.as_deref();
         match &alternative.from {
-            Origin::Constant(text) => Some((Found::Parts(Parts::constant(text)), split)),
+            Origin::Constant(text) => Some(Found::Parts(Parts::constant(text))),
             Origin::Pointer(pointer) => {
                 let v = pointer.follow(&self.roots).filter(|v| !v.is_null())?;
+                let part = |part: (&'t str, &'t str)| {
+                    let texts = vec![("", alternative.prefix.as_str()), part];
+                    Some(Found::Parts(Parts { texts, with: "", values: vec![v] }))
+                };
                 match v.as_scalar() {
                     Some("") => None,
-                    Some(s) if !alternative.prefix.is_empty() => {
-                        let texts = vec![("", alternative.prefix.as_str()), (pointer.name(), s)];
-                        Some((Found::Parts(Parts { texts, with: "", values: vec![v] }), split))
-                    }
-                    _ => Some((Found::Value(v, pointer.name()), split)),
+                    // What a word stands for is the mapping's own text.
+                    word if !alternative.is_whole() => part(("", alternative.word(word?)?)),
+                    Some(s) if !alternative.prefix.is_empty() => part((pointer.name(), s)),
+                    _ => Some(Found::Value(v, pointer.name())),
                 }
             }
         }
@@ -186,7 +188,7 @@ impl<'t> Filling<'t, '_> {
 
     fn text(&mut self, fillers: &'t [Filler]) -> Option<Cow<'t, str>> {
         fillers.iter().find_map(|f| {
-            let (found, _) = self.find(f)?;
+            let found = self.find(f)?;
             let text = self.redacted(&found)?;
             found.whole().into_iter().for_each(|v| self.taken.insert(v));
             Some(text)
@@ -196,12 +198,12 @@ impl<'t> Filling<'t, '_> {
     fn column(&mut self, column: &'static Column, fillers: &'t [Filler]) {
         let is_token = self.is_token(column);
         for filler in fillers {
-            let Some((found, split)) = self.find(filler) else { continue };
+            let Some(found) = self.find(filler) else { continue };
             if is_token {
                 // Whatever it is made of stays nowhere in clear, also when it turns out to be no token but a list of them.
                 found.values().iter().for_each(|v| self.taken.insert(*v));
             }
-            match self.cell(column, &found, split) {
+            match self.cell(column, &found, filler) {
                 Some(cell) => {
                     self.draft.set(column.name, cell);
                     found.whole().into_iter().for_each(|v| self.taken.insert(v));
@@ -234,7 +236,7 @@ impl<'t> Filling<'t, '_> {
         }
     }
 
-    fn cell(&self, column: &Column, found: &Found<'t>, split: Option<&str>) -> Option<Cell<'t>> {
+    fn cell(&self, column: &Column, found: &Found<'t>, filler: &Filler) -> Option<Cell<'t>> {
         let text = || self.redacted(found);
         Some(match column.kind {
             Stored::Text | Stored::Id | Stored::Bytes if self.is_token(column) => {
@@ -244,7 +246,7 @@ impl<'t> Filling<'t, '_> {
             Stored::Int | Stored::Long => Cell::Int(text()?.parse().ok()?),
             Stored::Bool => Cell::Bool(text()?.parse().ok()?),
             Stored::Time => match found {
-                Found::Value(v, _) => Cell::Time(time(*v)?),
+                Found::Value(v, _) => Cell::Time(time(*v, filler.utc())?),
                 Found::Parts(..) => Cell::Time(Micros::parse_rfc3339(&text()?)?),
             },
             Stored::Json => match found {
@@ -262,7 +264,7 @@ impl<'t> Filling<'t, '_> {
                 _ => return None,
             },
             Stored::List => Cell::List(match (text(), found) {
-                (Some(text), _) => match split {
+                (Some(text), _) => match filler.split() {
                     Some(split) => pieces(text, &[split]),
                     None => vec![text],
                 },
@@ -279,14 +281,15 @@ impl<'t> Filling<'t, '_> {
         let about_tokens = || {
             let kind = self.mapping.columns.iter().find(|c| c.0 == "subject_kind");
             let found = kind.and_then(|(_, fillers)| fillers.iter().find_map(|f| self.find(f)));
-            found.and_then(|(found, _)| self.raw(&found)).is_some_and(|text| text == "token")
+            found.and_then(|found| self.raw(&found)).is_some_and(|text| text == "token")
         };
         column.name.ends_with("_ref")
             || (self.draft.kind == EntryKind::Lifecycle && column.name == "subject" && about_tokens())
     }
 }
 
-/// An instant as logs of authorization servers have it.
-fn time(v: Value<'_>) -> Option<Micros> {
-    instant(v).or_else(|| numeric_date(v))
+/// An instant as logs of authorization servers have it; with `utc`, also one that lost its zone.
+fn time(v: Value<'_>, utc: bool) -> Option<Micros> {
+    let zoneless = || Micros::parse_rfc3339(&format!("{}Z", v.as_str().filter(|_| utc)?));
+    instant(v).or_else(|| numeric_date(v)).or_else(zoneless)
 }

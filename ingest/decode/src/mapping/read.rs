@@ -450,14 +450,27 @@ impl Reader<'_> {
     }
 
     /// An alternative of a column that is no field of events: its texts are taken as they stand.
-    pub(super) fn plain_alternative(&self, v: Entry<'_, '_>, name: &str) -> Result<Alternative, MappingError> {
+    pub(super) fn plain_alternative(
+        &self,
+        v: Entry<'_, '_>,
+        name: &str,
+        is_time: bool,
+    ) -> Result<Alternative, MappingError> {
         if let Some(table) = v.get_ref().as_table() {
-            self.known(table, &["pointer", "value", "prefix", "split", "each", "when", "unless"])?;
+            self.known(table, &["pointer", "value", "prefix", "split", "each", "when", "unless", "lookup", "utc"])?;
+            if let Some(utc) = table.get("utc").filter(|_| !is_time) {
+                return self.fail(utc, "`utc` is for times alone".into());
+            }
         }
         self.alternative_of(v, name, None, Start::Plain)
     }
 
     fn alternative(&self, v: Entry<'_, '_>, slot: Slot, start: Start) -> Result<Alternative, MappingError> {
+        for key in ["utc", "free"] {
+            if let Some(flag) = v.get_ref().as_table().and_then(|t| t.get(key)).filter(|_| slot != Slot::Time) {
+                return self.fail(flag, format!("`{key}` is for `time` alone"));
+            }
+        }
         self.alternative_of(v, slot.name(), Some(slot), start)
     }
 
@@ -509,9 +522,8 @@ impl Reader<'_> {
             }
             cut.lookup = Some(lookup);
         }
-        let of_time = |key: &str| match table.get(key) {
+        let flag = |key: &str| match table.get(key) {
             None => Ok(false),
-            Some(v) if slot != Some(Slot::Time) => self.fail(v, format!("`{key}` is for `time` alone")),
             Some(v) => v.get_ref().as_bool().ok_or_else(|| self.error(v.span(), format!("`{key}` is true or false"))),
         };
         Ok(Alternative {
@@ -520,8 +532,8 @@ impl Reader<'_> {
             // Relative to each item, so it has no root of its own.
             each: table.get("each").map(|v| self.pointer(v, "each", Start::Plain)).transpose()?,
             guard: self.guard(table, start)?,
-            utc: of_time("utc")?,
-            free: of_time("free")?,
+            utc: flag("utc")?,
+            free: flag("free")?,
             cut,
             ..plain(from)
         })

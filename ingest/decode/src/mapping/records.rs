@@ -9,6 +9,7 @@ use super::read::{Reader, nearest};
 use super::rules::Condition;
 use super::{Alternative, MappingError, Mappings, OutcomeRule, Pointer, Roots};
 use catena_schemas::authority::EntryKind;
+use catena_schemas::table::Kind as Stored;
 use toml::de::{DeTable, DeValue};
 
 /// How one column is filled: the first that applies.
@@ -18,6 +19,21 @@ pub(crate) enum Filler {
     Plain(Box<Alternative>),
     /// Several scalars that name something only together, all of which must be there.
     Joined(Vec<Pointer>, String),
+}
+
+impl Filler {
+    /// By what a text of several is split.
+    pub(crate) fn split(&self) -> Option<&str> {
+        match self {
+            Filler::Plain(alternative) => alternative.split.as_deref(),
+            Filler::Joined(..) => None,
+        }
+    }
+
+    /// Whether a time without a zone is one of UTC.
+    pub(crate) fn utc(&self) -> bool {
+        matches!(self, Filler::Plain(alternative) if alternative.utc)
+    }
 }
 
 /// One mapping.
@@ -145,11 +161,13 @@ fn fields(reader: &Reader<'_>, table: &DeTable<'_>, mapping: &mut RecordMapping)
     let own = mapping.kind.map_or(&[][..], |k| k.table().own);
     for (key, v) in table {
         let name = key.get_ref().as_ref();
+        let column = own.iter().find(|c| c.name == name);
+        let is_time = name == "time" || column.is_some_and(|c| c.kind == Stored::Time);
         let fillers = match v.get_ref() {
-            DeValue::Array(list) => list.iter().map(|f| filler(reader, f, name)).collect::<Result<_, _>>()?,
-            _ => vec![filler(reader, v, name)?],
+            DeValue::Array(list) => list.iter().map(|f| filler(reader, f, name, is_time)).collect::<Result<_, _>>()?,
+            _ => vec![filler(reader, v, name, is_time)?],
         };
-        match (name, own.iter().find(|c| c.name == name)) {
+        match (name, column) {
             ("id", _) => mapping.id = fillers,
             ("time", _) => mapping.time = fillers,
             ("instance", _) => mapping.instance = fillers,
@@ -163,9 +181,14 @@ fn fields(reader: &Reader<'_>, table: &DeTable<'_>, mapping: &mut RecordMapping)
     Ok(())
 }
 
-fn filler(reader: &Reader<'_>, v: &toml::Spanned<DeValue<'_>>, name: &str) -> Result<Filler, MappingError> {
+fn filler(
+    reader: &Reader<'_>,
+    v: &toml::Spanned<DeValue<'_>>,
+    name: &str,
+    is_time: bool,
+) -> Result<Filler, MappingError> {
     let Some((table, joined)) = v.get_ref().as_table().and_then(|t| Some((t, t.get("join")?))) else {
-        return Ok(Filler::Plain(Box::new(reader.plain_alternative(v, name)?)));
+        return Ok(Filler::Plain(Box::new(reader.plain_alternative(v, name, is_time)?)));
     };
     reader.known(table, &["join", "with"])?;
     let with = table.get("with").map(|w| reader.string(w, "with")).transpose()?.unwrap_or("/");
