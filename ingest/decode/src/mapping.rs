@@ -187,8 +187,8 @@ impl Mappings {
     /// gives itself one.
     pub fn with(&self, text: &str, name: &str) -> Result<Mappings, MappingError> {
         let mut with = self.clone();
-        if records::is_of_records(text) {
-            let mapping = records::parse(text, name)?;
+        if records::is_of_records(text, &self.records) {
+            let mapping = records::parse(text, name, &self.records)?;
             with.records.retain(|m| m.name != mapping.name);
             with.records.insert(0, mapping);
             return Ok(with);
@@ -202,7 +202,12 @@ impl Mappings {
     /// These, with the named one tried first; how mappings that are not automatic are switched on.
     pub fn prefer(&self, name: &str) -> Result<Mappings, MappingError> {
         let Some(at) = self.list.iter().position(|m| m.name == name) else {
-            let near = nearest(name, self.list.iter().map(|m| m.name.as_str()));
+            let mut with = self.clone();
+            if let Some(at) = with.records.iter().position(|m| m.name == name) {
+                with.records[..=at].rotate_right(1);
+                return Ok(with);
+            }
+            let near = nearest(name, self.names().map(|(name, _)| name));
             return Err(MappingError {
                 mapping: name.to_owned(),
                 line: 0,
@@ -243,9 +248,10 @@ impl Mappings {
         tables.find_map(|t| t.word(word))
     }
 
-    /// Names and formats, in order.
+    /// Names and formats, in order; those for records of authority last.
     pub fn names(&self) -> impl Iterator<Item = (&str, Format)> {
-        self.list.iter().map(|m| (m.name.as_str(), m.format))
+        let records = self.records.iter().map(|m| (m.name.as_str(), Format::Authority));
+        self.list.iter().map(|m| (m.name.as_str(), m.format)).chain(records)
     }
 
     /// The first of a format whose conditions hold.

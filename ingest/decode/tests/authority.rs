@@ -340,6 +340,50 @@ fn times_without_a_zone_and_words_that_stand_for_others() {
 }
 
 #[test]
+fn a_mapping_that_extends_another_speaks_in_its_place() {
+    let line = |realm: &str| {
+        format!(
+            r#"{{"id":"k1","time":1787234591000,"type":"TOKEN_EXCHANGE","realmId":"{realm}","details":{{"token_id":"tok-1","scope":"mail.read","audience":"mail"}}}}"#
+        )
+    };
+    let digest = |s: &str| Redactor::new(KEY).digest(s);
+    let expected = |token: &str, rest: &str| {
+        format!(r#"exchange k1 {{"issued_token_ref":"{}"{rest} extra={{"type":"TOKEN_EXCHANGE"}}"#, digest(token))
+    };
+    let all = r#","scope_out":["mail.read"],"aud_out":["mail"]}"#;
+    let ours = "extends = 'keycloak-exchange'\n[fields]\nissued_token_ref = { pointer = '/details/token_id', prefix = 'https://corp ' }\n";
+    assert_eq!(under(&[ours], &line("corp")).0, expected("https://corp tok-1", all));
+    // Under conditions of its own it leaves the other lines to what it extends; one upon the other, the last speaks.
+    let narrow = |realm: &str, base: &str| {
+        format!(
+            "name = '{realm}'\nformat = 'authority'\nextends = '{base}'\n[when]\nall = [{{ pointer = '/realmId', equals = '{realm}' }}]\n[fields]\nissued_token_ref = {{ pointer = '/details/token_id', prefix = 'https://{realm} ' }}\n"
+        )
+    };
+    let two = [narrow("a", "keycloak-exchange"), narrow("b", "a")];
+    let two: Vec<&str> = two.iter().map(String::as_str).collect();
+    for (realm, token) in [("a", "https://a tok-1"), ("b", "https://b tok-1"), ("c", "tok-1")] {
+        assert_eq!(under(&two, &line(realm)).0, expected(token, all), "{realm}");
+    }
+    // One that takes the name replaces it; a column can be taken back, and all of it.
+    let named = "name = 'keycloak-exchange'\nextends = 'keycloak-exchange'\n[fields]\naud_out = false\n";
+    let got = under(&[named], &line("corp")).0;
+    assert!(got.contains("scope_out") && !got.contains("aud_out") && got.contains(r#""audience":"mail""#), "{got}");
+    let silent = "extends = 'keycloak-exchange'\nskip = true";
+    assert_eq!(under(&[silent], &line("corp")).0, "aside grants_nothing mine-0");
+}
+
+#[test]
+fn shipped_mappings_for_records_are_listed_and_preferred() {
+    let shipped = Mappings::shipped();
+    let listed = shipped.names().filter(|(_, format)| *format == Format::Authority).count();
+    assert!(listed >= 12 && shipped.names().any(|(name, _)| name == "keycloak-exchange"));
+    let preferring = shipped.prefer("keycloak-client").expect("it ships");
+    let first = preferring.names().find(|(_, format)| *format == Format::Authority).map(|(name, _)| name.to_owned());
+    assert_eq!(first.as_deref(), Some("keycloak-client"));
+    assert_eq!(preferring.names().count(), shipped.names().count());
+}
+
+#[test]
 fn a_mapping_of_ones_own_for_records() {
     let mapping = |text: &str| match Mappings::shipped().with(text, "mine") {
         Ok(_) => "fine".to_owned(),
@@ -369,6 +413,14 @@ fn a_mapping_of_ones_own_for_records() {
             "mapping `mine`, line 4: `utc` is for times alone",
         ),
         ("format = 'authority'\nkind = 'grant'\n[fields]\nvalid_to = { pointer = '/a', utc = true }", "fine"),
+        (
+            "format = 'authority'\nextends = 'keycloak-exchang'",
+            "mapping `mine`, line 2: `extends` names no mapping of `authority`: `keycloak-exchang`, the nearest known one is `keycloak-exchange`",
+        ),
+        (
+            "format = 'authority'\nextends = 'keycloak-exchange'\nkind = 'grant'",
+            "mapping `mine`, line 3: `kind` is `exchange` in what it extends: its columns are others",
+        ),
     ] {
         let said = mapping(text);
         // Where in its line is for other tests.

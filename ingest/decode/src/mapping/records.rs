@@ -2,7 +2,8 @@
 //!
 //! Guarantees: as for other mappings, a mistake is refused when the file is read. A file names one `kind`, and its fields are the
 //! columns of that kind's table and of the envelope. Every mapping whose conditions hold makes one entry of a line; a mapping with
-//! `skip = true` makes none, and says that such lines are known and hold nothing.
+//! `skip = true` makes none, and says that such lines are known and hold nothing. One that extends another speaks in its place on the
+//! lines that it knows, so that no line is told twice.
 
 use super::pointer::Start;
 use super::read::{Reader, nearest};
@@ -53,6 +54,8 @@ pub(crate) struct RecordMapping {
     /// Columns, and what fills them.
     pub(crate) columns: Vec<(&'static str, Vec<Filler>)>,
     pub(crate) drop: Vec<Pointer>,
+    /// Names of those that it extends, directly or not.
+    extends: Vec<String>,
 }
 
 impl RecordMapping {
@@ -82,30 +85,38 @@ const SHIPPED: &[(&str, &str)] = &[
 
 /// The shipped ones, read.
 pub(super) fn shipped() -> Vec<RecordMapping> {
-    let read =
-        |(name, text): &(&str, &str)| parse(text, name).unwrap_or_else(|e| panic!("a shipped mapping is refused: {e}"));
-    SHIPPED.iter().map(read).collect()
+    let mut list = Vec::new();
+    for (name, text) in SHIPPED {
+        let mapping = parse(text, name, &list).unwrap_or_else(|e| panic!("a shipped mapping is refused: {e}"));
+        list.push(mapping);
+    }
+    list
 }
 
-/// Whether a file is one of these: its `format` says so.
-pub(super) fn is_of_records(text: &str) -> bool {
-    DeTable::parse(text)
-        .is_ok_and(|t| t.get_ref().get("format").is_some_and(|f| f.get_ref().as_str() == Some("authority")))
+/// Whether a file is one of these: its `format` says so, or without one that of the mapping that it extends.
+pub(super) fn is_of_records(text: &str, known: &[RecordMapping]) -> bool {
+    let Ok(root) = DeTable::parse(text) else { return false };
+    let text_of = |key: &str| root.get_ref().get(key).and_then(|v| v.get_ref().as_str());
+    match text_of("format") {
+        Some(format) => format == "authority",
+        None => text_of("extends").is_some_and(|base| known.iter().any(|m| m.name == base)),
+    }
 }
 
 impl Mappings {
-    /// Those for records of authority whose conditions hold.
+    /// Those for records of authority whose conditions hold, without those in whose place another speaks.
     pub(crate) fn of_records<'m>(&'m self, roots: &Roots<'_>) -> impl Iterator<Item = &'m RecordMapping> {
-        self.records.iter().filter(move |m| m.matches(roots))
+        let replaced = |m: &RecordMapping| self.records.iter().any(|o| o.extends.contains(&m.name) && o.matches(roots));
+        self.records.iter().filter(move |m| m.matches(roots) && !replaced(m))
     }
 }
 
 /// Reads one file.
-pub(super) fn parse(text: &str, file: &str) -> Result<RecordMapping, MappingError> {
+pub(super) fn parse(text: &str, file: &str, known: &[RecordMapping]) -> Result<RecordMapping, MappingError> {
     let reader = Reader { text, file };
     let root = DeTable::parse(text).map_err(|e| reader.error(e.span().unwrap_or_default(), e.message().to_owned()))?;
     let root = root.get_ref();
-    reader.known(root, &["name", "format", "kind", "skip", "source", "drop", "when", "fields"])?;
+    reader.known(root, &["name", "format", "extends", "kind", "skip", "source", "drop", "when", "fields"])?;
     let mut mapping = RecordMapping {
         name: file.to_owned(),
         kind: None,
@@ -118,18 +129,35 @@ pub(super) fn parse(text: &str, file: &str) -> Result<RecordMapping, MappingErro
         instance: Vec::new(),
         columns: Vec::new(),
         drop: Vec::new(),
+        extends: Vec::new(),
     };
+    if let Some(v) = root.get("extends") {
+        let base = reader.string(v, "extends")?;
+        let Some(found) = known.iter().find(|m| m.name == base) else {
+            let near = nearest(base, known.iter().map(|m| m.name.as_str()));
+            return reader.fail(v, format!("`extends` names no mapping of `authority`: `{base}`{near}"));
+        };
+        mapping = RecordMapping { name: file.to_owned(), ..found.clone() };
+        mapping.extends.push(base.to_owned());
+    }
     if let Some(v) = root.get("name") {
         mapping.name = reader.string(v, "name")?.to_owned();
     }
+    // One that takes the name of what it extends takes its place everywhere.
+    mapping.extends.retain(|base| *base != mapping.name);
     let skip = root.get("skip").is_some_and(|v| v.get_ref().as_bool() == Some(true));
     match root.get("kind") {
         Some(v) => {
             let word = reader.string(v, "kind")?;
             let known = EntryKind::ALL.iter().map(|k| k.as_str());
-            mapping.kind = Some(reader.word(v, "kind", word, EntryKind::parse, known)?);
+            let kind = reader.word(v, "kind", word, EntryKind::parse, known)?;
+            if let Some(other) = mapping.kind.filter(|other| *other != kind) {
+                return reader.fail(v, format!("`kind` is `{}` in what it extends: its columns are others", other.as_str()));
+            }
+            mapping.kind = Some(kind);
         }
-        None if skip => {}
+        None if skip => (mapping.kind, mapping.columns) = (None, Vec::new()),
+        None if root.contains_key("extends") => {}
         None => return Err(reader.error(0..0, "`kind` is required, or `skip = true`".into())),
     }
     if let Some(v) = root.get("source") {
@@ -141,6 +169,8 @@ pub(super) fn parse(text: &str, file: &str) -> Result<RecordMapping, MappingErro
     if let Some(v) = root.get("when") {
         let table = reader.table(v, "when")?;
         reader.known(table, &["any", "all", "none"])?;
+        // Conditions of its own take the place of all that it extends: half of them would say something else.
+        (mapping.any, mapping.all, mapping.none) = Default::default();
         for (key, into) in [("any", &mut mapping.any), ("all", &mut mapping.all), ("none", &mut mapping.none)] {
             if let Some(v) = table.get(key) {
                 let Some(list) = v.get_ref().as_array() else {
@@ -164,6 +194,8 @@ fn fields(reader: &Reader<'_>, table: &DeTable<'_>, mapping: &mut RecordMapping)
         let column = own.iter().find(|c| c.name == name);
         let is_time = name == "time" || column.is_some_and(|c| c.kind == Stored::Time);
         let fillers = match v.get_ref() {
+            // Takes back what an extended mapping says.
+            DeValue::Boolean(false) => Vec::new(),
             DeValue::Array(list) => list.iter().map(|f| filler(reader, f, name, is_time)).collect::<Result<_, _>>()?,
             _ => vec![filler(reader, v, name, is_time)?],
         };
@@ -171,7 +203,10 @@ fn fields(reader: &Reader<'_>, table: &DeTable<'_>, mapping: &mut RecordMapping)
             ("id", _) => mapping.id = fillers,
             ("time", _) => mapping.time = fillers,
             ("instance", _) => mapping.instance = fillers,
-            (_, Some(column)) => mapping.columns.push((column.name, fillers)),
+            (_, Some(column)) => {
+                mapping.columns.retain(|c| c.0 != column.name);
+                mapping.columns.push((column.name, fillers));
+            }
             (_, None) => {
                 let near = nearest(name, own.iter().map(|c| c.name).chain(ENVELOPE.iter().copied()));
                 return Err(reader.error(key.span(), format!("unknown column `{name}`{near}")));
