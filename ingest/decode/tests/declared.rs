@@ -697,6 +697,18 @@ fn contextforge() {
         r#"unknown inferred - invoke | dana@corp.example(-) > -(-) > -/- action=tools.execute roles=["dev"] reasons=outcome_unmapped resources=6f2"#,
     );
 
+    // A role is an object, of which the name is meant and the rest kept.
+    let roles = r#"{"roles":[{"id":"r1","name":"dev","scope":"team","permissions":["tools.execute"]},{"id":"r2","name":"ops","scope":"global","permissions":["*"]}]}"#;
+    let objects = permission("true").replace(r#""{\"roles\":[\"dev\"]}""#, roles);
+    let named = told.replace(r#"["dev"]"#, r#"["dev","ops"]"#);
+    c(&objects, &format!("allow explicit - invoke | {named}"));
+    c(
+        &permission("true").replace(r#""{\"roles\":[\"dev\"]}""#, &serde_json::Value::from(roles).to_string()),
+        &format!("allow explicit - invoke | {named}"),
+    );
+    let kept = decode(Format::Contextforge, objects.as_bytes());
+    assert!(kept.events[0].extra.contains(r#""scope":"team""#), "{}", kept.events[0].extra);
+
     let audit = |rest: &str| {
         format!(
             r#"{{"id":"a1","timestamp":"2026-11-20T14:03:11+00:00","action":"update_tool","resource_type":"tool","resource_id":"6f2","user_id":"dana","correlation_id":"c",{rest}}}"#

@@ -187,13 +187,18 @@ fn an_error_that_goes_by_another_id_answers_the_only_request() {
 #[test]
 fn arguments_that_are_no_object_are_kept() {
     for (arguments, kept) in [
-        (r#"[1,"keepme"]"#, r#" extra={"params":{"arguments":[1,"keepme"]}} time_missing id_missing invalid:call.params"#),
+        (
+            r#"[1,"keepme"]"#,
+            r#" extra={"params":{"arguments":[1,"keepme"]}} time_missing id_missing invalid:call.params"#,
+        ),
         (r#""keepme""#, r#" extra={"params":{"arguments":"keepme"}} time_missing id_missing invalid:call.params"#),
         ("null", " time_missing id_missing"),
         ("{}", " time_missing id_missing"),
     ] {
         check(
-            &format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"t","arguments":{arguments}}}}}"#),
+            &format!(
+                r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"t","arguments":{arguments}}}}}"#
+            ),
             &format!("tools/call t jsonrpc_id=7{kept}"),
         );
     }

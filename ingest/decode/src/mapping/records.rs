@@ -152,7 +152,8 @@ pub(super) fn parse(text: &str, file: &str, known: &[RecordMapping]) -> Result<R
             let known = EntryKind::ALL.iter().map(|k| k.as_str());
             let kind = reader.word(v, "kind", word, EntryKind::parse, known)?;
             if let Some(other) = mapping.kind.filter(|other| *other != kind) {
-                return reader.fail(v, format!("`kind` is `{}` in what it extends: its columns are others", other.as_str()));
+                return reader
+                    .fail(v, format!("`kind` is `{}` in what it extends: its columns are others", other.as_str()));
             }
             mapping.kind = Some(kind);
         }
