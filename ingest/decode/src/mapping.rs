@@ -162,6 +162,7 @@ const SHIPPED: &[(&str, &str)] = &[
     ("toolhive", include_str!("../mappings/toolhive.toml")),
     ("docker-mcp", include_str!("../mappings/docker-mcp.toml")),
     ("obot", include_str!("../mappings/obot.toml")),
+    ("obot-keyed", include_str!("../mappings/obot-keyed.toml")),
     ("agentgateway", include_str!("../mappings/agentgateway.toml")),
     ("otlp-authz", include_str!("../mappings/otlp-authz.toml")),
     ("otlp-agents", include_str!("../mappings/otlp-agents.toml")),

@@ -884,4 +884,23 @@ fn obot() {
         &record("mcp_call", r#"{"actorType":"device","id":"d-1"}"#, "denied"),
         "deny explicit blocked invoke | -(-) > claude-code(client) > tickets/delete_ticket method=tools/call via=declared session=s-1 reasons=policy",
     );
+    // A list is asked of the server: it is no resource.
+    let list = record("mcp_call", user, "success")
+        .replace("tools/call", "tools/list")
+        .replace(r#""target":{"targetType":"mcp_tool","name":"delete_ticket","parent":{"targetType":"mcp_server","id":"ms-4","name":"tickets"}}"#, r#""target":{"targetType":"mcp_server","id":"ms-4","name":"tickets"}"#);
+    let asked = told.replace("tickets/delete_ticket", "tickets/-").replace("tools/call", "tools/list");
+    o(&list, &format!("allow inferred forwarded list | {asked} reasons=policy"));
+    assert!(decode(Format::Obot, list.as_bytes()).events[0].native.contains(r#""id":"ms-4""#));
+    // Recorded twice under one key, it happened once: nothing is left that would tell the two apart.
+    let keyed = |id: &str, recorded: &str| {
+        let record = record("mcp_call", user, "denied")
+            .replace("90211", id)
+            .replace(r#""source":"#, &format!(r#""recordedAt":"{recorded}","source":"#))
+            .replace(r#""requestID":"#, r#""idempotencyKey":"k-1","requestID":"#);
+        o(&record, &format!("deny explicit blocked invoke | {told} reasons=policy"));
+        decode(Format::Obot, record.as_bytes()).events[0].native.clone()
+    };
+    let once = keyed("90211", "2026-11-20T14:03:12Z");
+    assert!(once.contains(r#""id":"k-1""#), "{once}");
+    assert_eq!(once, keyed("90212", "2026-11-20T14:05:00Z"));
 }
