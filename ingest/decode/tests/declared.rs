@@ -779,6 +779,46 @@ deny explicit blocked - | dana(-) > -(-) > tickets-mcp/c session=s1"#,
         "allow explicit - list | dana(-) > -(-) > tickets-mcp/a session=s1\n\
          deny explicit blocked list | dana(-) > -(-) > tickets-mcp/b session=s1",
     );
+    // So too where the list is not the first of its batch.
+    k(
+        &record(
+            r#"[{"id":"0","method":"initialize"},{"id":"1","method":"tools/list"}]"#,
+            &format!("[{}]", audit("a", "allow", person)),
+        ),
+        "allow explicit - list | dana(-) > -(-) > tickets-mcp/a session=s1",
+    );
+    // Prompts and resources are named by the payload, and without one told by what was asked.
+    let of = |primitive: &str, name: &str, action: &str| audit(name, action, person).replace("tool", primitive);
+    let asked = |id: &str, method: &str, params: &str| {
+        let payload = if params.is_empty() {
+            String::new()
+        } else {
+            format!(r#","payload":{{"request":{{"params":{params}}}}}"#)
+        };
+        format!(r#"{{"id":"{id}","method":"{method}"{payload}}}"#)
+    };
+    let (prompts, resources) = ("prompts/get", "resources/read");
+    for (rpc, audit) in [
+        (
+            [
+                asked("1", prompts, r#"{"name":"p"}"#),
+                asked("2", prompts, r#"{"name":"q"}"#),
+                asked("3", resources, r#"{"uri":"file:///a"}"#),
+            ],
+            [of("prompt", "q", "deny"), of("resource", "file:///a", "allow"), of("prompt", "p", "allow")],
+        ),
+        (
+            [asked("2", prompts, ""), asked("1", prompts, ""), asked("3", resources, "")],
+            [of("prompt", "q", "deny"), of("resource", "file:///a", "allow"), of("prompt", "p", "allow")],
+        ),
+    ] {
+        k(
+            &record(&format!("[{}]", rpc.join(",")), &format!("[{}]", audit.join(","))),
+            "deny explicit blocked invoke | dana(-) > -(-) > tickets-mcp/- method=prompts/get session=s1 rpc=2 resources=prompt:q\n\
+             allow explicit forwarded invoke | dana(-) > -(-) > tickets-mcp/- method=resources/read session=s1 rpc=3 resources=file:///a\n\
+             allow explicit forwarded invoke | dana(-) > -(-) > tickets-mcp/- method=prompts/get session=s1 rpc=1 resources=prompt:p",
+        );
+    }
     k(&record(&format!("[{}]", rpc("1", "a")), "[]"), "aside no_decision tools/call");
     k(&record(&format!("[{}]", rpc("1", "a")), "null"), "aside no_decision tools/call");
     k(

@@ -26,6 +26,14 @@ fn mistakes_have_a_line_and_a_column() {
     check("each = '/a'\npair = { with = '/b', other = '/x' }", "3, column 8: `pair.other` needs `pair.item`");
     check("each = '/a'\npair = { with = '/b', item = '/x', other = '/y' }", "fine");
     check(
+        "each = '/a'\npair = { with = '/b', item = '/x', also = [{ item = '/y' }] }",
+        "3, column 44: `pair.also` needs `item` and `other`, pointers",
+    );
+    check(
+        "each = '/a'\npair = { with = '/b', also = [] }",
+        "3, column 30: `pair.also` is a list of tables, and needs `pair.item`",
+    );
+    check(
         "each = '/a'\n[fields]\nid = '/x'",
         "4, column 6: `id`: `/x` starts at none of `/record`, `/item`, `/key`, `/pair`",
     );

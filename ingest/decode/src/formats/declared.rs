@@ -330,12 +330,32 @@ fn pairs<'t>(
         let mut others = others.items();
         return items.iter().map(|_| others.next()).collect();
     };
-    let mut waiting: HashMap<&str, VecDeque<Value<'t>>> = HashMap::new();
-    let named = others.entries();
-    let listed = others.items().filter_map(|v| Some((theirs.as_ref().unwrap_or(ours).from(v)?.as_scalar()?, v)));
-    named.chain(listed).for_each(|(name, v)| waiting.entry(name).or_default().push_back(v));
-    let name = |item: Value<'t>| ours.from(item).and_then(|v| v.as_scalar());
-    items.iter().map(|(_, item)| waiting.get_mut(name(*item)?)?.pop_front()).collect()
+    if others.kind() == Kind::Object {
+        let mut waiting: HashMap<&str, Value<'t>> = others.entries().collect();
+        let name = |item: Value<'t>| ours.from(item).and_then(|v| v.as_scalar());
+        return items.iter().map(|(_, item)| name(*item).and_then(|name| waiting.remove(name))).collect();
+    }
+    let others: Vec<Value<'t>> = others.items().collect();
+    let (mut found, mut used) = (vec![None; items.len()], vec![false; others.len()]);
+    let also = pairing.also.iter().map(|a| (&a.item, &a.other, a.lookup.as_ref()));
+    for (ours, theirs, lookup) in std::iter::once((ours, theirs.as_ref().unwrap_or(ours), None)).chain(also) {
+        let mut waiting: HashMap<&str, VecDeque<usize>> = HashMap::new();
+        for (at, other) in others.iter().enumerate().filter(|(at, _)| !used[*at]) {
+            let name = theirs.from(*other).and_then(|v| v.as_scalar());
+            name.into_iter().for_each(|name| waiting.entry(name).or_default().push_back(at));
+        }
+        for (pair, (_, item)) in found.iter_mut().zip(items).filter(|(pair, _)| pair.is_none()) {
+            let name = ours.from(*item).and_then(|v| v.as_scalar());
+            let name = match lookup {
+                Some(lookup) => name.and_then(|name| lookup.get(name)).map(String::as_str),
+                None => name,
+            };
+            if let Some(at) = name.and_then(|name| waiting.get_mut(name)?.pop_front()) {
+                (*pair, used[at]) = (Some(others[at]), true);
+            }
+        }
+    }
+    found
 }
 
 /// The items of a record as their fields see them, for explanations.

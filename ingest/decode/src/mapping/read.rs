@@ -4,13 +4,13 @@
 //! where this mapping's pointers may. What does not is refused with its line and column.
 
 use super::pointer::{Pointer, Start};
-use super::rules::{Aside, Condition, Cut, Fan, Guard, OutcomeRule, Pairing, Rule, Said, Test};
+use super::rules::{Also, Aside, Condition, Cut, Fan, Guard, OutcomeRule, Pairing, Rule, Said, Test};
 use super::{Alternative, Mapping, MappingError, Origin, Slot};
 use crate::Format;
 use crate::formats::declared::is_declared;
 use crate::json::Kind;
 use catena_schemas::event::{Basis, Enforced, Outcome, Phase};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use toml::Spanned;
@@ -333,7 +333,7 @@ impl Reader<'_> {
 
     fn pair(&self, v: Entry<'_, '_>) -> Result<Pairing, MappingError> {
         let table = self.table(v, "pair")?;
-        self.known(table, &["with", "item", "other"])?;
+        self.known(table, &["with", "item", "other", "also"])?;
         let Some(with) = table.get("with") else { return self.fail(v, "`pair` needs `with`, a pointer".into()) };
         let side = |key: &str| table.get(key).map(|v| self.pointer(v, key, Start::Plain)).transpose();
         let by = match (side("item")?, side("other")?) {
@@ -341,7 +341,36 @@ impl Reader<'_> {
             (None, None) => None,
             (None, Some(_)) => return self.fail(v, "`pair.other` needs `pair.item`".into()),
         };
-        Ok(Pairing { with: self.pointer(with, "pair.with", Start::Plain)?, by })
+        let mut also = Vec::new();
+        if let Some(v) = table.get("also") {
+            let Some(list) = v.get_ref().as_array().filter(|_| by.is_some()) else {
+                return self.fail(v, "`pair.also` is a list of tables, and needs `pair.item`".into());
+            };
+            also = list.iter().map(|v| self.also(v)).collect::<Result<_, _>>()?;
+        }
+        Ok(Pairing { with: self.pointer(with, "pair.with", Start::Plain)?, by, also })
+    }
+
+    fn also(&self, v: Entry<'_, '_>) -> Result<Also, MappingError> {
+        let table = self.table(v, "pair.also")?;
+        self.known(table, &["item", "other", "lookup"])?;
+        let (Some(item), Some(other)) = (table.get("item"), table.get("other")) else {
+            return self.fail(v, "`pair.also` needs `item` and `other`, pointers".into());
+        };
+        let pointer = |v| self.pointer(v, "pair.also", Start::Plain);
+        let lookup = table.get("lookup").map(|v| self.lookup(v, None)).transpose()?;
+        Ok(Also { item: pointer(item)?, other: pointer(other)?, lookup })
+    }
+
+    /// What words stand for.
+    fn lookup(&self, v: Entry<'_, '_>, slot: Option<Slot>) -> Result<BTreeMap<String, String>, MappingError> {
+        let mut lookup = BTreeMap::new();
+        for (key, v) in self.table(v, "lookup")? {
+            let word = self.scalar(v, "lookup")?;
+            self.vocabulary(v, slot, &word)?;
+            lookup.insert(key.get_ref().to_string(), word);
+        }
+        Ok(lookup)
     }
 
     fn guard(&self, table: &DeTable<'_>, start: Start) -> Result<Guard, MappingError> {
@@ -362,9 +391,13 @@ impl Reader<'_> {
         let table = self.table(v, "condition")?;
         const TESTS: &[&str] =
             &["exists", "missing", "equals", "starts", "ends", "contains", "is", "at_least", "same", "in"];
-        const KEYS: &[&str] =
-            &["pointer", "exists", "missing", "equals", "starts", "ends", "contains", "is", "at_least", "same", "in"];
+        const KEYS: &[&str] = &[
+            "pointer", "each", "exists", "missing", "equals", "starts", "ends", "contains", "is", "at_least", "same",
+            "in",
+        ];
         self.known(table, KEYS)?;
+        // Relative to each item, so it has no root of its own.
+        let each = table.get("each").map(|v| self.pointer(v, "each", Start::Plain)).transpose()?;
         let Some(pointer) = table.get("pointer") else { return self.fail(v, "a condition needs a `pointer`".into()) };
         let pointer = self.pointer(pointer, "pointer", start)?;
         let mut tests = TESTS.iter().filter_map(|t| Some((*t, table.get(*t)?)));
@@ -409,7 +442,7 @@ impl Reader<'_> {
                 other => return self.fail(value, format!("`in` knows only the table `outcome`, not `{other}`")),
             },
         };
-        Ok(Condition { pointer, test })
+        Ok(Condition { pointer, each, test })
     }
 
     fn fields(
@@ -513,15 +546,7 @@ impl Reader<'_> {
             _ => text(key),
         };
         let mut cut = Cut { after: separator("after")?, before: separator("before")?, lookup: None };
-        if let Some(v) = table.get("lookup") {
-            let mut lookup = std::collections::BTreeMap::new();
-            for (key, v) in self.table(v, "lookup")? {
-                let word = self.scalar(v, "lookup")?;
-                self.vocabulary(v, slot, &word)?;
-                lookup.insert(key.get_ref().to_string(), word);
-            }
-            cut.lookup = Some(lookup);
-        }
+        cut.lookup = table.get("lookup").map(|v| self.lookup(v, slot)).transpose()?;
         let flag = |key: &str| match table.get(key) {
             None => Ok(false),
             Some(v) => v.get_ref().as_bool().ok_or_else(|| self.error(v.span(), format!("`{key}` is true or false"))),

@@ -30,6 +30,8 @@ pub(super) enum Test {
 #[derive(Clone, Debug)]
 pub(crate) struct Condition {
     pub(super) pointer: Pointer,
+    /// Where in each item of a list it looks; one that passes is enough.
+    pub(super) each: Option<Pointer>,
     pub(super) test: Test,
 }
 
@@ -41,6 +43,13 @@ impl Condition {
 
     pub(super) fn holds(&self, roots: &Roots<'_>, outcomes: &OutcomeRule) -> bool {
         let found = self.pointer.follow(roots);
+        match &self.each {
+            None => self.passes(found, roots, outcomes),
+            Some(each) => found.is_some_and(|list| list.items().any(|i| self.passes(each.from(i), roots, outcomes))),
+        }
+    }
+
+    fn passes(&self, found: Option<Value<'_>>, roots: &Roots<'_>, outcomes: &OutcomeRule) -> bool {
         if matches!(self.test, Test::Missing) {
             return found.is_none_or(|v| v.is_null() || v.as_str() == Some(""));
         }
@@ -260,4 +269,15 @@ pub(crate) struct Pairing {
     /// Member of the item, and of the other, that are equal; without, position counts. Into an object, the item's member
     /// is the name looked up.
     pub(crate) by: Option<(Pointer, Option<Pointer>)>,
+    /// Other pairs of members, tried in their order for what is still alone.
+    pub(crate) also: Vec<Also>,
+}
+
+/// Another way to tell what belongs together.
+#[derive(Clone, Debug)]
+pub(crate) struct Also {
+    pub(crate) item: Pointer,
+    pub(crate) other: Pointer,
+    /// What the item's words are called by the other.
+    pub(crate) lookup: Option<BTreeMap<String, String>>,
 }
