@@ -19,7 +19,7 @@ fn a_mapping_says_what_is_wrong_with_it() {
     check_mapping("name = 'x'", "mapping `mine`, line 1, column 1: `format` is required");
     check_mapping(
         "format = 'oppa'",
-        "mapping `mine`, line 1, column 10: `format` is one of `opa`, `cerbos`, `envoy`, `pomerium`, `authzen`, `openfga`, `teleport`, `cloudtrail`, `contextforge`, `kong`, `toolhive`, `docker-mcp`, `obot`, `mapped`, `agentgateway`, `otlp`, not `oppa`",
+        "mapping `mine`, line 1, column 10: `format` is one of `opa`, `cerbos`, `envoy`, `pomerium`, `authzen`, `openfga`, `teleport`, `cloudtrail`, `contextforge`, `kong`, `toolhive`, `docker-mcp`, `obot`, `mapped`, `agentgateway`, `otlp`, `authority`, not `oppa`",
     );
     check_mapping("\nformat = 7", "mapping `mine`, line 2, column 10: `format` is text, not integer");
     check_mapping("format = 'opa'", "fine");

@@ -81,7 +81,9 @@ pub(super) fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping
                 })
             };
             let Some(format) = formats().find(|f| f.as_str() == word) else {
-                let names: Vec<_> = formats().map(|f| format!("`{}`", f.as_str())).collect();
+                // Those for records of authority are read elsewhere, and named here.
+                let all = formats().chain([&Format::Authority]);
+                let names: Vec<_> = all.map(|f| format!("`{}`", f.as_str())).collect();
                 return reader.fail(v, format!("`format` is one of {}, not `{word}`", names.join(", ")));
             };
             mapping.format = *format;
