@@ -92,6 +92,8 @@ pub(crate) struct Mapping {
     automatic: bool,
     /// Whether it ships, and nobody named it.
     shipped: bool,
+    /// Whether its conditions tell a record from those of all other formats.
+    recognised: bool,
     any: Vec<Condition>,
     all: Vec<Condition>,
     pub(crate) outcome: OutcomeRule,
@@ -158,7 +160,9 @@ const SHIPPED: &[(&str, &str)] = &[
     ("contextforge-permission", include_str!("../mappings/contextforge-permission.toml")),
     ("contextforge-log", include_str!("../mappings/contextforge-log.toml")),
     ("contextforge-audit", include_str!("../mappings/contextforge-audit.toml")),
+    ("contextforge-lines", include_str!("../mappings/contextforge-lines.toml")),
     ("kong", include_str!("../mappings/kong.toml")),
+    ("kong-http", include_str!("../mappings/kong-http.toml")),
     ("toolhive", include_str!("../mappings/toolhive.toml")),
     ("docker-mcp", include_str!("../mappings/docker-mcp.toml")),
     ("obot", include_str!("../mappings/obot.toml")),
@@ -232,7 +236,7 @@ impl Mappings {
             true => m.format == Format::Mapped && !m.shipped,
             false => crate::formats::declared::is_declared(m.format) && m.format != Format::Mapped,
         };
-        let mut candidates = self.list.iter().filter(|m| m.automatic && m.is_conditional() && of(m));
+        let mut candidates = self.list.iter().filter(|m| m.automatic && m.recognised && m.is_conditional() && of(m));
         candidates.find(|m| m.matches(&roots)).map(|m| m.format)
     }
 

@@ -844,6 +844,54 @@ deny explicit blocked - | dana(-) > -(-) > tickets-mcp/c session=s1"#,
     assert!(seen.events[0].extra.contains(r#""tool_name":"z""#), "{}", seen.events[0].extra);
 }
 
+/// What else a producer logs is no fault of the record, where it is known whose it is; `auto` does not guess that.
+#[test]
+fn what_else_is_logged_is_held_aside() {
+    for (format, record, expected) in [
+        (
+            Format::Kong,
+            r#"{"started_at":1795183391482,"client_ip":"10.0.0.1","service":{"name":"shop"},"request":{"method":"GET","uri":"/"},"response":{"status":200}}"#,
+            "aside not_mcp shop",
+        ),
+        (
+            Format::Kong,
+            r#"{"request":{},"response":{}}"#,
+            "reject mapping_missing no mapping of `kong` knows the record",
+        ),
+        (
+            Format::Contextforge,
+            r#"{"timestamp":"2026-11-20T14:03:11.482913","level":"INFO","component":"gateway","message":"started","correlation_id":"c"}"#,
+            "aside log_line gateway",
+        ),
+        (
+            Format::Contextforge,
+            r#"{"asctime":"2026-11-20 14:03:11","name":"mcpgateway.main","levelname":"INFO","message":"started"}"#,
+            "aside log_line ",
+        ),
+        (
+            Format::Contextforge,
+            r#"{"id":"5","timestamp":"2026-11-20T14:03:11.482913","component":"token_exchange","message":"token-exchange succeeded for gateway gw","context":{"custom_fields":{"event":"token-exchange","gateway_id":"gw","success":true}}}"#,
+            "authority exchange",
+        ),
+        (
+            Format::Contextforge,
+            r#"{"id":"5","component":"token_exchange","message":"token-exchange succeeded for gateway gw","context":"{}"}"#,
+            "aside token_exchange token_exchange",
+        ),
+        (
+            Format::Contextforge,
+            r#"{"message":"started"}"#,
+            "reject mapping_missing no mapping of `contextforge` knows the record",
+        ),
+    ] {
+        assert_eq!(told(&decode(format, record.as_bytes())), expected, "{record}");
+        if expected.starts_with("aside") {
+            let guessed = told(&decode(Format::Auto, record.as_bytes()));
+            assert!(guessed.starts_with("reject shape_unknown"), "{record}: {guessed}");
+        }
+    }
+}
+
 #[test]
 fn toolhive() {
     let record = |kind: &str, outcome: &str, subjects: &str| {

@@ -26,6 +26,7 @@ pub(super) fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping
         format: Format::Auto,
         automatic: true,
         shipped: false,
+        recognised: true,
         any: Vec::new(),
         all: Vec::new(),
         outcome: OutcomeRule::default(),
@@ -42,6 +43,7 @@ pub(super) fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping
         "format",
         "extends",
         "automatic",
+        "recognised",
         "phase",
         "drop",
         "parse",
@@ -64,6 +66,7 @@ pub(super) fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping
             name: file.to_owned(),
             automatic: true,
             shipped: false,
+            recognised: true,
             any: Vec::new(),
             all: Vec::new(),
             ..found.clone()
@@ -92,7 +95,7 @@ pub(super) fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping
         None => {}
     }
     // What only the decoder of declared producers follows would silently mean nothing elsewhere.
-    for key in ["parse", "unescape", "each", "pair", "aside"] {
+    for key in ["parse", "unescape", "each", "pair", "aside", "recognised"] {
         if let Some((key, _)) = root.iter().find(|(k, _)| k.get_ref() == key && !is_declared(mapping.format)) {
             let problem = format!("`{}` means nothing for `{}`", key.get_ref(), mapping.format.as_str());
             return Err(reader.error(key.span(), problem));
@@ -114,9 +117,11 @@ pub(super) fn parse(text: &str, file: &str, known: &[Mapping]) -> Result<Mapping
         fan.pair = Some(pair);
     }
     let start = Start::of(mapping.format, mapping.fan.is_some());
-    if let Some(v) = root.get("automatic") {
-        mapping.automatic =
-            v.get_ref().as_bool().ok_or_else(|| reader.error(v.span(), "`automatic` is true or false".into()))?;
+    for (key, into) in [("automatic", &mut mapping.automatic), ("recognised", &mut mapping.recognised)] {
+        if let Some(v) = root.get(key) {
+            let word = v.get_ref().as_bool();
+            *into = word.ok_or_else(|| reader.error(v.span(), format!("`{key}` is true or false")))?;
+        }
     }
     if let Some(v) = root.get("phase") {
         let word = reader.string(v, "phase")?;
