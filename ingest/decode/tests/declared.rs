@@ -914,6 +914,16 @@ fn toolhive() {
     t(&record("mcp_tools_list", "success", dana), "aside not_a_call mcp_tools_list");
     t(&record("mcp_tools_list", "denied", dana), &format!("deny inferred blocked list | {told}"));
     t(&record("http_request", "denied", dana), &format!("deny inferred blocked - | {told}"));
+    // What the protocol refused with status 200 is told by its error alone.
+    let data = r#""data":{"request":"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\"}","response":{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"no"}}},"target""#;
+    t(
+        &record("mcp_tool_call", "success", dana).replace(r#""target""#, data),
+        &format!("allow inferred forwarded invoke | {told} rpc=7 rpc_error=-32602"),
+    );
+    // The verb of a plain request is no method of MCP.
+    let plain = record("http_request", "denied", dana).replace("tools/call", "GET");
+    t(&plain, &format!("deny inferred blocked - | {}", told.replace(" method=tools/call", "")));
+    assert!(decode(Format::Toolhive, plain.as_bytes()).events[0].debug.contains(r#"http_method: Some("GET")"#));
     // The names of the structure differ from those of the log.
     let other = record("mcp_tool_call", "denied", dana).replace("audit_id", "auditId").replace("logged_at", "loggedAt");
     t(&other, &format!("deny inferred blocked invoke | {told}"));
