@@ -940,20 +940,39 @@ fn docker_mcp() {
     let told = "-(-) > claude-ai(client) > tickets/delete_ticket via=declared";
     d(
         &record("invoke", "denied", r#""outcome_reason":"policy_rule","reason":"blocked by organization","#),
-        &format!("deny explicit blocked invoke | {told} reasons=blocked by organization flags=id_missing"),
+        &format!(
+            "deny explicit blocked invoke | {told} reasons=blocked by organization flags=time_whole_seconds,id_missing"
+        ),
     );
     // A policy that could not be evaluated is recorded as a denial.
     d(
         &record("invoke", "denied", r#""outcome_reason":"policy_error","#),
-        &format!("error explicit blocked invoke | {told} reasons=policy_error flags=id_missing"),
+        &format!("error explicit blocked invoke | {told} reasons=policy_error flags=time_whole_seconds,id_missing"),
     );
-    d(&record("invoke", "allowed", ""), &format!("allow explicit forwarded invoke | {told} flags=id_missing"));
-    d(&record("load", "allowed", ""), &format!("allow explicit - list | {told} flags=id_missing"));
+    // One that was let through all the same was not blocked.
+    d(
+        &record("invoke", "allowed", r#""outcome_reason":"policy_error","#),
+        &format!("error explicit forwarded invoke | {told} reasons=policy_error flags=time_whole_seconds,id_missing"),
+    );
+    // A trace has an id of 32 digits; what else stands there is kept as it is.
+    let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+    d(
+        &record("invoke", "allowed", &format!(r#""trace_id":"{id}","#)),
+        &format!("allow explicit forwarded invoke | {told} trace={id} flags=time_whole_seconds,id_missing"),
+    );
+    let odd = record("invoke", "allowed", r#""trace_id":"xyz","#);
+    d(&odd, &format!("allow explicit forwarded invoke | {told} flags=time_whole_seconds,id_missing"));
+    assert!(decode(Format::DockerMcp, odd.as_bytes()).events[0].extra.contains(r#""trace_id":"xyz""#));
+    d(
+        &record("invoke", "allowed", ""),
+        &format!("allow explicit forwarded invoke | {told} flags=time_whole_seconds,id_missing"),
+    );
+    d(&record("load", "allowed", ""), &format!("allow explicit - list | {told} flags=time_whole_seconds,id_missing"));
     let batch = format!("[{},{}]", record("load", "allowed", ""), record("load", "denied", ""));
     d(
         &batch,
         &format!(
-            "allow explicit - list | {told} flags=id_missing\ndeny explicit blocked list | {told} flags=id_missing"
+            "allow explicit - list | {told} flags=time_whole_seconds,id_missing\ndeny explicit blocked list | {told} flags=time_whole_seconds,id_missing"
         ),
     );
 }

@@ -41,7 +41,7 @@ fn a_report_reads_like_a_page() {
             /pair/latency    6
             /pair/tool_name  delete
 
-        record 2  docker-mcp by docker-mcp  allow  [id_missing]
+        record 2  docker-mcp by docker-mcp  allow  [time_whole_seconds, id_missing]
           id                                    sample
           time                    /timestamp    2026-11-20T14:03:11.000000Z
           source.kind                           docker-mcp

@@ -75,7 +75,7 @@ fn a_mapping_says_what_is_wrong_with_it() {
     );
     check_mapping(
         "format = 'opa'\n[when]\nany = [{ pointer = '/a' }]",
-        "mapping `mine`, line 3, column 8: a condition has exactly one of `exists`, `missing`, `equals`, `starts`, `ends`, `contains`, `is`, `at_least`, `same`, `in`",
+        "mapping `mine`, line 3, column 8: a condition has exactly one of `exists`, `missing`, `equals`, `starts`, `ends`, `contains`, `is`, `at_least`, `hex`, `same`, `in`",
     );
     check_mapping(
         "format = 'opa'\n[when]\nall = [{ pointer = '/a', is = 'bool' }]",

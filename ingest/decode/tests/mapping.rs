@@ -68,6 +68,7 @@ fn mistakes_have_a_line_and_a_column() {
     check("[fields]\nid = { pointer = '/a', utc = true }", "3, column 30: `utc` is for `time` alone");
     check("[fields]\nid = { pointer = '/a', free = true }", "3, column 31: `free` is for `time` alone");
     check("[fields]\ntime = { pointer = '/a', free = 1 }", "3, column 33: `free` is true or false");
+    check("[[aside]]\nreason = 'x'\nwhen = { pointer = '/a', hex = 'x' }", "4, column 32: `hex` is a number of digits");
     check("[fields]\nid = { pointer = '/a', after = '' }", "3, column 32: `after` is a text, not an empty one");
     check(
         "[fields]\nid = { pointer = '/ä', when = { pointer = '/b', at_least = 'x' } }",

@@ -434,6 +434,9 @@ impl<'t> Filling<'t, '_> {
             e.time = time;
             self.taken.insert(v);
             self.skew(time, context);
+            if self.mapping.field(Slot::Time).iter().any(|a| a.whole_seconds) && time.0 % 1_000_000 == 0 {
+                self.flag("time_whole_seconds");
+            }
             return Ok(());
         }
         e.time = context.received;

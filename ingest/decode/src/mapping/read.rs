@@ -397,10 +397,10 @@ impl Reader<'_> {
     pub(super) fn condition(&self, v: Entry<'_, '_>, start: Start) -> Result<Condition, MappingError> {
         let table = self.table(v, "condition")?;
         const TESTS: &[&str] =
-            &["exists", "missing", "equals", "starts", "ends", "contains", "is", "at_least", "same", "in"];
+            &["exists", "missing", "equals", "starts", "ends", "contains", "is", "at_least", "hex", "same", "in"];
         const KEYS: &[&str] = &[
-            "pointer", "each", "exists", "missing", "equals", "starts", "ends", "contains", "is", "at_least", "same",
-            "in",
+            "pointer", "each", "exists", "missing", "equals", "starts", "ends", "contains", "is", "at_least", "hex",
+            "same", "in",
         ];
         self.known(table, KEYS)?;
         // Relative to each item, so it has no root of its own.
@@ -425,6 +425,10 @@ impl Reader<'_> {
             "at_least" => match self.scalar(value, "at_least")?.parse() {
                 Ok(n) => Test::AtLeast(n),
                 Err(_) => return self.fail(value, "`at_least` is a number".into()),
+            },
+            "hex" => match self.scalar(value, "hex")?.parse() {
+                Ok(digits) => Test::Hex(digits),
+                Err(_) => return self.fail(value, "`hex` is a number of digits".into()),
             },
             "is" => {
                 let kinds = [
@@ -506,7 +510,7 @@ impl Reader<'_> {
     }
 
     fn alternative(&self, v: Entry<'_, '_>, slot: Slot, start: Start) -> Result<Alternative, MappingError> {
-        for key in ["utc", "free"] {
+        for key in ["utc", "free", "whole_seconds"] {
             if let Some(flag) = v.get_ref().as_table().and_then(|t| t.get(key)).filter(|_| slot != Slot::Time) {
                 return self.fail(flag, format!("`{key}` is for `time` alone"));
             }
@@ -528,6 +532,7 @@ impl Reader<'_> {
             each: None,
             utc: false,
             free: false,
+            whole_seconds: false,
             guard: Guard::default(),
             cut: Cut::default(),
         };
@@ -535,7 +540,19 @@ impl Reader<'_> {
             return Ok(plain(Origin::Pointer(self.pointer(v, name, start)?)));
         };
         const KEYS: &[&str] = &[
-            "pointer", "value", "prefix", "split", "each", "when", "unless", "after", "before", "lookup", "utc", "free",
+            "pointer",
+            "value",
+            "prefix",
+            "split",
+            "each",
+            "when",
+            "unless",
+            "after",
+            "before",
+            "lookup",
+            "utc",
+            "free",
+            "whole_seconds",
         ];
         self.known(table, KEYS)?;
         let from = match (table.get("pointer"), table.get("value")) {
@@ -566,6 +583,7 @@ impl Reader<'_> {
             guard: self.guard(table, start)?,
             utc: flag("utc")?,
             free: flag("free")?,
+            whole_seconds: flag("whole_seconds")?,
             cut,
             ..plain(from)
         })

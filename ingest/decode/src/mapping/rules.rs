@@ -21,6 +21,8 @@ pub(super) enum Test {
     Is(Vec<Kind>),
     /// A number, or a text that is one, of at least this.
     AtLeast(f64),
+    /// A text of this many hexadecimal digits, not all of them zero: an id of a trace.
+    Hex(usize),
     /// The same scalar as stands there.
     Same(Pointer),
     /// A scalar that the table of outcomes knows.
@@ -69,6 +71,9 @@ impl Condition {
             Test::Contains(texts) => any(texts, &|s, t| s.contains(t)),
             Test::Is(kinds) => kinds.contains(&v.kind()),
             Test::AtLeast(least) => v.as_scalar().and_then(|s| s.parse::<f64>().ok()).is_some_and(|n| n >= *least),
+            Test::Hex(digits) => v.as_str().is_some_and(|s| {
+                s.len() == *digits && s.bytes().all(|b| b.is_ascii_hexdigit()) && s.bytes().any(|b| b != b'0')
+            }),
             Test::Same(other) => {
                 v.as_scalar().is_some_and(|s| other.follow(roots).and_then(|o| o.as_scalar()) == Some(s))
             }
@@ -123,6 +128,8 @@ pub(crate) struct Alternative {
     pub(crate) utc: bool,
     /// What stands there is its user's affair: what is no time is passed over.
     pub(crate) free: bool,
+    /// The producer writes whole seconds, so that the order within one is not known.
+    pub(crate) whole_seconds: bool,
     pub(super) guard: Guard,
     pub(super) cut: Cut,
 }
