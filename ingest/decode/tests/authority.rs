@@ -502,7 +502,7 @@ fn tools(text: &str, kind: Kind, expected: &str) {
 }
 
 #[test]
-fn catalogues_in_yaml_and_csv_say_the_same() {
+fn catalogues_in_yaml_csv_and_json_say_the_same() {
     let expected = r#"tool catalogue/mcp:files/file.delete@2026-11-21T00:00:00.000000Z {"server":"mcp:files","tool":"file.delete","requires":[{"action":"file.write"}],"effect":"admin","impact":4,"approved_by":"ops@corp.example"}
 tool catalogue/mcp:mail/mail.send@2026-11-21T00:00:00.000000Z {"server":"mcp:mail","tool":"mail.send","output_trust":"trusted"}"#;
     tools(
@@ -515,6 +515,28 @@ tool catalogue/mcp:mail/mail.send@2026-11-21T00:00:00.000000Z {"server":"mcp:mai
         Kind::Csv,
         expected,
     );
+    tools(
+        r#"{"tools":[{"tool":"file.delete","server":"mcp:files","requires":["file.write"],"effect":"admin","impact":4,"approved_by":"ops@corp.example"},{"name":"mail.send","output_trust":"trusted"}]}"#,
+        Kind::ToolsList,
+        expected,
+    );
+}
+
+/// A server that calls its own tool harmless is not believed, whatever else it writes.
+#[test]
+fn a_server_is_not_taken_for_a_person() {
+    for answer in [
+        r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"t","effect":"read","impact":0}]}}"#,
+        r#"{"tools":[{"name":"t","effect":"read","impact":0,"inputSchema":{"type":"object"}}]}"#,
+        r#"{"server":"mcp:mail","tools":[{"tool":"t","name":"t","effect":"read","inputSchema":{}}]}"#,
+    ] {
+        let lines = catalogue::read(answer.as_bytes(), Kind::ToolsList, &about()).expect("a list");
+        let line = told(Format::Auto, &lines[0]);
+        assert!(line.contains("sha256:") && !line.contains("effect") && !line.contains("impact"), "{line}");
+    }
+    let meta = r#"{"tools":[{"name":"t","inputSchema":{},"_meta":{"owner":"x"}}]}"#;
+    let lines = catalogue::read(meta.as_bytes(), Kind::ToolsList, &about()).expect("a list");
+    assert!(told(Format::Auto, &lines[0]).contains(r#"extra={"_meta":{"owner":"x"}}"#));
 }
 
 #[test]

@@ -17,7 +17,8 @@
 //!     impact: 3
 //!     definition_digest: sha256:…
 //! ```
-//! A CSV has the same names in its first line; several `requires` are parted by semicolons.
+//! A CSV has the same names in its first line; several `requires` are parted by semicolons. JSON is one or the other: what a server
+//! says of its tools is never taken for what a person says of them.
 
 use crate::json::{JsonError, Kind as Json, Tape, Value, write_string};
 use catena_schemas::Micros;
@@ -27,11 +28,11 @@ use sha2::{Digest, Sha256};
 /// How a catalogue is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// YAML, or JSON of the same shape.
+    /// YAML.
     Yaml,
     /// CSV with a first line of names.
     Csv,
-    /// The answer to MCP's `tools/list`, or its result alone.
+    /// JSON: the answer to MCP's `tools/list`, or its result alone; or a catalogue of the shape that YAML has.
     ToolsList,
 }
 
@@ -94,6 +95,7 @@ pub fn read(bytes: &[u8], kind: Kind, about: &About<'_>) -> Result<Vec<String>, 
     else {
         return Err(CatalogueError::Shape { expected: "a list, or a member `tools` that is one" });
     };
+    let defined = kind == Kind::ToolsList && !is_by_hand(root, tools);
     let of_all = |name: &str| root.get(name).filter(|v| !v.is_null());
     let mut records = Vec::new();
     for (index, tool) in tools.items().enumerate() {
@@ -105,13 +107,33 @@ pub fn read(bytes: &[u8], kind: Kind, about: &About<'_>) -> Result<Vec<String>, 
             return Err(CatalogueError::Incomplete { number, missing: "server" });
         };
         let mut line = Line::new(server, name, about.time);
-        match kind {
-            Kind::ToolsList => definition(tool, &mut line),
-            Kind::Yaml | Kind::Csv => entry(tool, of_all("approved_by"), &mut line),
+        match defined {
+            true => definition(tool, &mut line),
+            false => entry(tool, of_all("approved_by"), &mut line),
         }
         records.push(line.finish());
     }
     Ok(records)
+}
+
+/// Whether JSON is a catalogue that somebody keeps. The protocol gives every tool an `inputSchema`: where there is one, or the frame of
+/// an answer, a server is speaking, and what it says of `effect` or `impact` counts for nothing.
+fn is_by_hand(root: Value<'_>, tools: Value<'_>) -> bool {
+    const OF_ALL: &[&str] = &["server", "approved_by"];
+    const OF_ONE: &[&str] = &[
+        "tool",
+        "server",
+        "requires",
+        "effect",
+        "data_class",
+        "output_trust",
+        "impact",
+        "definition_digest",
+        "approved_by",
+    ];
+    let has = |v: Value<'_>, names: &[&str]| names.iter().any(|name| v.get(name).is_some());
+    let by_server = has(root, &["jsonrpc", "result"]) || tools.items().any(|t| has(t, &["inputSchema"]));
+    !by_server && (has(root, OF_ALL) || tools.items().any(|t| has(t, OF_ONE)))
 }
 
 /// One record under construction.
@@ -193,7 +215,7 @@ fn definition(tool: Value<'_>, line: &mut Line) {
     let mut canonical = String::new();
     sorted(tool, &mut canonical);
     line.text("definition_digest", &format!("sha256:{}", hex::encode(Sha256::digest(canonical))));
-    for name in ["title", "description", "annotations"] {
+    for name in ["title", "description", "annotations", "_meta"] {
         if let Some(v) = tool.get(name) {
             line.raw(name, &v.to_json());
         }
