@@ -78,7 +78,9 @@ fn catalogue(path: &Path, server: Option<&str>) -> Result<String> {
         "csv" => Kind::Csv,
         "json" => Kind::ToolsList,
         other => {
-            bail!("`{name}` ends in `{other}`; a catalogue is .yaml, .csv, or .json for an answer to `tools/list`")
+            bail!(
+                "`{name}` ends in `{other}`; a catalogue is .yaml, .csv or .json (of the same shape, or an answer to `tools/list`)"
+            )
         }
     };
     let about = About { time: Micros(changed.as_micros() as i64), server };
