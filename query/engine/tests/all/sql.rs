@@ -203,39 +203,41 @@ async fn the_catalog_says_what_there_is() {
     check(
         "DESCRIBE rejects",
         expect![[r#"
-        column_name  data_type             is_nullable
-        ───────────  ────────────────────  ───────────
-        tenant       Utf8                  YES
-        ingest_time  Timestamp(µs, "UTC")  YES
-        format       Utf8                  YES
-        reason       Utf8                  YES
-        detail       Utf8                  YES
-        raw          Binary                YES
-        topic        Utf8                  YES
-        partition    Int32                 YES
-        offset       Int64                 YES
-        redaction    Utf8                  YES
-        ingest_date  Date32                YES
-    "#]],
+            column_name  data_type             is_nullable
+            ───────────  ────────────────────  ───────────
+            tenant       Utf8                  YES
+            ingest_time  Timestamp(µs, "UTC")  YES
+            format       Utf8                  YES
+            reason       Utf8                  YES
+            detail       Utf8                  YES
+            raw          Binary                YES
+            topic        Utf8                  YES
+            partition    Int32                 YES
+            offset       Int64                 YES
+            item         Int32                 YES
+            redaction    Utf8                  YES
+            ingest_date  Date32                YES
+        "#]],
     )
     .await;
     check(
         "SHOW COLUMNS FROM asides",
         expect![[r#"
-        table_catalog  table_schema  table_name  column_name  data_type             is_nullable
-        ─────────────  ────────────  ──────────  ───────────  ────────────────────  ───────────
-        catena         public        asides      tenant       Utf8                  YES
-        catena         public        asides      ingest_time  Timestamp(µs, "UTC")  YES
-        catena         public        asides      format       Utf8                  YES
-        catena         public        asides      reason       Utf8                  YES
-        catena         public        asides      detail       Utf8                  YES
-        catena         public        asides      raw          Binary                YES
-        catena         public        asides      topic        Utf8                  YES
-        catena         public        asides      partition    Int32                 YES
-        catena         public        asides      offset       Int64                 YES
-        catena         public        asides      redaction    Utf8                  YES
-        catena         public        asides      ingest_date  Date32                YES
-    "#]],
+            table_catalog  table_schema  table_name  column_name  data_type             is_nullable
+            ─────────────  ────────────  ──────────  ───────────  ────────────────────  ───────────
+            catena         public        asides      tenant       Utf8                  YES
+            catena         public        asides      ingest_time  Timestamp(µs, "UTC")  YES
+            catena         public        asides      format       Utf8                  YES
+            catena         public        asides      reason       Utf8                  YES
+            catena         public        asides      detail       Utf8                  YES
+            catena         public        asides      raw          Binary                YES
+            catena         public        asides      topic        Utf8                  YES
+            catena         public        asides      partition    Int32                 YES
+            catena         public        asides      offset       Int64                 YES
+            catena         public        asides      item         Int32                 YES
+            catena         public        asides      redaction    Utf8                  YES
+            catena         public        asides      ingest_date  Date32                YES
+        "#]],
     )
     .await;
     check(
