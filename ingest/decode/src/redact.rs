@@ -312,9 +312,21 @@ impl Redactor {
         Rejection { reason, detail: self.detail(detail), raw: Some(raw), index: 0 }
     }
 
-    /// Bytes that nothing could read, also where a reader would have taken escapes and zeros away.
+    /// The same for the text of a header, which may be cut out of JSON, escapes and all.
+    pub(crate) fn header<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match self.behind_escapes(text.as_bytes(), Net { loose: false, ..self.loosely() }) {
+            Cow::Owned(bytes) => Cow::Owned(utf8(bytes)),
+            Cow::Borrowed(_) => self.text(text),
+        }
+    }
+
+    /// Bytes that nothing could read.
     fn unread<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
-        let net = self.loosely();
+        self.behind_escapes(bytes, self.loosely())
+    }
+
+    /// Looked at as they are, and as a reader would have them that takes escapes and zeros away.
+    fn behind_escapes<'b>(&self, bytes: &'b [u8], net: Net<'_>) -> Cow<'b, [u8]> {
         let hits = search::hits(bytes, net);
         if let Some(plain) = Plain::of(bytes) {
             let seen: Vec<Hit> = hits.iter().map(|h| plain.place(h)).collect();

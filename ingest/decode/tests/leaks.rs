@@ -318,6 +318,22 @@ fn names_beside_their_values() {
     check("", Format::Otlp, r#"{"other":[{"key":"password","value":{"stringValue":"§"}}]}"#);
 }
 
+/// A header is text, and may be cut out of JSON.
+#[test]
+fn headers_hide_nothing_behind_escapes() {
+    let value = format!(r#"org.example.{{\" gh\u0070_{}\":1"#, "9tGk2LmQx7VbZp4RwYc8NdJh3SfTu6Ae");
+    let known: [(&str, &[u8]); 4] =
+        [("ce_type", b"t"), ("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", b"s")];
+    for name in ["ce_type", "ce_subject", "ce_authid"] {
+        let mut headers: Vec<_> = known.into_iter().filter(|h| h.0 != name).collect();
+        headers.push((name, value.as_bytes()));
+        for body in [&br#"{"decision":{"verdict":"allow"}}"#[..], b"{"] {
+            let all = seen("", Format::Auto, body, &headers).everything();
+            assert!(!all.contains("9tGk2LmQx7VbZp4RwYc8"), "{name}: {all}");
+        }
+    }
+}
+
 /// The id of a token is a handle: wherever it stands it is seen as a marker, or as the digest that joins.
 #[test]
 fn ids_of_tokens_are_never_kept() {

@@ -176,7 +176,7 @@ fn envelope(attributes: &[(&str, Cow<'_, str>)], redactor: &Redactor) -> Result<
     if let Some(missing) = REQUIRED.iter().find(|name| get(name).is_none()) {
         return Err(("cloudevent_invalid", format!("`{missing}` is required")));
     }
-    let clean = |text: &str| redactor.text(text).into_owned();
+    let clean = |text: &str| redactor.header(text).into_owned();
     let traced = get("traceparent").and_then(super::mapped::traceparent);
     let time = get("time").and_then(Micros::parse_rfc3339);
     let mut flags = Vec::new();
@@ -217,7 +217,7 @@ fn kept(attributes: &[(&str, Cow<'_, str>)], redactor: &Redactor) -> Vec<Attribu
         let mut text = String::from("{");
         write_string(key, &mut text);
         text.push(':');
-        write_string(value, &mut text);
+        write_string(&redactor.header(value), &mut text);
         text.push('}');
         let Ok(object) = tape.parse(text.as_bytes()) else { continue };
         let mut out = String::new();
