@@ -414,11 +414,11 @@ def mend(_, folder):
         sys.exit(f"mend: sources {sources}")
     # Of a record that is a list each item is rejected, listed, mended and timed by itself.
     batch = folder / "batch.log"
-    batch.write_text('[{"good":1},{"other":2},{"other":3}]\n')
+    batch.write_text('{"first":1}\n[{"good":1},{"other":2},{"other":3}]\n')
     catena("ingest", "--lake", lake, "--json", batch)
     each = lambda: json.loads(catena("rejects", "ls", "--each", "--lake", lake, "--json", "--topic", f"file:{batch}"))
-    ids = sorted(row["id"].removeprefix(f"file:{batch}/0/0") for row in each())
-    if ids != ["", ".1", ".2"]:
+    ids = sorted(row["id"].removeprefix(f"file:{batch}/0/") for row in each())
+    if ids != ["0", "12", "12.1", "12.2"]:
         sys.exit(f"mend: ids {ids}")
     received = json.loads(catena("sql", "--lake", lake, "-o", "json", f"SELECT max(ingest_time) AS t FROM rejects WHERE topic = 'file:{batch}'"))[0]["t"]
     for member, n in [("good", 1), ("other", 2)]:
@@ -428,7 +428,7 @@ def mend(_, folder):
         if report["decisions"] != n:
             sys.exit(f"mend: {member}: {report}")
     times = json.loads(catena("sql", "--lake", lake, "-o", "json", f"SELECT jsonrpc_id, time FROM decisions WHERE topic LIKE 'retry:file:{batch}%' ORDER BY 1"))
-    if [row["jsonrpc_id"] for row in times] != ["1", "2", "3"] or {row["time"] for row in times} != {received} or each():
+    if [row["jsonrpc_id"] for row in times] != ["1", "2", "3"] or {row["time"] for row in times} != {received} or [row["id"] for row in each()] != [f"file:{batch}/0/0"]:
         sys.exit(f"mend: items {times}, received {received}, left {each()}")
     print("mend: 301 rejected, 300 read with a mapping, once; 1 still rejected; items of a list each by itself")
 

@@ -40,7 +40,7 @@ pub(crate) async fn run(config: &Config, tenant: Option<&str>, command: &Rejects
 }
 
 /// The id of a rejection, in SQL.
-const ID: &str = "concat(r.topic, '/', r.partition, '/', r.\"offset\", coalesce(concat('.', r.item), ''))";
+const ID: &str = "concat(r.topic, '/', r.partition, '/', r.\"offset\", CASE WHEN r.item IS NULL THEN '' ELSE concat('.', r.item) END)";
 
 /// Rejects that fit and were not read by a retry.
 fn wanted(filter: &RejectFilter) -> String {
