@@ -314,6 +314,9 @@ impl Redactor {
 
     /// The same for the text of a header, which may be cut out of JSON, escapes and all.
     pub(crate) fn header<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if !plain::is_other(text.as_bytes()) {
+            return self.text(text);
+        }
         match self.behind_escapes(text.as_bytes(), Net { loose: false, ..self.loosely() }) {
             Cow::Owned(bytes) => Cow::Owned(utf8(bytes)),
             Cow::Borrowed(_) => self.text(text),
@@ -369,10 +372,8 @@ impl Redactor {
     fn detail(&self, detail: String) -> String {
         const DETAIL_CHARS_MAX: usize = 500;
         // It may quote what nothing could read.
-        let mut detail = match self.unread(detail.as_bytes()) {
-            Cow::Owned(bytes) => utf8(bytes),
-            Cow::Borrowed(_) => detail,
-        };
+        let dirty = self.suspects(&detail) || plain::is_other(detail.as_bytes());
+        let mut detail = if dirty { utf8(self.unread(detail.as_bytes()).into_owned()) } else { detail };
         if let Some((cut, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
             detail.truncate(cut);
             detail.push('…');

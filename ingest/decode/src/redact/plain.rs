@@ -5,6 +5,13 @@
 use super::tokens::Hit;
 use std::ops::Range;
 
+/// Whether a reader would have other bytes.
+pub(super) fn is_other(raw: &[u8]) -> bool {
+    memchr::memmem::find(raw, b"\\u00").is_some()
+        || memchr::memmem::find(raw, b"\\/").is_some()
+        || memchr::memchr(0, raw).is_some()
+}
+
 /// The bytes, and where each stood.
 #[derive(Debug)]
 pub(super) struct Plain {
@@ -15,8 +22,7 @@ pub(super) struct Plain {
 impl Plain {
     /// `None` when there are neither zeros nor escapes.
     pub(super) fn of(raw: &[u8]) -> Option<Plain> {
-        let escaped = memchr::memmem::find(raw, b"\\u00").is_some() || memchr::memmem::find(raw, b"\\/").is_some();
-        if !escaped && memchr::memchr(0, raw).is_none() {
+        if !is_other(raw) {
             return None;
         }
         let mut plain = Plain { bytes: Vec::with_capacity(raw.len()), places: Vec::with_capacity(raw.len()) };
