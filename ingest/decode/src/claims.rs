@@ -2,8 +2,8 @@
 //!
 //! Guarantee: nested `act` claims (RFC 8693, section 4.1: the outermost is the current actor, each one inside it an earlier
 //! one) come out root first. Claims fill only what is still empty, so a mapping that points elsewhere wins. The token's id
-//! is kept as a keyed digest under its issuer's name, never as it is; the ids of other tokens that claims name (`origin_jti`, the `jti` of an
-//! `act`), which join nothing here, are not kept at all.
+//! is kept as a keyed digest under its issuer's name, never as it is; the ids of other tokens that claims name are redacted like
+//! every `jti`.
 
 use crate::json::{Kind, Value};
 use crate::redact::{Redactor, Taken, pieces};
@@ -89,12 +89,7 @@ pub(crate) fn fill<'t>(
             },
             "jti" => {
                 jti = v.as_scalar();
-                true
-            }
-            "origin_jti" => true,
-            "act" => {
-                drop_ids(v, &mut take);
-                false
+                jti.is_some()
             }
             _ => false,
         };
@@ -108,15 +103,6 @@ pub(crate) fn fill<'t>(
     if let (None, Some(jti)) = (&token.reference, jti) {
         let issuer = claims.get("iss").and_then(|v| v.as_str()).unwrap_or_default();
         token.reference = Some(Cow::Owned(redactor.digest(&format!("{issuer} {jti}"))));
-    }
-}
-
-/// The ids of the tokens of those who act, level by level.
-fn drop_ids<'t>(act: Value<'t>, take: &mut impl FnMut(Value<'t>)) {
-    let mut level = Some(act);
-    while let Some(claim) = level {
-        ["jti", "origin_jti"].iter().filter_map(|name| claim.get(name)).for_each(&mut *take);
-        level = claim.get("act");
     }
 }
 
