@@ -210,22 +210,27 @@ fn kept(attributes: &[(&str, Cow<'_, str>)], redactor: &Redactor) -> Vec<Attribu
     let mut all: Vec<_> = attributes.iter().filter(|a| !matches!(a.0, "data" | "data_base64")).collect();
     all.sort_by_key(|a| a.0);
     all.dedup_by_key(|a| a.0);
-    let mut kept: Vec<Attribute> = Vec::with_capacity(all.len());
-    let (mut tape, mut clean) = (Tape::default(), Tape::default());
-    for (key, value) in all {
-        // Through the writer, one by one, for the values of telling names and for names that are secrets.
-        let mut text = String::from("{");
+    // As an object, because the writer of objects knows what a name tells of its value.
+    let mut text = String::new();
+    for (key, value) in &all {
+        text.push(if text.is_empty() { '{' } else { ',' });
         write_string(key, &mut text);
         text.push(':');
         write_string(&redactor.header(value), &mut text);
-        text.push('}');
-        let Ok(object) = tape.parse(text.as_bytes()) else { continue };
-        let mut out = String::new();
-        redactor.json(object, true, &mut out);
-        let Some((name, value)) = clean.parse(out.as_bytes()).ok().and_then(|v| v.entries().next()) else { continue };
-        let same = kept.iter().filter(|k| k.name.split('~').next() == Some(name)).count();
-        let name = if same == 0 { name.to_owned() } else { format!("{name}~{}", same + 1) };
-        kept.push(Attribute { purpose: purpose(key), name, json: value.to_json() });
+    }
+    text.push('}');
+    let mut tape = Tape::default();
+    let Ok(object) = tape.parse(text.as_bytes()) else { return Vec::new() };
+    let dirty = redactor.suspects_record(object);
+    let mut kept: Vec<Attribute> = Vec::with_capacity(all.len());
+    for (key, value) in object.entries() {
+        let mut json = String::new();
+        redactor.member(key, value, dirty, &mut json);
+        let name = redactor.text(key);
+        // Names that are secrets may come out alike.
+        let same = kept.iter().filter(|k| k.name.split('~').next() == Some(&*name)).count();
+        let name = if same == 0 { name.into_owned() } else { format!("{name}~{}", same + 1) };
+        kept.push(Attribute { purpose: purpose(key), name, json });
     }
     kept
 }
