@@ -9,7 +9,8 @@
 //! [`COPIED_BYTES_MAX`] bytes of arguments and extra, beyond which these are left out under a flag.
 
 use super::bounds::DECISIONS_MAX;
-use super::mapped::{Extra, Filling, opened};
+use super::mapped::{Extra, Filling};
+use super::opened::Opening;
 use crate::encoding::{CERBOS_KIND, header};
 use crate::json::{Kind, Tape, Value};
 use crate::mapping::{Mappings, Roots, Slot};
@@ -50,7 +51,7 @@ pub(crate) fn expand(root: Value<'_>, scratch: &mut Tape) -> Option<String> {
     let inputs = body.get("inputs").into_iter().flat_map(|list| list.items());
     let sides = inputs.flat_map(|input| ["principal", "resource"].map(|side| input.get(side)).into_iter().flatten());
     let attributes = sides.filter_map(|side| side.get("attr")).flat_map(|attr| attr.entries());
-    opened(root, attributes.map(|attribute| attribute.1), &['{', '[', '"'], scratch)
+    Opening::json(attributes.map(|attribute| attribute.1), &['{', '[', '"']).of(root, scratch)
 }
 
 /// The parts of an entry that its decisions share.

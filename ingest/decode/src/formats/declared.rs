@@ -6,12 +6,11 @@
 //! multiplies into is bounded: [`COPIED_BYTES_MAX`] bytes of arguments and extra, beyond which
 //! these are left out under a flag, and what [`super::bounds`] says. Items that cannot be read cost the record one rejection, and the others nothing.
 
-mod html;
-
 use super::bounds::{DECISIONS_MAX, bounded};
 use super::cerbos::{COPIED_BYTES_MAX, SHARED_BYTES_MAX, limit};
-use super::mapped::{Extra, Filling, opened};
-use crate::json::{Kind, Tape, Value, write_string};
+use super::mapped::{Extra, Filling};
+use super::opened::Opening;
+use crate::json::{Kind, Tape, Value};
 use crate::mapping::{Fan, Mapping, Mappings, Origin, Pairing, Roots, Slot};
 use crate::redact::{Redactor, Taken};
 use crate::{Context, Format, Sink};
@@ -66,36 +65,12 @@ impl<'m> Work<'m, '_> {
     /// `None` when there is none.
     pub(crate) fn expand(&self, format: Format, root: Value<'_>, scratch: &mut Tape) -> Option<String> {
         let mapping = self.mappings.choose(format, &Roots::record(root))?;
-        let mut escaped = Taken::default();
-        let mut any = false;
-        for v in mapping.unescape.iter().flat_map(|p| p.each(root)) {
-            each_text(v, &mut |v, s| {
-                if html::unescaped(s).is_some() {
-                    escaped.insert(v);
-                    any = true;
-                }
-            });
-        }
-        let parsed = mapping.parse.iter().flat_map(|p| p.each(root));
-        if !any {
-            return opened(root, parsed, &['{', '['], scratch);
-        }
-        let mut texts = Taken::default();
-        let holds = |s: &str, scratch: &mut Tape| s.starts_with(['{', '[']) && scratch.parse(s.as_bytes()).is_ok();
-        parsed.filter(|v| v.as_str().is_some_and(|s| holds(s, scratch))).for_each(|v| texts.insert(v));
-        let mut out = String::with_capacity(root.source().len());
-        root.write_with(&mut out, &mut |_, v, out| match v.as_str() {
-            // What a text holds has been escaped text by text, before the whole became one.
-            Some(s) if texts.contains(v) && escaped.contains(v) => match scratch.parse(s.as_bytes()) {
-                Ok(held) => held.write_with(out, &mut |_, v, out| write_unescaped(v, out)),
-                Err(_) => write_string(s, out),
-            },
-            Some(s) if texts.contains(v) => out.push_str(s),
-            Some(_) if escaped.contains(v) => write_unescaped(v, out),
-            Some(s) => write_string(s, out),
-            None => out.push_str(v.source()),
-        });
-        Some(out)
+        let opening = Opening {
+            json: mapping.parse.iter().flat_map(|p| p.each(root)),
+            begin: &['{', '['],
+            html: mapping.unescape.iter().flat_map(|p| p.each(root)),
+        };
+        opening.of(root, scratch)
     }
 
     /// Reads one record. `place` is where it stands in its batch.
@@ -271,20 +246,6 @@ impl<'m> Work<'m, '_> {
         });
         sink.aside(self.redactor.aside(aside.reason, detail.unwrap_or_default()), format);
         true
-    }
-}
-
-/// Every text of a value. Recursive: the parser has bounded the depth.
-fn each_text<'t>(v: Value<'t>, visit: &mut dyn FnMut(Value<'t>, &'t str)) {
-    v.as_str().into_iter().for_each(|s| visit(v, s));
-    v.items().for_each(|item| each_text(item, visit));
-    v.entries().for_each(|(_, member)| each_text(member, visit));
-}
-
-fn write_unescaped(v: Value<'_>, out: &mut String) {
-    match v.as_str() {
-        Some(s) => write_string(html::unescaped(s).as_deref().unwrap_or(s), out),
-        None => out.push_str(v.source()),
     }
 }
 

@@ -6,7 +6,8 @@
 //! asides. Typed JSON and JSON of strings, where objects are text and `-` is absent, come out equal.
 
 use super::mapped::{Extra, Filling};
-use crate::json::{Kind, Tape, Value, write_string};
+use super::opened::Opening;
+use crate::json::{Kind, Tape, Value};
 use crate::mapping::{Mappings, Roots, Slot};
 use crate::redact::{Redactor, Taken, pieces};
 use crate::{Context, Decoded, Format};
@@ -21,22 +22,7 @@ const CALLS: &[&str] = &["tools/call", "resources/read", "resources/subscribe", 
 
 /// Rewrites a line in which objects stand as text, as `json_format` has them; `None` when there is none.
 pub(crate) fn expand(root: Value<'_>, scratch: &mut Tape) -> Option<String> {
-    let nested = |v: Value<'_>| v.as_str().is_some_and(|s| s.starts_with('{') && s.ends_with('}'));
-    if !root.entries().any(|(_, v)| nested(v)) {
-        return None;
-    }
-    let mut out = String::with_capacity(root.source().len());
-    for (key, v) in root.entries() {
-        out.push(if out.is_empty() { '{' } else { ',' });
-        write_string(key, &mut out);
-        out.push(':');
-        match v.as_str() {
-            Some(s) if nested(v) && scratch.parse(s.as_bytes()).is_ok() => out.push_str(s),
-            _ => v.write(&mut out),
-        }
-    }
-    out.push('}');
-    Some(out)
+    Opening::json(root.entries().map(|e| e.1), &['{']).of(root, scratch)
 }
 
 /// What the line says of the decision.

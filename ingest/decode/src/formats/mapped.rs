@@ -6,19 +6,19 @@
 //! their order from record to record, and re-sent records must come out equal.
 
 mod actors;
+mod extra;
+mod time;
+
+pub(crate) use extra::Extra;
+pub(crate) use time::moment;
 
 use crate::Context;
 use crate::claims;
-use crate::formats::catena::instant;
-use crate::json::{Kind, Tape, Value, write_string};
+use crate::json::{Kind, Value};
 use crate::mapping::{Alternative, Decided, Mapping, Origin, Roots, Slot};
-use crate::redact::{Manner, Redactor, Taken, left, pieces};
-use catena_schemas::Micros;
+use crate::redact::{Manner, Redactor, Taken, pieces};
 use catena_schemas::event::{Basis, Enforced, Event, Phase, Text, Texts};
 use std::borrow::Cow;
-
-/// An event this far ahead of its receipt is flagged `skew`.
-const SKEW_US_MAX: i64 = 24 * 3600 * 1_000_000;
 
 /// Fills one event.
 pub(crate) struct Filling<'t, 'r> {
@@ -411,46 +411,6 @@ impl<'t> Filling<'t, '_> {
         true
     }
 
-    /// The time of the event, by field or as given; the receipt's when there is none.
-    pub(crate) fn time(
-        &mut self,
-        e: &mut Event<'t>,
-        given: Option<Value<'t>>,
-        context: &Context<'_>,
-    ) -> Result<(), (&'static str, String)> {
-        let given = given.filter(|v| !v.is_null());
-        let first = self.way(Slot::Time).map(|from| from.name()).unwrap_or_default();
-        let ways = self.found(Slot::Time).filter_map(|(found, a)| Some((found.value()?, a.free, a.from.name())));
-        for (v, free, name) in given.map(|v| (v, false, first)).into_iter().chain(ways) {
-            let zoneless = || self.mapping.field(Slot::Time).iter().any(|a| a.utc);
-            let read = moment(v).or_else(|| zoneless().then(|| Micros::parse_rfc3339(&format!("{}Z", v.as_str()?)))?);
-            let Some(time) = read else {
-                if free {
-                    continue;
-                }
-                let secret = self.redactor.tells(name, false).then(|| self.redactor.told(name, &v.to_json())).flatten();
-                return Err(("time_invalid", format!("the time is {}", secret.unwrap_or_else(|| v.to_json()))));
-            };
-            e.time = time;
-            self.taken.insert(v);
-            self.skew(time, context);
-            if self.mapping.field(Slot::Time).iter().any(|a| a.whole_seconds) && time.0 % 1_000_000 == 0 {
-                self.flag("time_whole_seconds");
-            }
-            return Ok(());
-        }
-        e.time = context.received;
-        self.flag("time_missing");
-        Ok(())
-    }
-
-    /// Flags a time that lies ahead of its receipt.
-    pub(crate) fn skew(&mut self, time: Micros, context: &Context<'_>) {
-        if context.received.0 != 0 && time.0 - context.received.0 > SKEW_US_MAX {
-            self.flag("skew");
-        }
-    }
-
     /// Gives the event an id and its flags.
     pub(crate) fn finish(&mut self, e: &mut Event<'t>, context: &Context<'t>) {
         if e.id.is_empty() {
@@ -471,33 +431,6 @@ impl<'t> Filling<'t, '_> {
             }
         }
     }
-}
-
-/// The record with those of these texts that begin so and hold JSON replaced by what they hold; `None` when there is none.
-pub(crate) fn opened<'t>(
-    root: Value<'t>,
-    texts: impl Iterator<Item = Value<'t>>,
-    begin: &[char],
-    scratch: &mut Tape,
-) -> Option<String> {
-    let mut holding = Taken::default();
-    let mut any = false;
-    for v in texts {
-        if v.as_str().is_some_and(|s| s.starts_with(begin) && scratch.parse(s.as_bytes()).is_ok()) {
-            holding.insert(v);
-            any = true;
-        }
-    }
-    if !any {
-        return None;
-    }
-    let mut out = String::with_capacity(root.source().len());
-    root.write_with(&mut out, &mut |_, v, out| match v.as_str() {
-        Some(s) if holding.contains(v) => out.push_str(s),
-        Some(s) => write_string(s, out),
-        None => out.push_str(v.source()),
-    });
-    Some(out)
 }
 
 /// A value of the record, or a constant of the mapping.
@@ -522,99 +455,6 @@ impl<'t> Found<'t> {
             Found::Value(v) | Found::Part(v, _) => Some(v),
             Found::Constant(_) => None,
         }
-    }
-}
-
-/// A time as loggers write them: as in a native event, whole numbers as text, and seconds with a fraction.
-pub(crate) fn moment(v: Value<'_>) -> Option<Micros> {
-    instant(v)
-        .or_else(|| v.as_str().and_then(|s| s.parse().ok()).and_then(Micros::from_epoch_guess))
-        .or_else(|| fractional_seconds(v))
-}
-
-/// Unix seconds with a fraction, as number or text: the default of several loggers.
-fn fractional_seconds(v: Value<'_>) -> Option<Micros> {
-    let (whole, fraction) = v.as_scalar()?.split_once('.')?;
-    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-    if whole.len() != 10 || !digits(whole) || !digits(fraction) {
-        return None;
-    }
-    let micros: i64 = format!("{:0<6.6}", fraction).parse().ok()?;
-    Micros::from_seconds(whole.parse().ok()?).map(|t| Micros(t.0 + micros))
-}
-
-/// `extra` under construction: an object whose members are given in order.
-pub(crate) struct Extra<'x> {
-    redactor: &'x Redactor,
-    dirty: bool,
-    taken: &'x Taken,
-    out: String,
-}
-
-impl<'x> Extra<'x> {
-    pub(crate) fn new(redactor: &'x Redactor, dirty: bool, taken: &'x Taken) -> Extra<'x> {
-        Extra { redactor, dirty, taken, out: String::new() }
-    }
-
-    fn key(&mut self, key: &str) {
-        self.out.push(if self.out.is_empty() { '{' } else { ',' });
-        write_string(&if self.dirty { self.redactor.text(key) } else { Cow::Borrowed(key) }, &mut self.out);
-        self.out.push(':');
-    }
-
-    /// A member, if anything of its value is left.
-    pub(crate) fn member(&mut self, key: &str, value: Value<'_>) {
-        if !left(value, self.taken) {
-            return;
-        }
-        self.key(key);
-        let manner = Manner { dirty: self.dirty, sorted: true, taken: Some(self.taken) };
-        self.redactor.write_member(key, value, manner, &mut self.out);
-    }
-
-    /// A member as it stands, though some of it is told elsewhere or there is nothing in it but names.
-    pub(crate) fn whole(&mut self, key: &str, value: Value<'_>) {
-        self.key(key);
-        let manner = Manner { dirty: self.dirty, sorted: true, taken: None };
-        self.redactor.write_member(key, value, manner, &mut self.out);
-    }
-
-    /// A member of text.
-    pub(crate) fn text(&mut self, key: &str, text: &str) {
-        self.key(key);
-        write_string(&self.redactor.text(text), &mut self.out);
-    }
-
-    /// The members of an object, sorted.
-    pub(crate) fn members(&mut self, of: Value<'_>) {
-        let mut members: Vec<_> = of.entries().collect();
-        members.sort_unstable_by_key(|m| m.0);
-        members.into_iter().for_each(|(key, v)| self.member(key, v));
-    }
-
-    pub(crate) fn finish(self) -> Text<'static> {
-        self.finish_with("")
-    }
-
-    /// With members that another has written.
-    pub(crate) fn finish_with(mut self, members: &str) -> Text<'static> {
-        if !members.is_empty() {
-            self.out.push(if self.out.is_empty() { '{' } else { ',' });
-            self.out.push_str(members);
-        }
-        if self.out.is_empty() {
-            return None;
-        }
-        self.out.push('}');
-        Some(Cow::Owned(self.out))
-    }
-
-    /// The members as they stand inside the braces.
-    pub(crate) fn into_members(mut self) -> String {
-        if !self.out.is_empty() {
-            self.out.remove(0);
-        }
-        self.out
     }
 }
 

@@ -10,5 +10,6 @@ pub(crate) mod envoy;
 pub(crate) mod mapped;
 pub(crate) mod mcp;
 pub(crate) mod opa;
+mod opened;
 pub(crate) mod otlp;
 pub(crate) mod pomerium;
