@@ -211,7 +211,7 @@ fn kept(attributes: &[(&str, Cow<'_, str>)], redactor: &Redactor) -> Vec<Attribu
     all.sort_by_key(|a| a.0);
     all.dedup_by_key(|a| a.0);
     // As an object, because the writer of objects knows what a name tells of its value.
-    let mut text = String::new();
+    let mut text = String::with_capacity(all.iter().map(|(key, value)| key.len() + value.len() + 8).sum());
     for (key, value) in &all {
         text.push(if text.is_empty() { '{' } else { ',' });
         write_string(key, &mut text);
@@ -224,9 +224,9 @@ fn kept(attributes: &[(&str, Cow<'_, str>)], redactor: &Redactor) -> Vec<Attribu
     let dirty = redactor.suspects_record(object);
     let mut kept: Vec<Attribute> = Vec::with_capacity(all.len());
     for (key, value) in object.entries() {
-        let mut json = String::new();
+        let mut json = String::with_capacity(value.source().len());
         redactor.member(key, value, dirty, &mut json);
-        let name = redactor.text(key);
+        let name = if dirty { redactor.text(key) } else { Cow::Borrowed(key) };
         // Names that are secrets may come out alike.
         let same = kept.iter().filter(|k| k.name.split('~').next() == Some(&*name)).count();
         let name = if same == 0 { name.into_owned() } else { format!("{name}~{}", same + 1) };
