@@ -123,7 +123,7 @@ fn registered(kind: &str, data: &[u8]) {
 /// A catalogue of tools; the first byte is its kind.
 pub(crate) fn catalogue(data: &[u8]) {
     let [kind, body @ ..] = data else { return };
-    let kind = [catalogue::Kind::Yaml, catalogue::Kind::Csv, catalogue::Kind::ToolsList][*kind as usize % 3];
+    let kind = [catalogue::Kind::Yaml, catalogue::Kind::Csv, catalogue::Kind::Json][*kind as usize % 3];
     let about = About { time: Micros(1_795_300_000_000_000), server: Some("server") };
     if let Ok(lines) = catalogue::read(body, kind, &about) {
         for line in &lines {

@@ -76,7 +76,7 @@ fn catalogue(path: &Path, server: Option<&str>) -> Result<String> {
     let kind = match path.extension().and_then(|e| e.to_str()).unwrap_or_default() {
         "yaml" | "yml" => Kind::Yaml,
         "csv" => Kind::Csv,
-        "json" => Kind::ToolsList,
+        "json" => Kind::Json,
         other => {
             bail!(
                 "`{name}` ends in `{other}`; a catalogue is .yaml, .csv or .json (of the same shape, or an answer to `tools/list`)"

@@ -517,7 +517,7 @@ tool catalogue/mcp:mail/mail.send@2026-11-21T00:00:00.000000Z {"server":"mcp:mai
     );
     tools(
         r#"{"tools":[{"tool":"file.delete","server":"mcp:files","requires":["file.write"],"effect":"admin","impact":4,"approved_by":"ops@corp.example"},{"name":"mail.send","output_trust":"trusted"}]}"#,
-        Kind::ToolsList,
+        Kind::Json,
         expected,
     );
 }
@@ -530,12 +530,12 @@ fn a_server_is_not_taken_for_a_person() {
         r#"{"tools":[{"name":"t","effect":"read","impact":0,"inputSchema":{"type":"object"}}]}"#,
         r#"{"server":"mcp:mail","tools":[{"tool":"t","name":"t","effect":"read","inputSchema":{}}]}"#,
     ] {
-        let lines = catalogue::read(answer.as_bytes(), Kind::ToolsList, &about()).expect("a list");
+        let lines = catalogue::read(answer.as_bytes(), Kind::Json, &about()).expect("a list");
         let line = told(Format::Auto, &lines[0]);
         assert!(line.contains("sha256:") && !line.contains("effect") && !line.contains("impact"), "{line}");
     }
     let meta = r#"{"tools":[{"name":"t","inputSchema":{},"_meta":{"owner":"x"}}]}"#;
-    let lines = catalogue::read(meta.as_bytes(), Kind::ToolsList, &about()).expect("a list");
+    let lines = catalogue::read(meta.as_bytes(), Kind::Json, &about()).expect("a list");
     assert!(told(Format::Auto, &lines[0]).contains(r#"extra={"_meta":{"owner":"x"}}"#));
 }
 
@@ -562,17 +562,17 @@ fn what_is_no_catalogue_is_refused() {
         "error: the catalogue is not a list of tools: expected a first line with the name `tool`",
     );
     tools("tool\n1,2\n", Kind::Csv, "error: could not read the catalogue as CSV");
-    tools("{", Kind::ToolsList, "error: could not read the catalogue as JSON");
+    tools("{", Kind::Json, "error: could not read the catalogue as JSON");
     let nobody = About { server: None, ..about() };
-    let refused = catalogue::read(b"[{\"name\":\"t\"}]", Kind::ToolsList, &nobody).map_err(|e| e.to_string());
+    let refused = catalogue::read(b"[{\"name\":\"t\"}]", Kind::Json, &nobody).map_err(|e| e.to_string());
     assert_eq!(refused, Err("tool 1 of the catalogue has no `server`".to_owned()));
 }
 
 #[test]
 fn definitions_of_a_server_are_digested_and_not_believed() {
     let digest = |definition: &str| {
-        let lines = catalogue::read(format!(r#"{{"tools":[{definition}]}}"#).as_bytes(), Kind::ToolsList, &about())
-            .expect("a list");
+        let lines =
+            catalogue::read(format!(r#"{{"tools":[{definition}]}}"#).as_bytes(), Kind::Json, &about()).expect("a list");
         let line = told(Format::Auto, &lines[0]);
         assert!(!line.contains("\"effect\""), "a server's own hint is no class: {line}");
         line.split("sha256:").nth(1).expect("a digest").split('"').next().expect("its end").to_owned()
@@ -599,7 +599,7 @@ fn a_real_answer_to_tools_list() {
         .filter_map(|e| e["response_body"].as_str())
         .find(|b| b.starts_with('{'))
         .expect("a plain answer");
-    let lines = catalogue::read(answer.as_bytes(), Kind::ToolsList, &about()).expect("a list");
+    let lines = catalogue::read(answer.as_bytes(), Kind::Json, &about()).expect("a list");
     assert_eq!(lines.len(), 6);
     assert!(lines.iter().all(|l| told(Format::Auto, l).starts_with("tool catalogue/mcp:mail/")));
 }

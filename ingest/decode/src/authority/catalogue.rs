@@ -33,7 +33,7 @@ pub enum Kind {
     /// CSV with a first line of names.
     Csv,
     /// JSON: the answer to MCP's `tools/list`, or its result alone; or a catalogue of the shape that YAML has.
-    ToolsList,
+    Json,
 }
 
 /// What is known of a catalogue besides its bytes.
@@ -78,7 +78,7 @@ pub fn read(bytes: &[u8], kind: Kind, about: &About<'_>) -> Result<Vec<String>, 
     let mut tape = Tape::default();
     let written;
     let root = match kind {
-        Kind::ToolsList => tape.parse(bytes)?,
+        Kind::Json => tape.parse(bytes)?,
         Kind::Yaml => {
             let mut out = String::new();
             json(&serde_yaml_ng::from_slice(bytes)?, &mut out);
@@ -95,7 +95,7 @@ pub fn read(bytes: &[u8], kind: Kind, about: &About<'_>) -> Result<Vec<String>, 
     else {
         return Err(CatalogueError::Shape { expected: "a list, or a member `tools` that is one" });
     };
-    let defined = kind == Kind::ToolsList && !is_by_hand(root, tools);
+    let defined = kind == Kind::Json && !is_by_hand(root, tools);
     let of_all = |name: &str| root.get(name).filter(|v| !v.is_null());
     let mut records = Vec::new();
     for (index, tool) in tools.items().enumerate() {
