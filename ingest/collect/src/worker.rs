@@ -5,6 +5,11 @@
 //! row is computed on the way, and the root over the leaves of a flush, in order of (source, offset), stands in its
 //! commit, so that what is read back later can be held against what came in.
 
+mod counts;
+mod tenant;
+
+pub use counts::Counts;
+
 use crate::batch;
 use crate::commit::{CommitError, DataFile, Range};
 use crate::duplicates::{Duplicates, Landing};
@@ -12,17 +17,17 @@ use crate::lake::{Lake, LakeError};
 use crate::metrics::Standing;
 use catena_decode::mapping::Mappings;
 use catena_decode::redact::Rules;
-use catena_decode::{Context, Decoder, Format, Redactor, Sink};
+use catena_decode::{Context, Format, Sink};
 use catena_evidence::tree::Accumulator;
-use catena_schemas::authority::Entry;
-use catena_schemas::canonical::{self, LeafEncoder};
-use catena_schemas::rows::{Place, Rejection, Rows};
+use catena_schemas::Micros;
+use catena_schemas::canonical;
+use catena_schemas::rows::Rejection;
 use catena_schemas::table::Class;
-use catena_schemas::{Event, EventKind, Micros, Outcome};
 use parquet::file::properties::WriterProperties;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tenant::Tenant;
 use tokio::sync::Semaphore;
 
 /// When to flush.
@@ -106,64 +111,6 @@ pub struct Again<'a> {
     pub topic: &'a str,
     /// When it was received then: the time of what names none.
     pub received: Micros,
-}
-
-/// What became of records, counted in decisions, executions, records of authority, rejections and asides.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Records pushed.
-    pub records: u64,
-    /// What the decoder made of them: facts, rejections and asides, counted before they became rows.
-    pub received: u64,
-    /// Decisions, duplicates included.
-    pub decisions: u64,
-    /// Executions, duplicates included. Never counted as decisions.
-    pub executions: u64,
-    /// Records of authority, duplicates included.
-    pub authority: u64,
-    /// Decisions that were there already.
-    pub duplicates: u64,
-    /// Executions and records of authority that were there already.
-    pub repeated: u64,
-    /// Rejections.
-    pub rejected: u64,
-    /// Recognised records that hold no fact.
-    pub asides: u64,
-    /// Decisions that are no duplicates, by outcome.
-    pub by_outcome: BTreeMap<&'static str, u64>,
-    /// Rejections by reason.
-    pub by_reason: BTreeMap<&'static str, u64>,
-    /// Asides by reason.
-    pub by_aside: BTreeMap<&'static str, u64>,
-}
-
-impl Counts {
-    /// Facts: everything that landed and is neither a rejection nor an aside.
-    pub fn facts(&self) -> u64 {
-        self.decisions + self.executions + self.authority
-    }
-
-    /// Adds others.
-    pub fn add(&mut self, other: &Counts) {
-        self.records += other.records;
-        self.received += other.received;
-        self.decisions += other.decisions;
-        self.executions += other.executions;
-        self.authority += other.authority;
-        self.duplicates += other.duplicates;
-        self.repeated += other.repeated;
-        self.rejected += other.rejected;
-        self.asides += other.asides;
-        for (into, from) in [
-            (&mut self.by_outcome, &other.by_outcome),
-            (&mut self.by_reason, &other.by_reason),
-            (&mut self.by_aside, &other.by_aside),
-        ] {
-            for (key, n) in from {
-                *into.entry(key).or_default() += n;
-            }
-        }
-    }
 }
 
 /// A flush that landed.
@@ -285,126 +232,6 @@ struct Span {
     records: u64,
     seen: Micros,
     leaves: Accumulator,
-}
-
-/// One tenant's decoder and rows.
-struct Tenant {
-    /// The first is that of the settings; one more for each set of mappings that a source prefers.
-    decoders: Vec<Decoder>,
-    preferred: Vec<Arc<Mappings>>,
-    /// Version of the redaction policy, for every row.
-    redaction: Box<str>,
-    leaf: LeafEncoder,
-    decisions: Facts,
-    executions: Facts,
-    authority: Facts,
-    rejects: Rows,
-    asides: Rows,
-    by_reason: BTreeMap<&'static str, u64>,
-    by_aside: BTreeMap<&'static str, u64>,
-    arrived: Micros,
-}
-
-/// Rows that can be sent twice, and what tells that they were.
-#[derive(Default)]
-struct Facts {
-    rows: Rows,
-    /// Of each row, and the outcome of a decision.
-    contents: Vec<(u128, Option<Outcome>)>,
-}
-
-impl Facts {
-    /// Marks the rows that were there already, and says how many; `new` hears of the others.
-    fn mark(&mut self, landing: &mut Landing, mut new: impl FnMut(Outcome)) -> u64 {
-        let mut duplicates = 0;
-        for (row, (content, outcome)) in self.contents.drain(..).enumerate() {
-            if landing.insert(content) {
-                outcome.into_iter().for_each(&mut new);
-            } else {
-                self.rows.mark_duplicate(row);
-                duplicates += 1;
-            }
-        }
-        duplicates
-    }
-}
-
-impl Tenant {
-    fn new(key: [u8; 32], settings: &Settings) -> Tenant {
-        let redactor = Arc::new(Redactor::with_rules(key, settings.rules.clone()));
-        Tenant {
-            redaction: redactor.policy_version().into(),
-            decoders: vec![Decoder::with_mappings(redactor, settings.mappings.clone())],
-            preferred: Vec::new(),
-            leaf: LeafEncoder::new(key),
-            decisions: Facts::default(),
-            executions: Facts::default(),
-            authority: Facts::default(),
-            rejects: Rows::default(),
-            asides: Rows::default(),
-            by_reason: BTreeMap::new(),
-            by_aside: BTreeMap::new(),
-            arrived: Micros::default(),
-        }
-    }
-
-    /// Index of the decoder with these mappings.
-    fn decoder(&mut self, mappings: &Arc<Mappings>) -> usize {
-        let known = self.preferred.iter().position(|p| Arc::ptr_eq(p, mappings));
-        1 + known.unwrap_or_else(|| {
-            let redactor = self.decoders[0].shared_redactor();
-            self.decoders.push(Decoder::with_mappings(redactor, mappings.clone()));
-            self.preferred.push(mappings.clone());
-            self.preferred.len() - 1
-        })
-    }
-
-    /// The decoders, and what takes the rows of a record at one place.
-    fn sink<'w>(
-        &'w mut self,
-        span: &'w mut Span,
-        topic: Option<&'w str>,
-        tenant: &'w str,
-        offset: i64,
-        received: Micros,
-    ) -> (&'w mut [Decoder], Appender<'w>) {
-        let place = Place {
-            tenant,
-            topic: topic.unwrap_or(&span.partition.topic),
-            partition: span.partition.number,
-            offset,
-            format: "",
-            redaction: &self.redaction,
-            ingest_time: received,
-        };
-        let appender = Appender {
-            place,
-            leaf: &mut self.leaf,
-            leaves: &mut span.leaves,
-            decisions: &mut self.decisions,
-            executions: &mut self.executions,
-            authority: &mut self.authority,
-            rejects: &mut self.rejects,
-            asides: &mut self.asides,
-            by_reason: &mut self.by_reason,
-            by_aside: &mut self.by_aside,
-            refused: 0,
-        };
-        (&mut self.decoders, appender)
-    }
-
-    fn buffers(&self) -> impl Iterator<Item = &Rows> {
-        let facts = [&self.decisions, &self.executions, &self.authority].map(|f| &f.rows);
-        facts.into_iter().chain([&self.rejects, &self.asides])
-    }
-
-    fn rows(&self) -> usize {
-        self.buffers().map(Rows::len).sum()
-    }
-
-    fn bytes(&self) -> usize {
-        self.buffers().map(Rows::bytes).sum()
-    }
 }
 
 impl Worker {
@@ -700,60 +527,6 @@ fn describe(spans: &[Span], counts: &Counts, collector: &str) -> serde_json::Map
         ("partitions".to_owned(), partitions.into()),
         ("counts".to_owned(), counts),
     ])
-}
-
-/// Appends what the decoder hands on to the rows of its tenant.
-struct Appender<'w> {
-    place: Place<'w>,
-    leaf: &'w mut LeafEncoder,
-    leaves: &'w mut Accumulator,
-    decisions: &'w mut Facts,
-    executions: &'w mut Facts,
-    authority: &'w mut Facts,
-    rejects: &'w mut Rows,
-    asides: &'w mut Rows,
-    by_reason: &'w mut BTreeMap<&'static str, u64>,
-    by_aside: &'w mut BTreeMap<&'static str, u64>,
-    /// Of this record so far.
-    refused: u32,
-}
-
-impl Sink for Appender<'_> {
-    fn event(&mut self, event: &Event<'_>, format: Format) {
-        let place = Place { format: format.as_str(), ..self.place };
-        let leaf = self.leaf.event(event, &place);
-        self.leaves.push(&leaf.hash);
-        let (facts, outcome) = match event.kind {
-            EventKind::Decision => (&mut *self.decisions, Some(event.decision.outcome)),
-            EventKind::Execution => (&mut *self.executions, None),
-        };
-        facts.contents.push((leaf.content, outcome));
-        facts.rows.push(event, &place, false);
-    }
-
-    fn authority(&mut self, entry: &Entry<'_>, format: Format) {
-        let place = Place { format: format.as_str(), ..self.place };
-        let leaf = self.leaf.authority(entry, &place);
-        self.leaves.push(&leaf.hash);
-        self.authority.contents.push((leaf.content, None));
-        self.authority.rows.push_authority(entry, &place);
-    }
-
-    fn rejection(&mut self, rejection: Rejection, format: Format) {
-        let place = Place { format: format.as_str(), ..self.place };
-        let rejection = Rejection { index: self.refused, ..rejection };
-        self.refused += 1;
-        self.leaves.push(&self.leaf.rejection(&rejection, &place).hash);
-        *self.by_reason.entry(rejection.reason).or_default() += 1;
-        self.rejects.push_rejection(&rejection, &place);
-    }
-
-    fn aside(&mut self, aside: Rejection, format: Format) {
-        let place = Place { format: format.as_str(), ..self.place };
-        self.leaves.push(&self.leaf.rejection(&aside, &place).hash);
-        *self.by_aside.entry(aside.reason).or_default() += 1;
-        self.asides.push_rejection(&aside, &place);
-    }
 }
 
 #[cfg(test)]

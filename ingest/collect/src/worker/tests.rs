@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::store::StoreOptions;
+use catena_schemas::canonical::LeafEncoder;
+use std::collections::BTreeMap;
 
 fn event(n: usize) -> String {
     format!(r#"{{"id":"e{n}","time":"2026-11-21T00:00:00Z","decision":{{"verdict":"allow"}}}}"#)
