@@ -68,7 +68,9 @@ fn tell(answer: &Value) -> String {
             ("as", &decision["format"]),
         ]),
     );
-    line("call", join([("", &decision["server"]), ("", &decision["tool"]), ("", &decision["action"])]));
+    // Many producers know a server by its name alone.
+    let server = Some(&decision["server"]).filter(|id| !id.is_null()).unwrap_or(&decision["server_name"]);
+    line("call", join([("", server), ("", &decision["tool"]), ("", &decision["action"])]));
     line("verdict", join([("", &decision["outcome"]), ("", &decision["enforced"]), ("", &decision["basis"])]));
     line("reasons", said(&decision["reasons"]));
     line(
@@ -172,4 +174,23 @@ fn tell(answer: &Value) -> String {
         ]),
     );
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check(decision: Value, expected: &str) {
+        assert_eq!(tell(&json!({"decision": decision})), expected);
+    }
+
+    #[test]
+    fn a_server_is_told_by_its_id_or_else_by_its_name() {
+        let named = json!({"server": null, "server_name": "tickets-mcp.corp.example", "tool": "read_ticket"});
+        check(named, "call       tickets-mcp.corp.example · read_ticket\n");
+        let known = json!({"server": "https://tickets", "server_name": "tickets", "tool": "read_ticket"});
+        check(known, "call       https://tickets · read_ticket\n");
+        check(json!({"tool": "read\u{1b}[2Jticket"}), "call       read\\u{1b}[2Jticket\n");
+    }
 }

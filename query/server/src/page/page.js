@@ -77,7 +77,7 @@ async function explain(id) {
   const bound = { in: "within what was delegated", out: "OUTSIDE what was delegated", unknown: "unknown: nobody recorded enough to say" };
   const parts = {
     decision: said([decision.event_id, decision.time, decision.source]),
-    call: said([decision.server, decision.tool, decision.action]),
+    call: said([decision.server || decision.server_name, decision.tool, decision.action]),
     verdict: said([decision.outcome, decision.enforced, decision.basis]),
     reasons: said(decision.reasons),
     policy: said([decision.policy_engine, decision.policy_id, decision.policy_version, decision.policy_rules]),
