@@ -214,6 +214,12 @@ fn is_document(head: &[u8]) -> bool {
     }
 }
 
+/// Bytes of each segment of a file, so that all threads have as many and end together: a rest would leave all but one idle.
+fn segment_bytes(left: u64, threads: u64) -> u64 {
+    let each = left.div_ceil(threads).div_ceil(SEGMENT_BYTES_MAX).max(1);
+    left.div_ceil(each * threads).max(SEGMENT_BYTES_MIN)
+}
+
 /// A run over one file.
 struct Ingestion<'a> {
     lake: &'a Arc<Lake>,
@@ -232,7 +238,7 @@ impl Ingestion<'_> {
     fn plain(&self, path: &Path, from: u64, length: u64) -> Result<Counts, FileError> {
         let threads = self.job.threads.max(1) as u64;
         let left = length.saturating_sub(from);
-        let segment = left.div_ceil(threads).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        let segment = segment_bytes(left, threads);
         let segments = left.div_ceil(segment);
         let next = AtomicU64::new(0);
         let (send, receive) = mpsc::channel();

@@ -97,6 +97,21 @@ fn every_record_once_however_the_file_is_cut() {
 }
 
 #[test]
+fn threads_end_together() {
+    const MB: u64 = 1 << 20;
+    for (left, threads, each) in
+        [(0, 2, 0), (MB / 2, 2, 1), (10 * MB, 2, 1), (353 * MB, 2, 2), (1616 * MB, 2, 5), (1616 * MB, 3, 4)]
+    {
+        let segment = segment_bytes(left, threads);
+        let segments = left.div_ceil(segment);
+        assert!(segment <= SEGMENT_BYTES_MAX, "{left} bytes, {threads} threads: {segment}");
+        assert_eq!(segments.div_ceil(threads), each, "{left} bytes, {threads} threads");
+        // No thread waits for more than a sliver.
+        assert!(left < 2 * MB || segments * segment - left < MB, "{left} bytes, {threads} threads");
+    }
+}
+
+#[test]
 fn compressed_and_last_line_without_end() {
     let (text, offsets) = lines(0..3000, "\n");
     let text = text.trim_end();
