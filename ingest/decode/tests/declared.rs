@@ -445,6 +445,16 @@ fn teleport_sessions() {
     assert_eq!((&native["session"]["mcp"], &native["network"]["ip"]), (&"m-1".into(), &"10.0.0.7".into()));
 }
 
+/// The same events, flagged as CloudTrail's all are.
+fn in_whole_seconds(expected: &str) -> String {
+    let fact = |line: &&str| !["aside ", "reject ", "authority "].iter().any(|other| line.starts_with(other));
+    let lines = expected.lines().map(|line| match Some(line).filter(fact) {
+        Some(event) => format!("{event} flags=time_whole_seconds"),
+        None => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn cloudtrail_verified_permissions() {
     let event = |name: &str, rest: &str| {
@@ -454,7 +464,7 @@ fn cloudtrail_verified_permissions() {
     };
     let asked = r#""action":{"actionType":"Corp::Action","actionId":"CallTool"},"resource":{"entityType":"Corp::Tool","entityId":"tickets/delete_ticket"},"policyStoreId":"PS1""#;
     let dana = r#""principal":{"entityType":"Corp::User","entityId":"dana"}"#;
-    let c = |record: &str, expected: &str| check(Format::Cloudtrail, record, expected);
+    let c = |record: &str, expected: &str| check(Format::Cloudtrail, record, &in_whole_seconds(expected));
     c(
         &event(
             "IsAuthorized",
@@ -543,7 +553,7 @@ fn cloudtrail_agentcore() {
         )
     };
     let claims = r#"{"sub":"c0ffee","scope":"tickets/read tickets/write","iss":"https://idp","jti":"1d2e","exp":1795219800,"client_id":"cc"}"#;
-    let c = |record: &str, expected: &str| check(Format::Cloudtrail, record, expected);
+    let c = |record: &str, expected: &str| check(Format::Cloudtrail, record, &in_whole_seconds(expected));
     let told = r#"c0ffee(-) > cc(client) > Tickets/delete_ticket method=tools/call"#;
     let rest = r#"via=declared rpc=7"#;
     let scope = r#"scope=["tickets/read","tickets/write"]"#;

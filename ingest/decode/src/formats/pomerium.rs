@@ -75,10 +75,6 @@ pub(crate) fn decode<'t>(
     if let Err((reason, detail)) = fill.time(&mut e, None, context) {
         return Decoded::Rejection(reason, detail);
     }
-    // What happened within one second has no order here.
-    if e.time.0 % 1_000_000 == 0 {
-        fill.flag("time_whole_seconds");
-    }
     let same = root.get("check-request-id").filter(|v| v.as_str() == root.get("request-id").and_then(|r| r.as_str()));
     same.into_iter().for_each(|v| fill.taken.insert(v));
     if authorize {
