@@ -158,7 +158,7 @@ def cases():
 
 
 def check(way, found, all_cases):
-    """`found`: rows of each case as (class, reason, flags)."""
+    """`found`: rows of each case as (class, reason, flags, detail). Wanted is A, A:FLAG, D:REASON|REASON, or D:REASON~PART OF THE DETAIL."""
     wrong = []
     for name, _, want in all_cases:
         rows = found.get(name, [])
@@ -166,7 +166,8 @@ def check(way, found, all_cases):
         if kind == "A":
             fits = len(rows) == 1 and rows[0][0] == "decision" and (not more or more in rows[0][2])
         else:
-            fits = len(rows) == 1 and rows[0][0] == "reject" and rows[0][1] in more.split("|")
+            reasons, _, told = more.partition("~")
+            fits = len(rows) == 1 and rows[0][0] == "reject" and rows[0][1] in reasons.split("|") and told in rows[0][3]
         if not fits:
             wrong.append(f"{name}: wanted {want}, found {rows}")
     if wrong:
@@ -181,7 +182,7 @@ def catena(*args):
     return done.stdout
 
 
-ROWS = 'SELECT topic, partition, "offset" AS at, class, reject_reason AS reason, flags, event_id FROM records WHERE class <> \'chain\''
+ROWS = 'SELECT topic, partition, "offset" AS at, class, reject_reason AS reason, reject_detail AS detail, flags, event_id FROM records WHERE class <> \'chain\''
 
 
 def rows(lake):
@@ -190,7 +191,7 @@ def rows(lake):
 
 def read(row):
     flags = row.get("flags") or []
-    return row["class"], row.get("reason"), flags
+    return row["class"], row.get("reason"), flags, row.get("detail") or ""
 
 
 def by_file(all_cases, folder):
@@ -280,7 +281,7 @@ def by_http(all_cases, folder):
             answer = json.loads(body)
             for key in totals:
                 totals[key] += answer[key]
-            found[name] = [("decision", None, []) for _ in range(answer["accepted"])] + [("reject", e["reason"], []) for e in answer.get("errors", [])]
+            found[name] = [("decision", None, [], "") for _ in range(answer["accepted"])] + [("reject", e["reason"], [], e["detail"]) for e in answer.get("errors", [])]
         for name, body, headers, want in refused():
             status, answer = served.post("/ingest/v1/events", body, headers)
             if status not in want:
@@ -290,9 +291,9 @@ def by_http(all_cases, folder):
     flags = {row["event_id"]: row.get("flags") or [] for row in rows(folder / "lake") if row["class"] == "decision"}
     for name, _, want in all_cases:
         if want.startswith("A:") and found.get(name) and name in flags:
-            found[name] = [("decision", None, flags[name])]
+            found[name] = [("decision", None, flags[name], "")]
         elif want.startswith("A:") and found.get(name):
-            found[name] = [("decision", None, want.split(":", 1)[1])]
+            found[name] = [("decision", None, want.split(":", 1)[1], "")]
     check("http", found, all_cases)
     classes = [row["class"] for row in rows(folder / "lake")]
     kept = {"accepted": classes.count("decision"), "rejected": classes.count("reject"), "asides": classes.count("aside")}
@@ -337,9 +338,11 @@ def by_kafka(all_cases, folder):
     """One record each, in order, on one partition; and what only Kafka can do."""
     encode = lambda b: base64.b64encode(b).decode()
     hostile = [["h" * 1000, encode(b"\xff\xfe")], ["same", encode(b"1")], ["same", encode(b"2")], ["none", None], ["big", encode(b"x" * 100_000)]]
+    envelope = [[f"ce_{k}", encode(v)] for k, v in {"specversion": b"1.0", "id": b"ce-77", "source": b"//pdp", "type": b"decision"}.items()]
     records = [(name, {"value": encode(payload)}, want) for name, payload, want in all_cases]
     records += [
-        ("kafka-tombstone", {"value": None, "key": "k"}, "D:tombstone"),
+        ("kafka-tombstone", {"value": None, "key": "k"}, "D:tombstone~only a key"),
+        ("kafka-tombstone-named", {"value": None, "key": "k", "headers": envelope}, "D:tombstone~`ce-77` of `//pdp`"),
         ("kafka-empty", {"value": ""}, "D:json_empty"),
         ("kafka-headers", {"value": encode(json.dumps(event("kafka-headers")).encode()), "headers": hostile}, "A"),
         # The header decides: as what it names the record has no mapping, or none of its shape.

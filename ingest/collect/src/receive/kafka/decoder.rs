@@ -127,17 +127,24 @@ impl<'c, 's, C: rdkafka::consumer::ConsumerContext> Decoder<'c, 's, C> {
             if let Some(found) = message.headers() {
                 headers.extend(found.iter().map(|h| (h.key, h.value.unwrap_or_default())));
             }
-            let Some(bytes) = message.payload() else {
-                let rejection = Rejection {
-                    reason: "tombstone",
-                    detail: "the record has no value, only a key".into(),
-                    raw: Some(Vec::new()),
-                    index: 0,
-                };
-                let offsets = (message.offset(), message.offset() + 1);
-                let (tenant, format) = (&settings.tenant, settings.format);
-                self.worker.push_rejection(&place.partition, offsets, tenant, format, rejection, received, false);
-                continue;
+            let enveloped = matches!(settings.format, Format::Auto | Format::Cloudevents)
+                && headers.iter().any(|h| h.0.eq_ignore_ascii_case("ce_specversion"));
+            let bytes = match message.payload() {
+                Some(bytes) => bytes,
+                // Its envelope stands in the headers, and names what was deleted.
+                None if enveloped => &[],
+                None => {
+                    let rejection = Rejection {
+                        reason: "tombstone",
+                        detail: "the record has no value, only a key".into(),
+                        raw: Some(Vec::new()),
+                        index: 0,
+                    };
+                    let offsets = (message.offset(), message.offset() + 1);
+                    let (tenant, format) = (&settings.tenant, settings.format);
+                    self.worker.push_rejection(&place.partition, offsets, tenant, format, rejection, received, false);
+                    continue;
+                }
             };
             let opened;
             let bytes = match (&settings.registry, framing::framed(bytes)) {
