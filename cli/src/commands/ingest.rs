@@ -116,6 +116,7 @@ pub(crate) fn report(counts: &Counts) -> serde_json::Value {
         "authority": counts.authority,
         "repeated": counts.repeated,
         "records": counts.records,
+        "read_before": counts.read_before,
         "asides": counts.asides,
         "by_aside": counts.by_aside,
     })
@@ -134,6 +135,12 @@ pub(crate) fn print_totals(counts: &Counts) {
     }
     if counts.duplicates > 0 {
         println!("{} sent again, shown once", counts.duplicates);
+    }
+    if counts.read_before > 0 {
+        println!("{} records were read before, and not anew", counts.read_before);
+        println!(
+            "  `catena rejects retry` reads those again that were rejected then, in another format or with a mapping"
+        );
     }
     for (title, total, by) in
         [("rejected", counts.rejected, &counts.by_reason), ("set aside", counts.asides, &counts.by_aside)]

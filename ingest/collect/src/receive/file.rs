@@ -500,6 +500,7 @@ impl Ingestion<'_> {
 
     fn recount_record(&self, decoder: &mut Decoder, record: &[u8], tally: &mut Tally) {
         tally.0.records += 1;
+        tally.0.read_before += 1;
         let context = Context { received: (self.job.now)(), ..Context::default() };
         decoder.record(self.job.format, record, &context, tally);
     }

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub struct Counts {
     /// Records pushed.
     pub records: u64,
+    /// Those of them that an earlier run had read: counted, and not read anew.
+    pub read_before: u64,
     /// What the decoder made of them: facts, rejections and asides, counted before they became rows.
     pub received: u64,
     /// Decisions, duplicates included.
@@ -42,6 +44,7 @@ impl Counts {
     /// Adds others.
     pub fn add(&mut self, other: &Counts) {
         self.records += other.records;
+        self.read_before += other.read_before;
         self.received += other.received;
         self.decisions += other.decisions;
         self.executions += other.executions;

@@ -138,6 +138,7 @@ fn read_again_adds_nothing_and_growth_is_added() {
     let first = t.ingest(&path, 2);
     let again = t.ingest(&path, 2);
     assert_eq!((again.records, again.duplicates), (first.records, first.decisions));
+    assert_eq!((first.read_before, again.read_before), (0, first.records));
     t.write("log", text.as_bytes());
     t.ingest(&path, 2);
     assert_eq!(t.offsets(), offsets);
