@@ -169,6 +169,8 @@ const SHIPPED: &[(&str, &str)] = &[
     ("obot-keyed", include_str!("../mappings/obot-keyed.toml")),
     ("agentgateway", include_str!("../mappings/agentgateway.toml")),
     ("otlp-authz", include_str!("../mappings/otlp-authz.toml")),
+    ("otlp-contextforge", include_str!("../mappings/otlp-contextforge.toml")),
+    ("otlp-docker-mcp", include_str!("../mappings/otlp-docker-mcp.toml")),
     ("otlp-agents", include_str!("../mappings/otlp-agents.toml")),
     ("plain", include_str!("../mappings/plain.toml")),
 ];

@@ -406,6 +406,46 @@ fn agentcore_policy_spans() {
     assert_eq!(places[2], format!("{TRACE}/00f067aa0ba902b7/2 2/3"));
 }
 
+/// Gateways whose spans have names of their own, and are all that tells of a call.
+#[test]
+fn spans_of_gateways_are_executions() {
+    let forge = "tool.name=delete_ticket tool.id=6f2 tool.integration_type=MCP tool.gateway_id=gw-7 server_id=vs-1 correlation_id=c-118 arguments_count=1";
+    span(
+        "tool.invoke",
+        1,
+        &format!("{forge} user.email=dana@corp.example team.scope=ops auth.method=jwt"),
+        "otlp execution inferred phase=invoke who=dana@corp.example tool=delete_ticket flags=from_span",
+    );
+    let ids = each(&span_of("tool.invoke", 1, &format!("{forge} user.email=dana@corp.example")), &[], |e| {
+        let extra: serde_json::Value = serde_json::from_str(e.extra.as_deref().unwrap_or("{}")).expect("JSON");
+        format!(
+            "{:?} {:?} {:?} {} {}",
+            e.server.id.as_deref(),
+            e.links.request.as_deref(),
+            e.requester.email.as_deref(),
+            extra["server_id"],
+            extra["tool.integration_type"]
+        )
+    });
+    assert_eq!(ids, [r#"Some("gw-7") Some("c-118") Some("dana@corp.example") "vs-1" "MCP""#]);
+    let docker = "mcp.tool.name=delete_ticket mcp.server.name=tickets mcp.server.type=docker";
+    span(
+        "mcp.tool.call",
+        2,
+        docker,
+        "otlp execution inferred phase=invoke server=tickets tool=delete_ticket flags=from_span",
+    );
+    // Whoever adds a verdict decides.
+    span(
+        "mcp.tool.call",
+        2,
+        &format!("{docker} authz.decision=deny"),
+        "otlp deny phase=invoke server=tickets tool=delete_ticket flags=from_span",
+    );
+    span("mcp.initialize", 2, "mcp.client.name=cc mcp.client.version=2", "aside otlp_unrelated mcp.initialize");
+    span("tool.invoke", 1, "x=1", "aside otlp_unrelated tool.invoke");
+}
+
 /// Its authorize lines are the decisions, with who asked; its sampled spans would count some of them again, without.
 #[test]
 fn spans_of_pomerium_are_no_decisions() {

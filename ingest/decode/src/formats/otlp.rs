@@ -226,7 +226,8 @@ pub(crate) fn decode<'t>(
             let is_use = method.is_some_and(|m| CALLS.contains(&m))
                 || operation.is_some_and(|o| OPERATIONS.contains(&o))
                 || (method.is_none() && text("gen_ai.tool.name").is_some())
-                || name == INVOKES;
+                || name == INVOKES
+                || mapping.phase == Some(Phase::Invoke);
             if !is_use && !said {
                 return vec![Decoded::Aside("not_a_call", method.or(operation).unwrap_or(name).to_owned())];
             }
