@@ -179,7 +179,11 @@ fn filled_sql() -> String {
     let mut columns = Vec::new();
     for (group, condition) in GROUPS {
         columns.push(format!("count(*) FILTER (WHERE {condition}) AS n_{group}"));
-        columns.extend(FIELDS.iter().map(|f| format!("count({f}) FILTER (WHERE {condition}) AS {f}_{group}")));
+        columns.extend(FIELDS.iter().map(|field| {
+            // Many producers know a server by its name alone.
+            let said = if *field == "server" { "coalesce(server, server_name)" } else { field };
+            format!("count({said}) FILTER (WHERE {condition}) AS {field}_{group}")
+        }));
     }
     format!(
         "SELECT tenant, {TOPIC} AS topic, format, {} FROM decisions GROUP BY tenant, {TOPIC}, format",

@@ -185,6 +185,44 @@ async fn a_key_sees_its_tenant_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn sources_say_what_came_and_what_is_missing() {
+    let mut lake = small();
+    let mut numbered = events(
+        "
+        n1 1 allow alice > agent:planner @s-1 tickets/read
+        n2 2 deny  alice > agent:planner @s-1 tickets/delete
+        n3 3 deny  alice
+        n4 4 allow alice
+    ",
+    );
+    for (e, (epoch, seq)) in numbered.iter_mut().zip([("b1", 7), ("b1", 8), ("b1", 11), ("b2", 1)]) {
+        (e.source.instance, e.source.epoch, e.source.seq) = (Some("gw-1".into()), Some(epoch.into()), Some(seq));
+    }
+    // Known by its name alone, as to many producers.
+    numbered[2].server.name = Some("crm".into());
+    lake.decisions("acme", 1, &numbered);
+    let server = server(&lake, keyed()).await;
+    let said = get(&server, "ka", "/api/v1/sources").await.json()["data"].take();
+    let one =
+        said["sources"].as_array().unwrap().iter().find(|s| s["decisions"] == 7).unwrap_or_else(|| panic!("{said}"));
+    assert_eq!(one["by_outcome"], serde_json::json!({"allow": 4, "deny": 3 }));
+    let share = |field: &str, outcome: &str| one["filled"][field][outcome].as_f64().unwrap();
+    for (field, allow, deny) in
+        [("requester", 1.0, 1.0), ("agent", 0.75, 2.0 / 3.0), ("server", 0.75, 1.0), ("reasons", 0.0, 1.0 / 3.0)]
+    {
+        assert_eq!((share(field, "allow"), share(field, "deny")), (allow, deny), "{field} in {one}");
+    }
+    let rejected: u64 = said["sources"].as_array().unwrap().iter().map(|s| s["rejected"].as_u64().unwrap()).sum();
+    assert_eq!(rejected, 2);
+    let gaps: Vec<_> =
+        said["sequences"].as_array().unwrap().iter().map(|s| (s["epoch"].clone(), s["missing"].clone())).collect();
+    assert_eq!(gaps, [("b1".into(), 2.into()), ("b2".into(), 0.into())]);
+    // Nothing of another tenant.
+    let zeta = get(&server, "kz", "/api/v1/sources").await.json()["data"].take();
+    assert_eq!((zeta["sources"].as_array().unwrap().len(), &zeta["sequences"]), (1, &serde_json::json!([])));
+}
+
+#[tokio::test]
 async fn chains_are_listed_shown_and_drawn() {
     let lake = small();
     let server = server(&lake, Settings::default()).await;
@@ -247,5 +285,14 @@ async fn the_page_is_its_own() {
         {
             assert!(!answer.text.contains(foreign), "{path} holds {foreign}");
         }
+    }
+    // What it asks for is there.
+    let script = get(&server, "", "/page.js").await.text;
+    let asked: Vec<&str> =
+        script.split("/api/v1/").skip(1).map(|s| &s[..s.find(['`', '"', '?', '/']).unwrap()]).collect();
+    assert!(asked.contains(&"sources") && asked.contains(&"chains"), "{asked:?}");
+    for path in asked {
+        let text = get(&server, "", &format!("/api/v1/{path}")).await.text;
+        assert!(path == "decisions" || !text.contains("route_unknown"), "{path}: {text}");
     }
 }

@@ -122,6 +122,40 @@ async function listChains() {
   })));
 }
 
+async function listSources() {
+  $("counted").textContent = "counting …";
+  const { data, meta } = await ask("/api/v1/sources").catch((error) => {
+    $("counted").textContent = error.message;
+    throw error;
+  });
+  fill($("sources"), ["source", "format", "received", "decisions", "executions", "authority", "duplicates", "rejected", "set_aside", "last_seen"],
+    data.sources.map((s) => ({ ...s, source: button(s.topic, async () => fields(s)), set_aside: s.asides, last_seen: s.last_seen?.replace(/\.\d+/, "") })));
+  const gaps = data.sequences.filter((s) => s.missing > 0);
+  $("missing").textContent = data.sequences.length === 0 ? "No source numbers its records, so that nobody can tell whether one is missing."
+    : gaps.length === 0 ? "Of the sources that number their records, no number is missing." : "Numbers that never came:";
+  $("gaps").hidden = gaps.length === 0;
+  fill($("gaps"), ["source", "epoch", "first", "last", "missing"], gaps);
+  $("source").hidden = true;
+  $("completeness").hidden = false;
+  $("counted").textContent = `version ${meta.lake_version ?? "none"} of the lake; a source shows its fields`;
+}
+
+/** How well the fields of a source are filled: what it leaves out of denials is as telling as what it leaves out of all. */
+function fields(source) {
+  const counts = (of) => Object.entries(of).map(([name, n]) => `${n} ${name}`).join(", ");
+  const share = (part) => part == null ? "-" : `${Math.round(part * 100)} %`;
+  $("source-title").textContent = `${source.topic} (${source.format})`;
+  $("source-counts").textContent = [
+    counts(source.by_outcome) && `Outcomes: ${counts(source.by_outcome)}.`,
+    counts(source.by_reason) && `Rejected: ${counts(source.by_reason)}.`,
+    `First seen ${source.first_seen ?? "never"}.`,
+  ].filter(Boolean).join(" ");
+  fill($("filled"), ["field", "allow", "deny", "other"], Object.entries(source.filled).map(([field, by]) => (
+    { field, allow: share(by.allow), deny: share(by.deny), other: share(by.other) })));
+  $("source").hidden = false;
+  $("source").scrollIntoView({ block: "nearest" });
+}
+
 function trouble(error) {
   $("trouble").textContent = error.message;
   $("trouble").hidden = false;
@@ -164,6 +198,8 @@ $("access").addEventListener("submit", (event) => {
   $("version").textContent = "asking …";
   refresh().then(() => { $("access").hidden = true; }, trouble);
 });
+
+$("count").addEventListener("click", () => listSources().catch(trouble));
 
 $("filter").addEventListener("submit", (event) => {
   event.preventDefault();
