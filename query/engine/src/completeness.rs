@@ -1,9 +1,10 @@
 //! What came of each source: how much, how complete, and since when nothing.
 //!
 //! Guarantees: a row for every source that the lake has ever had a record of, even if none of them was a decision; all
-//! figures of one answer are of one version of the lake. A field counts as filled where its column is not null; it is
-//! counted apart for allowed, denied and other decisions, because producers say less of what they refuse. A sequence
-//! number that is missing is one that the source gave to a record that is not here: lost on the way, or not sent.
+//! figures of one answer are of one version of the lake. A field counts as filled where its column is not null, a
+//! server also where it has a name alone; it is counted apart for allowed, denied and other decisions, because producers
+//! say less of what they refuse. A sequence number that is missing is one that the source gave to a record that is not
+//! here: lost on the way, or not sent.
 
 use crate::engine::Session;
 use crate::error::{Code, QueryError};
