@@ -282,11 +282,11 @@ pub(crate) struct MappingTry {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Rejects {
-    /// Rejections by reason, or one by one; those that a retry has read are left out
+    /// Rejections (or with --asides, records set aside) by reason, or one by one; those that a retry has read are left out
     Ls(RejectsList),
-    /// One rejected record: what it was, what is wrong with it, and the way out
+    /// One rejected record, or one that was set aside: what it was, what is wrong with it, and the way out
     Show(RejectsShow),
-    /// Read rejected records again, with what this version and its mappings know
+    /// Read rejected records (or with --asides, those set aside) again, with what this version and its mappings know
     Retry(RejectsRetry),
 }
 
@@ -301,6 +301,9 @@ pub(crate) struct RejectFilter {
     /// Only from this topic or file
     #[arg(long)]
     pub(crate) topic: Option<String>,
+    /// Records that were set aside, instead of rejected ones
+    #[arg(long)]
+    pub(crate) asides: bool,
 }
 
 #[derive(Debug, Args)]

@@ -101,7 +101,7 @@ impl Sink for Heard {
     }
 
     fn aside(&mut self, aside: Rejection, format: Format) {
-        assert!(!aside.reason.is_empty() && aside.raw.is_none());
+        assert!(!aside.reason.is_empty() && aside.raw.as_ref().is_none_or(|raw| raw.len() <= RAW_BYTES_MAX));
         self.told(b"aside", &aside, format);
     }
 }

@@ -47,7 +47,7 @@ pub struct Rejection {
     pub reason: &'static str,
     /// What exactly, for people; already redacted.
     pub detail: String,
-    /// The record, redacted and cut to 1 MiB; `None` for asides.
+    /// The record, redacted and cut to 1 MiB; `None` for an aside of a part whose record is kept with another part.
     pub raw: Option<Vec<u8>>,
     /// Which of those of its record it is, from 0: a record that is an array may hold several.
     pub index: u32,

@@ -137,10 +137,9 @@ pub(crate) fn print_totals(counts: &Counts) {
         println!("{} sent again, shown once", counts.duplicates);
     }
     if counts.read_before > 0 {
-        println!("{} records were read before, and not anew", counts.read_before);
-        println!(
-            "  `catena rejects retry` reads those again that were rejected then, in another format or with a mapping"
-        );
+        println!("{} records were read before, and not again now", counts.read_before);
+        println!("  `catena rejects retry` reads again what was rejected then, and with --asides what was set aside:");
+        println!("  in another format (--format) or with a mapping (--mapping)");
     }
     for (title, total, by) in
         [("rejected", counts.rejected, &counts.by_reason), ("set aside", counts.asides, &counts.by_aside)]

@@ -1,9 +1,10 @@
-//! `catena rejects`: what could not be read, why, and once more with another decoder or mapping.
+//! `catena rejects`: what could not be read or was set aside, why, and once more with another decoder or mapping.
 //!
 //! Guarantees: a rejected record stays where it is; what a retry reads lands beside it, once, however often and from
 //! however many places it is run: the rows stand under the topic `retry:<id>`, and their position moves in the same commit. What
-//! still cannot be read is counted and left alone. An id is `<topic>/<partition>/<offset>`, and of the further rejections of a
-//! record that is a list `<topic>/<partition>/<offset>.<item>`: what is read of one says nothing of the others.
+//! still cannot be read, or of what was set aside still holds no fact, is counted and left alone. An id is `<topic>/<partition>/<offset>`, and of the further rejections of a
+//! record that is a list `<topic>/<partition>/<offset>.<item>`: what is read of one says nothing of the others. Rejections and asides
+//! of one record share this count.
 
 use super::ingest::{chosen, print_totals, report};
 use super::sql::scope;
@@ -42,10 +43,16 @@ pub(crate) async fn run(config: &Config, tenant: Option<&str>, command: &Rejects
 /// The id of a rejection, in SQL.
 const ID: &str = "concat(r.topic, '/', r.partition, '/', r.\"offset\", CASE WHEN r.item IS NULL THEN '' ELSE concat('.', r.item) END)";
 
-/// Rejects that fit and were not read by a retry.
+/// The table that holds what is asked for.
+fn table(asides: bool) -> &'static str {
+    if asides { "asides" } else { "rejects" }
+}
+
+/// Rejects, or asides, that fit and were not read by a retry: what was set aside is read when a fact has come of it.
 fn wanted(filter: &RejectFilter) -> String {
+    let unread = if filter.asides { "NOT IN ('reject', 'aside')" } else { "<> 'reject'" };
     let mut conditions = vec![format!(
-        "NOT EXISTS (SELECT 1 FROM records d WHERE d.class <> 'reject' AND d.tenant = r.tenant AND d.topic = concat('retry:', {ID}))"
+        "NOT EXISTS (SELECT 1 FROM records d WHERE d.class {unread} AND d.tenant = r.tenant AND d.topic = concat('retry:', {ID}))"
     )];
     let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
     for (column, value) in [("reason", &filter.reason), ("format", &filter.of_format), ("topic", &filter.topic)] {
@@ -56,17 +63,17 @@ fn wanted(filter: &RejectFilter) -> String {
 
 async fn list(config: &Config, tenant: Option<&str>, args: &RejectsList) -> Result<ExitCode> {
     let engine = open_engine(config).await?;
-    let of = wanted(&args.filter);
+    let (of, table) = (wanted(&args.filter), table(args.filter.asides));
     let sql = if args.each {
         format!(
             "SELECT {ID} AS id, r.tenant, r.format, r.reason, r.detail, length(encode(r.raw, 'hex')) / 2 AS bytes, \
-             r.ingest_time FROM rejects r WHERE {of} ORDER BY r.ingest_time DESC LIMIT {}",
+             r.ingest_time FROM {table} r WHERE {of} ORDER BY r.ingest_time DESC LIMIT {}",
             args.limit
         )
     } else {
         format!(
             "SELECT r.reason, r.format, r.topic, count(*) AS n, max(r.ingest_time) AS last_seen, \
-             max({ID}) AS example FROM rejects r WHERE {of} \
+             max({ID}) AS example FROM {table} r WHERE {of} \
              GROUP BY r.reason, r.format, r.topic ORDER BY n DESC LIMIT {}",
             args.limit
         )
@@ -79,7 +86,11 @@ async fn list(config: &Config, tenant: Option<&str>, args: &RejectsList) -> Resu
     }
     writer.finish()?.flush()?;
     if !args.json {
-        eprintln!("`catena rejects show ID` explains one; `catena rejects retry` reads them again");
+        let flag = if args.filter.asides { " --asides" } else { "" };
+        eprintln!("`catena rejects show ID` explains one; `catena rejects retry{flag}` reads them again");
+        if !args.filter.asides {
+            eprintln!("`catena rejects ls --asides` lists what was set aside as no fact");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -94,9 +105,13 @@ async fn show(config: &Config, tenant: Option<&str>, args: &RejectsShow) -> Resu
     if let Some(item) = item {
         condition += &format!(" AND r.item = {item}");
     }
-    let rejected = rejected(&engine, tenant, &condition, 1000).await?;
+    let mut rejected = kept(&engine, tenant, "rejects", &condition, 1000).await?;
+    rejected.extend(kept(&engine, tenant, "asides", &condition, 1000).await?);
     if rejected.is_empty() {
-        eprintln!("error: nothing was rejected at `{}`\n  hint: `catena rejects ls --each` lists ids", args.id);
+        eprintln!(
+            "error: nothing was rejected or set aside at `{}`\n  hint: `catena rejects ls --each` lists ids",
+            args.id
+        );
         return Ok(not_found());
     }
     for r in &rejected {
@@ -131,7 +146,11 @@ async fn retry(config: &Config, tenant: Option<&str>, args: &RejectsRetry) -> Re
         settings.mappings = Arc::new(chosen(&settings.mappings, mapping)?);
     }
     let forced = args.format.as_deref().map(parse_format).transpose()?;
-    let found = rejected(&engine, tenant, &wanted(&args.filter), args.limit).await?;
+    let asides = args.filter.asides;
+    // Of a part of a record the whole is kept with another of its parts, and an older version kept nothing of asides.
+    let with_bytes = if asides { " AND r.raw IS NOT NULL" } else { "" };
+    let condition = format!("{}{with_bytes}", wanted(&args.filter));
+    let found = kept(&engine, tenant, table(asides), &condition, args.limit).await?;
     let total = found.len();
     let partition = Arc::new(Partition { app: APP.into(), topic: APP.into(), number: 0, start: 0 });
     let mut at = lake.position(APP).await?.unwrap_or(0);
@@ -152,6 +171,7 @@ async fn retry(config: &Config, tenant: Option<&str>, args: &RejectsRetry) -> Re
         decoder.record(format, &r.raw, &context, &mut trial);
         match trial.refused {
             Some(reason) => *still.entry(reason).or_default() += 1,
+            None if asides && trial.events == 0 => *still.entry(r.reason.clone()).or_default() += 1,
             None if args.dry_run => {
                 counts.decisions += trial.events;
                 counts.asides += trial.asides;
@@ -197,10 +217,11 @@ async fn retry(config: &Config, tenant: Option<&str>, args: &RejectsRetry) -> Re
         said["dry_run"] = args.dry_run.into();
         println!("{said}");
     } else {
-        println!("{total} rejected records {}", if args.dry_run { "would be read again:" } else { "read again" });
+        let what = if asides { "set-aside" } else { "rejected" };
+        println!("{total} {what} records {}", if args.dry_run { "would be read again:" } else { "read again" });
         print_totals(&counts);
         if left > 0 {
-            println!("{left} still cannot be read");
+            println!("{left} still {}", if asides { "hold no fact that can be read" } else { "cannot be read" });
             for (reason, n) in &still {
                 println!("  {reason:<28} {n:>9}");
             }
@@ -256,9 +277,15 @@ impl Rejected {
     }
 }
 
-async fn rejected(engine: &Engine, tenant: Option<&str>, condition: &str, limit: usize) -> Result<Vec<Rejected>> {
+async fn kept(
+    engine: &Engine,
+    tenant: Option<&str>,
+    table: &str,
+    condition: &str,
+    limit: usize,
+) -> Result<Vec<Rejected>> {
     let sql = format!(
-        "SELECT r.tenant, r.topic, r.partition, r.\"offset\", r.format, r.reason, r.detail, r.raw, r.ingest_time, r.item FROM rejects r \
+        "SELECT r.tenant, r.topic, r.partition, r.\"offset\", r.format, r.reason, r.detail, r.raw, r.ingest_time, r.item FROM {table} r \
          WHERE {condition} ORDER BY r.ingest_time, r.topic, r.partition, r.\"offset\", r.item NULLS FIRST LIMIT {limit}"
     );
     let rows: Rows = engine.session(scope(tenant)).sql(&sql, &local()).await?.collect().await?;
@@ -284,7 +311,10 @@ fn read(batch: &RecordBatch, into: &mut Vec<Rejected>) {
             format: text(4, row),
             reason: text(5, row),
             detail: text(6, row),
-            raw: batch.column(7).as_binary::<i32>().value(row).to_vec(),
+            raw: match batch.column(7).is_valid(row) {
+                true => batch.column(7).as_binary::<i32>().value(row).to_vec(),
+                false => Vec::new(),
+            },
             received: Micros(batch.column(8).as_primitive::<arrow_array::types::TimestampMicrosecondType>().value(row)),
         });
     }

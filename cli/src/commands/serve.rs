@@ -149,7 +149,11 @@ impl Collector {
             let intake = Intake::open(&config.intake.dir, limits)?;
             metrics.watch_intake(&intake);
             let draining = Drain::start(&intake, lake, &settings, metrics, 2, &runtime)?;
-            let bodies = Bodies { unpacked_bytes_max: config.http.body_bytes_max, ..Bodies::default() };
+            let bodies = Bodies {
+                unpacked_bytes_max: config.http.body_bytes_max,
+                records_max: config.http.body_records_max,
+                ..Bodies::default()
+            };
             let keeper = Arc::new(Keeper::new(intake, lake.secret(), &settings, now));
             let receiver = Receiver::new(keeper.clone(), auth, bodies, metrics.clone()).check(draining.check());
             routes = http::router(Arc::new(receiver));

@@ -99,6 +99,7 @@ pub(crate) struct Intake {
 pub(crate) struct Http {
     pub(crate) keys: Vec<Key>,
     pub(crate) body_bytes_max: usize,
+    pub(crate) body_records_max: usize,
     pub(crate) connections_max: usize,
 }
 

@@ -266,6 +266,18 @@ pub fn records(body: &[u8]) -> Vec<(usize, &[u8])> {
     found
 }
 
+/// The same of a body of at most so many records; `None` when it holds more. What is kept of each is larger than a small record.
+pub fn records_up_to(body: &[u8], most: usize) -> Option<Vec<(usize, &[u8])>> {
+    let (mut found, mut count) = (Vec::new(), 0);
+    Splitter::default().split(body, true, &mut |at, record| {
+        count += 1;
+        if count <= most {
+            found.push((at as usize, record));
+        }
+    });
+    (count <= most).then_some(found)
+}
+
 /// How much a packed body may unpack to.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

@@ -75,6 +75,13 @@ pub struct Value<'t> {
     at: u32,
 }
 
+impl Tape {
+    /// Bytes that it holds on to for the next record.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node>() + self.arena.capacity() + self.keys.capacity() * 8
+    }
+}
+
 impl std::fmt::Debug for Value<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.to_json())

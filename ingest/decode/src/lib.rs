@@ -188,6 +188,7 @@ impl Sink for Changed<'_> {
     }
 
     fn aside(&mut self, aside: Rejection, format: Format) {
+        let (aside, format) = self.change.rejection(aside, format);
         self.sink.aside(aside, format);
     }
 }
@@ -206,7 +207,7 @@ pub struct Context<'a> {
     pub trusted: bool,
 }
 
-/// Bytes of a rejected record that are kept.
+/// Bytes of a rejected record, or of one that was set aside, that are kept.
 pub const RAW_BYTES_MAX: usize = 1 << 20;
 
 /// Decodes records; holds the buffers that make it fast. One per thread.
@@ -258,6 +259,12 @@ impl Decoder {
     /// The same, to share with another decoder of its tenant.
     pub fn shared_redactor(&self) -> Arc<Redactor> {
         self.redactor.clone()
+    }
+
+    /// Bytes of buffers that it holds on to: after a record of very many values more than it is worth to keep.
+    pub fn held_bytes(&self) -> usize {
+        let own = self.tape.held_bytes() + self.inner.held_bytes() + self.buffers.scratch.held_bytes();
+        own + self.nested.as_ref().map_or(0, |nested| nested.held_bytes())
     }
 
     /// Decodes one record. A record that is an array, or an object around one as CloudTrail's files are, holds as many: each of its items is decoded by itself, and those that
@@ -334,7 +341,7 @@ impl Decoder {
         }
         let count = batch.items().count();
         if count == 0 {
-            return sink.aside(redactor.aside("batch_empty", String::new()), format);
+            return sink.aside(redactor.aside("batch_empty", String::new(), root, bytes), format);
         }
         for (index, item) in batch.items().enumerate() {
             let fallback_id = format!("{}/{index}", context.fallback_id);
@@ -431,7 +438,7 @@ impl One<'_> {
                 // What parsed as parts can fail as a whole only by its depth; then the texts stay texts.
                 let parsed = expanded.as_ref().and_then(|e| self.inner.parse(e.as_bytes()).ok());
                 let entry = parsed.unwrap_or(root);
-                match formats::cerbos::decode(entry, self.mappings, redactor, taken, context, sink) {
+                match formats::cerbos::decode((entry, bytes), self.mappings, redactor, taken, context, sink) {
                     Ok(()) => return,
                     Err((reason, detail)) => Decoded::Rejection(reason, detail),
                 }
@@ -455,7 +462,9 @@ impl One<'_> {
             Format::Mcp => match formats::mcp::normal(root, scratch) {
                 Ok(normal) => {
                     let done = match self.inner.parse(normal.as_bytes()) {
-                        Ok(root) => formats::mcp::decode(root, (redactor, taken), context, place, sink),
+                        Ok(normal) => {
+                            formats::mcp::decode(normal, (root, bytes), (redactor, taken), context, place, sink)
+                        }
                         Err(e) => Err((e.reason, "with its messages".into())),
                     };
                     match done {
@@ -477,7 +486,7 @@ impl One<'_> {
                 let expanded = work.expand(declared, root, scratch);
                 // What parsed as parts can fail as a whole only by its depth; then the texts stay texts.
                 let parsed = expanded.as_ref().and_then(|e| self.inner.parse(e.as_bytes()).ok());
-                let done = work.decode(declared, parsed.unwrap_or(root), place, context, sink);
+                let done = work.decode(declared, (parsed.unwrap_or(root), bytes), place, context, sink);
                 match done {
                     Ok(()) => return,
                     Err((reason, detail)) => Decoded::Rejection(reason, detail),
@@ -489,6 +498,10 @@ impl One<'_> {
 
     /// An OTLP request: its records one by one.
     fn export(&mut self, root: Value<'_>, bytes: &[u8], context: &Context<'_>, sink: &mut impl Sink) {
+        if formats::otlp::is_flat(root) {
+            let record = formats::otlp::Record::again(root.to_json());
+            return self.exported(record, context, (0, 1), sink);
+        }
         // Handed back at the end, with what it has grown to.
         let mut scratch = std::mem::take(&mut self.buffers.scratch);
         let all = formats::otlp::records(root, self.mappings, &mut scratch, &mut |record, place| {
@@ -660,7 +673,7 @@ fn hand_on(
             (entry.source.decision_index, entry.source.decision_count) = place;
             sink.authority(&entry, format);
         }
-        Decoded::Aside(reason, detail) => sink.aside(redactor.aside(reason, detail), format),
+        Decoded::Aside(reason, detail) => sink.aside(redactor.aside(reason, detail, record.0, record.1), format),
         Decoded::Rejection(reason, detail) => {
             sink.rejection(redactor.reject_value(reason, detail, record.0, record.1), format)
         }

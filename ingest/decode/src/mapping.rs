@@ -9,6 +9,7 @@ pub mod explain;
 mod pointer;
 mod read;
 pub(crate) mod records;
+pub(crate) mod removed;
 mod rules;
 
 use crate::Format;
@@ -111,8 +112,27 @@ pub(crate) struct Mapping {
 
 impl Mapping {
     pub(crate) fn matches(&self, roots: &Roots<'_>) -> bool {
-        (self.any.is_empty() || self.any.iter().any(|c| c.holds(roots, &self.outcome)))
-            && self.all.iter().all(|c| c.holds(roots, &self.outcome))
+        // What an erased answer was cannot tell one question from another: the first mapping that asks about it has it.
+        let holds = |c: &Condition| c.holds(roots, &self.outcome) || (roots.lists_removed() && c.gone(roots).is_some());
+        (self.any.is_empty() || self.any.iter().any(holds)) && self.all.iter().all(holds)
+    }
+
+    /// The decision of a record; `None` when nothing decides. Who matched or decided for want of what was taken out decides nothing.
+    pub(crate) fn decide<'t>(&'t self, roots: &Roots<'t>) -> Option<Decided<'t>> {
+        let decided = self.outcome.decide(roots)?;
+        let Decided::Rule(said, number) = decided else { return Some(decided) };
+        if matches!(said.outcome, Outcome::Error | Outcome::Unknown) {
+            return Some(decided);
+        }
+        let blind = self.outcome.is_blind(number);
+        let absent = || self.any.iter().chain(&self.all).find_map(|c| c.absent_for_a_mark(roots));
+        let gone = roots.answer_removed(blind).or_else(|| if blind { absent() } else { None });
+        Some(gone.map_or(decided, Decided::Removed))
+    }
+
+    /// Whether it came with the program, and nobody asked for it by name.
+    pub(crate) fn is_shipped(&self) -> bool {
+        self.shipped
     }
 
     /// Whether it says by itself which records are its own.

@@ -46,6 +46,11 @@ const REASONS: &[(&str, &str, &str)] = &[
         "Set the producer to JSON.",
     ),
     (
+        "entry_oversized",
+        "An entry of Cerbos was too big for its log, which kept no more than that.",
+        "Something was decided there; raise the limit of the audit back end, or ask fewer questions at a time.",
+    ),
+    (
         "entry_unknown",
         "A Cerbos record is neither a decision nor another entry that is known.",
         "Look at the record; a newer Cerbos may have new kinds of entries.",
@@ -59,6 +64,11 @@ const REASONS: &[(&str, &str, &str)] = &[
     (
         "items_invalid",
         "The list that the mapping fans out over is no list.",
+        "Look at the record with `catena mapping try`, and change `each` in the mapping.",
+    ),
+    (
+        "items_missing",
+        "The list that the mapping fans out over is not there.",
         "Look at the record with `catena mapping try`, and change `each` in the mapping.",
     ),
     ("json_bom", "The record begins with a byte order mark.", "Write UTF-8 without one."),
@@ -122,9 +132,24 @@ const REASONS: &[(&str, &str, &str)] = &[
         "Look at the capture: it should hold the bodies of the exchange.",
     ),
     (
+        "message_unknown",
+        "A line of a known producer has an unknown message and members that tell of a call or of a verdict.",
+        "A newer release may say it in other words: write a mapping, then `catena rejects retry --mapping FILE`.",
+    ),
+    (
         "message_unreadable",
         "What should be the body of a request is no JSON-RPC.",
         "Look at the capture: bodies are objects, lists, their text, or the text of an event stream; one that was cut off cannot be read.",
+    ),
+    (
+        "method_unknown",
+        "The method is none that is known to use something, and none that is known to use nothing.",
+        "Map it to one that is known (`call.method` with a `lookup`, docs/ingest.md), then `catena rejects retry --mapping FILE`.",
+    ),
+    (
+        "method_unmapped",
+        "The record shows that it tells of a call, and no mapping knows the name under which its method stands.",
+        "Write a mapping that extends the shipped one with `call.method` (docs/ingest.md), then `catena rejects retry --mapping FILE`.",
     ),
     ("not_an_object", "The record is JSON, but no object.", "Records are objects, or arrays of them."),
     (
@@ -133,9 +158,19 @@ const REASONS: &[(&str, &str, &str)] = &[
         "Send to /v1/logs or /v1/traces; metrics are not taken.",
     ),
     (
+        "otlp_unmapped",
+        "No mapping knows the record of an export, and it shows that it tells of a call or of a verdict.",
+        "Write a mapping of the format `otlp` (docs/producers/otlp.md), then `catena rejects retry --mapping FILE`.",
+    ),
+    (
         "protobuf_malformed",
         "The bytes do not follow the protobuf message that they should hold.",
         "Look at the topic's format and at the headers that name the encoding.",
+    ),
+    (
+        "record_unknown",
+        "A record that would be set aside with all others of its kind shows that it tells of a call or of a verdict.",
+        "Look at the record; write a mapping, then `catena rejects retry --mapping FILE`.",
     ),
     (
         "schema_unknown",

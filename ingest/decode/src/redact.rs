@@ -364,8 +364,13 @@ impl Redactor {
         Rejection { reason, detail: self.detail(detail), raw: Some(raw), index: 0 }
     }
 
-    /// An aside: recognised, and not kept.
-    pub fn aside(&self, reason: &'static str, detail: String) -> Rejection {
+    /// An aside: recognised as no fact. Its record is kept as that of a rejection is, so that it can be read again.
+    pub fn aside(&self, reason: &'static str, detail: String, value: Value<'_>, bytes: &[u8]) -> Rejection {
+        self.reject_value(reason, detail, value, bytes)
+    }
+
+    /// An aside of a part of a record that is kept with another of its parts.
+    pub fn aside_of_part(&self, reason: &'static str, detail: String) -> Rejection {
         Rejection { reason, detail: self.detail(detail), raw: None, index: 0 }
     }
 

@@ -22,3 +22,4 @@ mod rules;
 mod secrets;
 mod seen;
 mod speed;
+mod unlost;

@@ -75,7 +75,7 @@ fn what_an_answer_says_besides_its_effect_stays() {
         &with_outputs(r#"["x","y","z"]"#, answers, "[]"),
         r#"allow >a(declared)>t extra={"output":{"actions":{"x":{"scope":"acme.eu"}}}}
 deny >a(declared)>t
-unknown >a(declared)>t reasons=effect_unknown extra={"output":{"actions":{"z":{"effect":"EFFECT_MAYBE"}}}}"#,
+unknown >a(declared)>t reasons=effect_unknown flags=invalid:decision.verdict extra={"output":{"actions":{"z":{"effect":"EFFECT_MAYBE"}}}}"#,
     );
     // An answer that is no object says something, whatever it is.
     check(
@@ -242,14 +242,14 @@ fn an_error_alone_is_an_error() {
 
 #[test]
 fn an_entry_that_was_too_big_is_counted() {
-    check(r#""log.kind":"decision","oversized":true"#, "aside entry_oversized c1");
-    check(r#""checkResources":{},"oversized":true"#, "aside entry_oversized c1");
+    check(r#""log.kind":"decision","oversized":true"#, "reject entry_oversized call `c1`");
+    check(r#""checkResources":{},"oversized":true"#, "reject entry_oversized call `c1`");
     check(
         r#""method":"/cerbos.svc.v1/CheckResources","oversized":true"#,
         "aside access_entry /cerbos.svc.v1/CheckResources answered 0",
     );
     let seen = decode(Format::Auto, br#"{"callId":"c","timestamp":"2026-11-21T00:19:07Z","oversized":true}"#);
-    assert_eq!(told(&seen), "aside entry_oversized c");
+    assert_eq!(told(&seen), "reject entry_oversized call `c`");
 }
 
 #[test]

@@ -704,7 +704,7 @@ fn contextforge() {
     c(&permission("0"), &format!("deny explicit - invoke | {told}"));
     c(
         &permission(r#""maybe""#),
-        r#"unknown inferred - invoke | dana@corp.example(-) > -(-) > -/- action=tools.execute roles=["dev"] reasons=outcome_unmapped resources=6f2"#,
+        r#"unknown inferred - invoke | dana@corp.example(-) > -(-) > -/- action=tools.execute roles=["dev"] reasons=outcome_unmapped resources=6f2 flags=invalid:decision.verdict"#,
     );
 
     // A role is an object, of which the name is meant and the rest kept.
@@ -833,7 +833,7 @@ deny explicit blocked - | dana(-) > -(-) > tickets-mcp/c session=s1"#,
     k(&record(&format!("[{}]", rpc("1", "a")), "null"), "aside no_decision tools/call");
     k(
         &record("[]", r#"[{"primitive":"prompt","primitive_name":"p","action":"maybe"}]"#),
-        "unknown inferred - - | -(-) > -(-) > tickets-mcp/- session=s1 reasons=outcome_unmapped resources=prompt:p",
+        "unknown inferred - - | -(-) > -(-) > tickets-mcp/- session=s1 reasons=outcome_unmapped resources=prompt:p flags=invalid:decision.verdict",
     );
     // Text that only looks like JSON stays text.
     let seen = decode(

@@ -140,7 +140,8 @@ fn a_log_says_its_verdict_or_none() {
         &format!("otlp execution inferred phase=invoke {told} error=-32602 flags=id_missing"),
     );
     let said = |attribute: &str, outcome: &str| {
-        with(attribute, &format!("otlp {outcome} {told} flags=id_missing"));
+        let unread = if outcome.ends_with("verdict_unmapped") { "invalid:decision.verdict," } else { "" };
+        with(attribute, &format!("otlp {outcome} {told} flags={unread}id_missing"));
     };
     said("gen_ai.security.decision.type=allow", "allow phase=invoke");
     said("gen_ai.security.decision.type=deny", "deny phase=invoke");
@@ -201,8 +202,8 @@ fn what_a_log_is_about() {
     );
     body("authz.decision=allowed", "otlp allow flags=id_missing");
     body("effect=permit", "otlp allow flags=id_missing");
-    body("verdict=perhaps", "otlp unknown inferred reasons=verdict_unmapped flags=id_missing");
-    body("note=x", "aside not_a_call");
+    body("verdict=perhaps", "otlp unknown inferred reasons=verdict_unmapped flags=invalid:decision.verdict,id_missing");
+    body("note=x", "reject verdict_missing");
     check(
         &log_of("any", r#""eventName":"authz.decision","body":{"stringValue":"{\"allowed\":false}"},"#, ""),
         "otlp deny flags=id_missing",
@@ -365,7 +366,7 @@ fn agentcore_policy_spans() {
         "tool.name=Tickets___delete_ticket",
         "otlp execution inferred phase=invoke server=Tickets tool=delete_ticket flags=from_span",
     );
-    span("AgentCore.Gateway.Other", 1, "tool.name=Tickets___a", "aside otlp_unrelated AgentCore.Gateway.Other");
+    span("AgentCore.Gateway.Other", 1, "tool.name=Tickets___a", "reject otlp_unmapped");
     // Filtering a list is a decision on each tool of it, and blocks no call.
     let list = format!(r#"{p}.allowed_tools=["a","b"] {p}.denied_tools=c"#);
     span(

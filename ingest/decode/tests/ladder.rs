@@ -320,7 +320,7 @@ fn cerbos_decisions() {
         &with(
             r#"{"actions":{"x":{"effect":"EFFECT_ALLOW"},"y":{"effect":"EFFECT_MAYBE"},"z":{"effect":"EFFECT_ALLOW"}}}"#,
         ),
-        "allow invoke u>a>s/t\nunknown invoke u>a>s/t reasons=effect_unknown\nallow invoke u>a>s/t",
+        "allow invoke u>a>s/t\nunknown invoke u>a>s/t reasons=effect_unknown flags=invalid:decision.verdict\nallow invoke u>a>s/t",
     );
     cerbos(
         &format!(r#"{{"inputs":[{input}],"error":"boom"}}"#),

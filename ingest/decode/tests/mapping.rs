@@ -164,7 +164,10 @@ fn a_producer_of_ones_own() {
         "deny explicit blocked session | -(-) > -(-) > -/- reasons=nobody",
     );
     check(r#","answer":"yes","tags":["a","stopped"],"who":"u:d""#, "allow explicit - - | d(human) > -(-) > -/-");
-    check(r#","answer":"maybe""#, "unknown inferred - - | -(-) > -(-) > -/- reasons=outcome_unmapped");
+    check(
+        r#","answer":"maybe""#,
+        "unknown inferred - - | -(-) > -(-) > -/- reasons=outcome_unmapped flags=invalid:decision.verdict",
+    );
     check(r#","answer":"yes","method":"ping""#, "aside not_a_call ping");
     // Arguments that are no JSON are no arguments.
     check(r#","answer":"yes","args":"{oops""#, "allow explicit - - | -(-) > -(-) > -/-");

@@ -30,6 +30,8 @@ const ABSENT: u32 = u32::MAX;
 pub struct Batch {
     head: Vec<u8>,
     blocks: Vec<(Vec<u8>, u32)>,
+    /// Bytes of the blocks before the last.
+    closed: usize,
 }
 
 impl Batch {
@@ -41,7 +43,7 @@ impl Batch {
         head.extend(received.0.to_le_bytes());
         head.extend((tenant.len() as u16).to_le_bytes());
         head.extend(tenant);
-        Batch { head, blocks: Vec::new() }
+        Batch { head, blocks: Vec::new(), closed: 0 }
     }
 
     /// Adds an event or a record of authority, which `write` appends in its native form.
@@ -64,6 +66,7 @@ impl Batch {
 
     fn entry(&mut self, kind: u8, format: Format) -> &mut Vec<u8> {
         if self.blocks.last().is_none_or(|(bytes, _)| bytes.len() >= BLOCK_BYTES) {
+            self.closed += self.blocks.last().map_or(0, |(bytes, _)| bytes.len());
             self.blocks.push((self.head.clone(), 0));
         }
         let (out, count) = self.blocks.last_mut().expect("one was pushed if there was none");
@@ -78,7 +81,7 @@ impl Batch {
 
     /// Bytes of it.
     pub fn len(&self) -> usize {
-        self.blocks.iter().map(|(bytes, _)| bytes.len()).sum()
+        self.closed + self.blocks.last().map_or(0, |(bytes, _)| bytes.len())
     }
 
     /// Whether nothing was added.

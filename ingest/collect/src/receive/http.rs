@@ -40,7 +40,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use catena_decode::Format;
-use catena_decode::frame::{self, Packing};
+use catena_decode::frame::Packing;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use problem::Problem;
 use std::collections::HashMap;
@@ -58,6 +58,8 @@ pub struct Bodies {
     pub bytes_max: usize,
     /// Bytes of a body unpacked.
     pub unpacked_bytes_max: usize,
+    /// Records of a body, and facts, rejections and asides that become of them: what is kept of a small record is many times its size.
+    pub records_max: usize,
     /// Unpacked bytes per byte sent, once a body unpacks to more than a mebibyte.
     pub ratio_max: usize,
     /// Time from the end of the head to the end of the body.
@@ -73,6 +75,7 @@ impl Default for Bodies {
         Bodies {
             bytes_max: 8 << 20,
             unpacked_bytes_max: 32 << 20,
+            records_max: 100_000,
             ratio_max: 100,
             timeout: Duration::from_secs(30),
             budget_bytes: 256 << 20,
@@ -293,16 +296,14 @@ fn decode(
         (Shape::Framed | Shape::Whole, Packing::Plain) => bytes.into(),
         _ => body::unpack(packing, bytes, &receiver.bodies)?,
     };
-    let kept = match incoming.shape {
-        Shape::Records => {
-            let records = frame::records(&unpacked);
-            receiver.keeper.decode(tenant, incoming.format, &headers, records.into_iter().map(|r| r.1))
-        }
-        Shape::Whole | Shape::Framed => {
-            receiver.keeper.decode(tenant, incoming.format, &headers, std::iter::once(&*unpacked))
-        }
+    let records = match incoming.shape {
+        Shape::Records => body::records(&unpacked, &receiver.bodies)?,
+        Shape::Whole | Shape::Framed => vec![&*unpacked],
     };
-    Ok(kept)
+    body::few_values(&records)?;
+    let within = body::within(&receiver.bodies);
+    let kept = receiver.keeper.decode_within(tenant, incoming.format, &headers, records, within);
+    kept.map_err(|too_much| Problem::too_large(too_much.to_string()))
 }
 
 impl From<AppendError> for Problem {

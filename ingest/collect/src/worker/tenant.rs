@@ -183,6 +183,9 @@ impl Sink for Appender<'_> {
 
     fn aside(&mut self, aside: Rejection, format: Format) {
         let place = Place { format: format.as_str(), ..self.place };
+        // Counted with the rejections of the record, so that each has an id of its own.
+        let aside = Rejection { index: self.refused, ..aside };
+        self.refused += 1;
         self.leaves.push(&self.leaf.rejection(&aside, &place).hash);
         *self.by_aside.entry(aside.reason).or_default() += 1;
         self.asides.push_rejection(&aside, &place);

@@ -34,11 +34,17 @@ pub(crate) fn decode<'t>(
     taken.clear();
     let dirty = redactor.suspects_record(root);
     let mut reader = Reader { draft: Draft::new(kind), redactor, dirty, taken };
-    for key in ["id", "kind", "time"] {
+    for key in ["kind", "time"] {
         root.get(key).into_iter().for_each(|v| reader.taken.insert(v));
     }
-    if let Some(id) = root.get("id").and_then(|v| v.as_scalar()) {
-        reader.draft.id = reader.clean(id);
+    if let Some(v) = root.get("id").filter(|v| !v.is_null()) {
+        match v.as_scalar() {
+            Some(id) => {
+                reader.draft.id = reader.clean(id);
+                reader.taken.insert(v);
+            }
+            None => reader.draft.flag("invalid:id"),
+        }
     }
     if let Some(v) = root.get("time").filter(|v| !v.is_null()) {
         let time = instant(v).ok_or_else(|| ("time_invalid", format!("`time` is {}", v.to_json())))?;
@@ -136,7 +142,10 @@ impl<'t> Reader<'t, '_> {
     }
 
     fn source(&mut self, root: Value<'t>) {
-        let Some(v) = root.get("source") else { return };
+        let Some(v) = root.get("source").filter(|v| !v.is_null()) else { return };
+        if v.kind() != Kind::Object {
+            return self.draft.flag("invalid:source");
+        }
         for (key, v) in v.entries() {
             let text = v.as_scalar().map(|s| self.clean(s));
             let s = &mut self.draft.source;
@@ -148,8 +157,11 @@ impl<'t> Reader<'t, '_> {
                 "seq" => s.seq = v.as_i64(),
                 _ => continue,
             }
-            if v.as_scalar().is_some() {
-                self.taken.insert(v);
+            let read = if key == "seq" { v.as_i64().is_some() } else { v.as_scalar().is_some() };
+            match read {
+                true => self.taken.insert(v),
+                false if !v.is_null() => self.draft.flag(format!("invalid:source.{key}")),
+                false => {}
             }
         }
     }

@@ -3,12 +3,15 @@
 //! Guarantees: no line says its verdict, so each is worked out from `reason`, which names the stage of the gateway that answered, and
 //! is marked `inferred` unless that stage decides about access and nothing else. A tool that was denied is answered like one
 //! that does not exist; it is told apart by having been resolved to its server before. A line without `reason` was answered by
-//! the server behind, whatever the answer was: the gateway had let it through. What was forwarded and is not a call, requests to a
-//! model that were not refused for access, and other lines of the log are asides. `time` in lines is read with its fault: see [`instant`].
+//! the server behind, whatever the answer was: the gateway had let it through. What was forwarded under a method that is known to use
+//! nothing or without a sign of MCP, requests to a model that were not refused for access, and other lines of the log are asides;
+//! another method, and a sign of a call without a method, are refused with the bytes. The mapping says where the method stands. `time` in lines is read with its fault: see [`instant`].
 
-use super::mapped::{Extra, Filling};
+use super::mapped::{Extra, Filling, VERDICT_UNREAD, removed};
+use super::signs;
 use crate::claims::numeric_date;
 use crate::json::{Kind, Value};
+use crate::mapping::removed::{Gone, is_mask};
 use crate::mapping::{Mappings, Roots, Slot};
 use crate::redact::{Redactor, Taken};
 use crate::{Context, Decoded, Format};
@@ -18,19 +21,6 @@ use std::borrow::Cow;
 
 /// Scope of its access log in OTLP.
 pub(crate) const SCOPE: &str = "agentgateway.access";
-/// Methods by which something is used, of MCP and of A2A.
-const CALLS: &[&str] = &[
-    "tools/call",
-    "resources/read",
-    "resources/subscribe",
-    "prompts/get",
-    "message/send",
-    "message/stream",
-    "tasks/send",
-    "tasks/sendSubscribe",
-    "SendMessage",
-    "SendStreamingMessage",
-];
 
 /// Whether an object is a line of its access log.
 pub(crate) fn is_line(root: Value<'_>) -> bool {
@@ -60,37 +50,25 @@ pub(crate) fn decode<'t>(
     let text = |key: &str| root.get(key).and_then(|v| v.as_str()).filter(|s| !s.is_empty());
     let exported = root.get("otlp.signal").is_some();
     if !exported && !is_line(root) {
-        return match text("scope").or(text("message")) {
-            Some(what) => Decoded::Aside("server_log", what.to_owned()),
-            None => Decoded::Rejection("entry_unknown", "the record is no line of the gateway's log".into()),
+        return match (text("scope").or(text("message")), signs::sign(root, &[])) {
+            (Some(_), Some(sign)) => Decoded::Rejection("entry_unknown", sign),
+            (Some(what), None) => Decoded::Aside("server_log", what.to_owned()),
+            (None, _) => Decoded::Rejection("entry_unknown", "the record is no line of the gateway's log".into()),
         };
     }
     let roots = Roots::record(root);
     let Some(mapping) = mappings.choose(Format::Agentgateway, &roots) else {
         return Decoded::Rejection("mapping_missing", "no mapping's conditions hold".into());
     };
-    let method = text("mcp.method.name").or(text("a2a.method"));
-    let is_call = method.is_some_and(|m| CALLS.contains(&m));
     taken.clear();
     let dirty = redactor.suspects_record(root);
     let mut fill = Filling { mapping, roots, redactor, dirty, taken, flags: Vec::new(), absent: None, quoted: false };
-    let is_of_model = method.is_none() && (text("protocol") == Some("llm") || text("gen_ai.operation.name").is_some());
-    let verdict = match verdict(&mut fill, root) {
-        // What went to a model used no tool; but that somebody was kept from it was decided, and is a decision.
-        verdict if is_of_model && !verdict.access => {
-            return Decoded::Aside("llm_request", text("reason").unwrap_or_default().to_owned());
-        }
-        verdict if verdict.enforced == Enforced::Forwarded && !is_call && !verdict.said => {
-            let (reason, detail) =
-                if method.is_some() { ("not_a_call", method) } else { ("not_mcp", text("http.path")) };
-            return Decoded::Aside(reason, detail.unwrap_or_default().to_owned());
-        }
-        // Refused, but neither for access nor on the way to a tool: no route, a bad request.
-        verdict if method.is_none() && !verdict.access => {
-            return Decoded::Aside("not_mcp", text("reason").unwrap_or_default().to_owned());
-        }
-        verdict => verdict,
-    };
+    let method = fill.peek(Slot::Method);
+    let is_call = method.is_some_and(signs::is_call);
+    let verdict = verdict(&mut fill, root);
+    if let Some(other) = other(root, &verdict, method) {
+        return other;
+    }
     let mut e = Event::default();
     let given = root.get("time").filter(|_| !exported);
     if let Some(time) = given.and_then(|v| v.as_str()).and_then(instant) {
@@ -112,6 +90,9 @@ pub(crate) fn decode<'t>(
         Some(m) if m.ends_with("/list") => Some(Phase::List),
         _ => None,
     };
+    if let Some(gone) = verdict.gone {
+        removed(d, gone);
+    }
     d.reasons.extend(verdict.disguised.then_some(Cow::Borrowed("unknown_tool_disguise")));
     if let Some(v) = root.get("reason")
         && let Some(reason) = v.as_str()
@@ -166,6 +147,46 @@ fn id<'t>(root: Value<'t>, e: &Event<'t>, fill: &Filling<'t, '_>) -> Cow<'t, str
     }
 }
 
+/// What a line is that is neither a call nor refused for access; `None` when it is one of them.
+fn other<'t>(root: Value<'t>, verdict: &Verdict, method: Option<&'t str>) -> Option<Decoded<'t>> {
+    let text = |key: &str| root.get(key).and_then(|v| v.as_str()).filter(|s| !s.is_empty());
+    let aside = |reason, detail: Option<&str>| Some(Decoded::Aside(reason, detail.unwrap_or_default().to_owned()));
+    if verdict.access || verdict.said || method.is_some_and(signs::is_call) {
+        return None;
+    }
+    // What answered is not known, so that the line is kept as a decision whose outcome is not.
+    if verdict.unread {
+        return None;
+    }
+    let operation = text("gen_ai.operation.name");
+    match (method, operation) {
+        // What went to a model used no tool; but that somebody was kept from it was decided, and is a decision.
+        (None, Some(operation)) if !signs::is_of_model(operation) => {
+            Some(Decoded::Rejection("method_unmapped", format!("operation `{operation}`")))
+        }
+        (None, Some(_)) => aside("llm_request", text("reason")),
+        (None, None) if text("protocol") == Some("llm") => aside("llm_request", text("reason")),
+        (Some(method), _) if verdict.enforced == Enforced::Forwarded => Some(match signs::is_no_use(method) {
+            true => Decoded::Aside("not_a_call", method.to_owned()),
+            false => Decoded::Rejection("method_unknown", format!("method `{method}`")),
+        }),
+        (Some(_), _) => None,
+        // Forwarded, or refused neither for access nor on the way to a tool: no route, a bad request.
+        (None, None) => {
+            let sign = match signs::carries_no_call(text("http.method")) {
+                false if text("protocol") == Some("mcp") => Some("`protocol` is `mcp`".to_owned()),
+                false => signs::sign_of_call(root),
+                true => signs::names_a_call(root),
+            };
+            match sign {
+                Some(sign) => Some(Decoded::Rejection("method_unmapped", sign)),
+                None if verdict.enforced == Enforced::Forwarded => aside("not_mcp", text("http.path")),
+                None => aside("not_mcp", text("reason")),
+            }
+        }
+    }
+}
+
 /// What the line says of the decision.
 struct Verdict {
     outcome: Outcome,
@@ -178,6 +199,10 @@ struct Verdict {
     access: bool,
     /// Whether an attribute that the operator added says the verdict.
     said: bool,
+    /// Whether such an attribute, or the stage, was taken out.
+    gone: Option<Gone>,
+    /// Whether the stage is told in a form that cannot be read.
+    unread: bool,
 }
 
 fn verdict(fill: &mut Filling<'_, '_>, root: Value<'_>) -> Verdict {
@@ -192,13 +217,23 @@ fn verdict(fill: &mut Filling<'_, '_>, root: Value<'_>) -> Verdict {
         disguised: false,
         access,
         said: false,
+        gone: None,
+        unread: false,
     };
     let let_through =
         Verdict { enforced: Enforced::Forwarded, ..blocked(Outcome::Allow, Basis::Inferred, None, false) };
     let denied = |engine| blocked(Outcome::Deny, Basis::Explicit, Some(engine), true);
     let failed = |engine| blocked(Outcome::Error, Basis::Inferred, engine, false);
+    let unknown = || Verdict { enforced: Enforced::Unknown, ..blocked(Outcome::Unknown, Basis::Inferred, None, false) };
+    // Something answered, and what it was stands there in a form that is not known.
+    let unread = root.get("reason").is_some_and(|v| !v.is_null() && v.as_str().is_none());
+    if unread {
+        fill.flag("invalid:decision.reasons");
+    }
     let worked_out = match reason {
+        None if unread => Verdict { unread, ..unknown() },
         None => let_through,
+        Some(mark) if is_mask(mark) => Verdict { gone: Some(Gone::Masked), access: true, ..unknown() },
         Some("Authorization") => denied("agentgateway.authorization"),
         // An authorization service that did not answer has decided nothing.
         Some("ExtAuth") if status.is_some_and(|s| s >= 500) => {
@@ -228,11 +263,14 @@ fn verdict(fill: &mut Filling<'_, '_>, root: Value<'_>) -> Verdict {
         // It had been let through; what failed was behind.
         Some("Timeout" | "UpstreamFailure") => let_through,
         Some("ExtProc" | "InvalidRequest" | "NotFound" | "NoHealthyBackend" | "Internal") => failed(None),
-        Some(_) => Verdict { enforced: Enforced::Unknown, ..blocked(Outcome::Unknown, Basis::Inferred, None, false) },
+        Some(_) => unknown(),
     };
     // An attribute that the operator added in CEL and the mapping knows.
     match fill.mapping.outcome.read(&fill.roots) {
-        Some((outcome, v)) => {
+        Some(Err(gone)) if worked_out.enforced == Enforced::Forwarded => {
+            Verdict { outcome: Outcome::Unknown, basis: Basis::Inferred, access: true, gone: Some(gone), ..worked_out }
+        }
+        Some(Ok((outcome, v))) => {
             fill.taken.insert(v);
             if outcome != Outcome::Allow && worked_out.enforced == Enforced::Forwarded {
                 fill.flag("verdict_not_enforced");
@@ -240,7 +278,13 @@ fn verdict(fill: &mut Filling<'_, '_>, root: Value<'_>) -> Verdict {
             let basis = fill.mapping.outcome.basis.unwrap_or(Basis::Explicit);
             Verdict { outcome, basis, access: true, said: true, ..worked_out }
         }
-        None => worked_out,
+        Some(Err(_)) => worked_out,
+        None => {
+            if fill.mapping.outcome.named(&fill.roots) {
+                fill.flag(VERDICT_UNREAD);
+            }
+            worked_out
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! with the flags and the place in its record that its member `catena` holds, and nothing is redacted or judged again.
 
 use crate::json::{Kind, Value, write_string};
+use crate::mapping::removed::{Gone, masked};
 use crate::redact::{Redactor, pieces};
 use crate::{Context, Format};
 use catena_schemas::Micros;
@@ -42,7 +43,8 @@ impl Native {
         if root.kind() != Kind::Object {
             return Err(("not_an_object", format!("the record is {}", root.kind().as_str())));
         }
-        let kind = match root.get("kind").and_then(|k| k.as_str()) {
+        let kind = match root.get("kind").filter(|k| !k.is_null()).map(|k| k.as_str().unwrap_or("")) {
+            Some("") => return Err(("kind_unsupported", "`kind` is no text".to_owned())),
             Some(word) => EventKind::parse(word)
                 .ok_or_else(|| ("kind_unsupported", format!("records of kind `{word}` are not read")))?,
             None => EventKind::Decision,
@@ -466,6 +468,11 @@ impl<'r> Reader<'r> {
         let Some(verdict) = verdict else { return Ok(None) };
         match verdict.as_str().and_then(Outcome::parse) {
             Some(outcome) => Ok(Some(outcome)),
+            // What its producer wrote over is not what was decided.
+            None if masked(verdict) => {
+                e.decision.reasons.push(Cow::Borrowed(Gone::Masked.reason()));
+                Ok(Some(Outcome::Unknown))
+            }
             None => {
                 Err(("verdict_unknown", format!("`decision.verdict` is {}", self.redactor.text(&verdict.to_json()))))
             }

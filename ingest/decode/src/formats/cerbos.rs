@@ -2,17 +2,18 @@
 //!
 //! Guarantees: one event per (input, action), in the order of the question; inputs and outputs are matched by position,
 //! because resource ids repeat. Cerbos has two effects, so a step-up is a denied action for which a rule put out the member
-//! that the mapping calls `cerbos.step_up`; an effect that is absent is `unknown`, never a denial. Access entries, server
+//! that the mapping calls `cerbos.step_up`; an effect that is absent or masked is `unknown`, never a denial. Access entries, server
 //! log lines and query plans are asides: a plan is a filter to be applied later, and lets nobody in; so are calls that asked
-//! nothing, and entries of which Cerbos has kept no more than that they were too big. What one record
+//! nothing. An entry of which Cerbos has kept no more than that it was too big is a rejection: something was decided there. What one record
 //! multiplies into is bounded: [`DECISIONS_MAX`] decisions, [`REPEATED_BYTES_MAX`] bytes that they could repeat, and
 //! [`COPIED_BYTES_MAX`] bytes of arguments and extra, beyond which these are left out under a flag.
 
 use super::bounds::DECISIONS_MAX;
-use super::mapped::{Extra, Filling};
+use super::mapped::{Extra, Filling, VERDICT_UNREAD, removed};
 use super::opened::Opening;
 use crate::encoding::{CERBOS_KIND, header};
 use crate::json::{Kind, Tape, Value};
+use crate::mapping::removed::{Gone, is_mask};
 use crate::mapping::{Mappings, Roots, Slot};
 use crate::redact::{Redactor, Taken};
 use crate::{Context, Format, Sink};
@@ -55,8 +56,10 @@ pub(crate) fn expand(root: Value<'_>, scratch: &mut Tape) -> Option<String> {
 }
 
 /// The parts of an entry that its decisions share.
-struct Entry<'t> {
+struct Entry<'t, 'b> {
     root: Value<'t>,
+    /// As it came.
+    bytes: &'b [u8],
     call: &'t str,
     /// What holds inputs, outputs and error: the entry itself in older releases.
     body: Value<'t>,
@@ -68,7 +71,7 @@ struct Entry<'t> {
 
 /// Reads one entry.
 pub(crate) fn decode<'t>(
-    root: Value<'t>,
+    (root, bytes): (Value<'t>, &[u8]),
     mappings: &'t Mappings,
     redactor: &Redactor,
     taken: &mut Taken,
@@ -86,10 +89,10 @@ pub(crate) fn decode<'t>(
     let checks = root.get("checkResources").filter(|v| v.kind() == Kind::Object);
     let older = root.get("inputs").or_else(|| root.get("outputs")).map(|_| root);
     let aside = |reason, detail: String, sink: &mut dyn FnMut(catena_schemas::rows::Rejection)| {
-        sink(redactor.aside(reason, detail))
+        sink(redactor.aside(reason, detail, root, bytes))
     };
     let mut put = |a| sink.aside(a, Format::Cerbos);
-    if let Some(plan) = root.get("planResources") {
+    if let Some(plan) = root.get("planResources").filter(|v| v.kind() == Kind::Object) {
         let input = plan.get("input");
         let who = input.and_then(|i| i.get("principal")).and_then(|p| text(p, "id")).unwrap_or("?");
         let what = input.and_then(|i| i.get("resource")).and_then(|r| text(r, "kind")).unwrap_or("?");
@@ -107,7 +110,10 @@ pub(crate) fn decode<'t>(
             aside("access_entry", format!("{} answered {code}", text(root, "method").unwrap_or("?")), &mut put);
             return Ok(());
         }
-        if root.get("log.logger").is_some() && root.get("message").is_some() {
+        // A line of the server's log is no entry: it has no kind, no call, and none of an entry's parts.
+        const OF_ENTRIES: &[&str] = &["callId", "log.kind", "checkResources", "planResources", "inputs", "outputs"];
+        let is_entry = OF_ENTRIES.iter().any(|key| root.get(key).is_some_and(|v| !v.is_null()));
+        if root.get("log.logger").is_some() && root.get("message").is_some() && !is_entry {
             aside("server_log", text(root, "message").unwrap_or_default().to_owned(), &mut put);
             return Ok(());
         }
@@ -122,6 +128,7 @@ pub(crate) fn decode<'t>(
     let items = |key: &str| body.get(key).map(|v| v.items().collect::<Vec<_>>()).unwrap_or_default();
     let entry = Entry {
         root,
+        bytes,
         call,
         body,
         inputs: items("inputs"),
@@ -142,7 +149,7 @@ struct Question<'t> {
     asked: Rc<HashSet<&'t str>>,
 }
 
-impl<'t> Entry<'t> {
+impl<'t> Entry<'t, '_> {
     fn decisions(
         &self,
         mappings: &'t Mappings,
@@ -153,8 +160,10 @@ impl<'t> Entry<'t> {
     ) -> Result<(), (&'static str, String)> {
         let questions = self.questions()?;
         if questions.is_empty() {
-            let reason = if is_oversized(self.root) { "entry_oversized" } else { "actions_none" };
-            sink.aside(redactor.aside(reason, self.call.to_owned()), Format::Cerbos);
+            if is_oversized(self.root) {
+                return Err(("entry_oversized", format!("call `{}`", redactor.text(self.call))));
+            }
+            sink.aside(redactor.aside("actions_none", self.call.to_owned(), self.root, self.bytes), Format::Cerbos);
             return Ok(());
         }
         let repeated = self.repeated(&questions);
@@ -281,10 +290,33 @@ impl<'t> Entry<'t> {
         members.sort_unstable_by_key(|m| m.0);
         let told = ["callId", "timestamp", "checkResources", "inputs", "outputs", "error", "log.logger", "log.kind"];
         members.into_iter().filter(|m| !told.contains(&m.0)).for_each(|(key, v)| extra.member(key, v));
+        self.unread().into_iter().for_each(|(key, v)| extra.member(&key, v));
         if let Some(error) = self.error {
             extra.text("error", error);
         }
         extra.into_members()
+    }
+
+    /// What stands where an entry's parts are looked for and is none: members of a kind that is not promised, and unknown ones.
+    fn unread(&self) -> Vec<(String, Value<'t>)> {
+        let in_body = self.root.get("checkResources").is_some_and(|v| v.kind() == Kind::Object);
+        let read = |key: &str, v: &Value<'t>| match key {
+            "inputs" | "outputs" => v.kind() == Kind::Array,
+            "error" => v.as_str().is_some(),
+            "checkResources" => in_body,
+            "callId" | "timestamp" | "log.logger" | "log.kind" => true,
+            // What else stands beside the entry is in `extra` already.
+            _ => false,
+        };
+        let told = ["inputs", "outputs", "error", "checkResources"];
+        let of_root = self.root.entries().filter(|(key, v)| told.contains(key) && !v.is_null() && !read(key, v));
+        let mut found: Vec<_> = of_root.map(|(key, v)| (key.to_owned(), v)).collect();
+        if in_body {
+            let of_body = self.body.entries().filter(|(key, v)| !v.is_null() && !read(key, v));
+            found.extend(of_body.map(|(key, v)| (format!("checkResources.{key}"), v)));
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
     }
 
     /// Outcome, policy, reasons: what Cerbos answered.
@@ -310,9 +342,17 @@ impl<'t> Entry<'t> {
                 }
                 Outcome::Deny
             }
+            (None, Some(mark)) if is_mask(mark) => {
+                removed(d, Gone::Masked);
+                Outcome::Unknown
+            }
             (None, other) => {
                 d.basis = Some(Basis::Inferred);
-                d.reasons.push(Cow::Borrowed(if other.is_some() { "effect_unknown" } else { "effect_missing" }));
+                let given = question.answer.and_then(|a| a.get("effect")).is_some_and(|v| !v.is_null());
+                d.reasons.push(Cow::Borrowed(if given { "effect_unknown" } else { "effect_missing" }));
+                if other.is_some() || given {
+                    fill.flag(VERDICT_UNREAD);
+                }
                 Outcome::Unknown
             }
         };
@@ -321,11 +361,10 @@ impl<'t> Entry<'t> {
         }
         let Some(output) = question.output else { return };
         self.rule_outputs(output, question, fill, e);
-        for role in output.get("effectiveDerivedRoles").iter().flat_map(|r| r.items()).filter_map(|r| r.as_str()) {
+        for role in texts(output.get("effectiveDerivedRoles"), fill, "derived_roles") {
             e.decision.rules.push(Cow::Owned(format!("derived_role:{}", fill.clean(role))));
         }
         take_answers(output, question.answer, self.error.is_none(), fill.taken);
-        output.get("effectiveDerivedRoles").into_iter().for_each(|v| fill.taken.insert(v));
         // Ids repeat the input's, unless that was left out.
         let resource = question.input.and_then(|i| i.get("resource")).and_then(|r| r.get("id"));
         let request = question.input.and_then(|i| i.get("requestId"));
@@ -333,8 +372,7 @@ impl<'t> Entry<'t> {
             let repeats = |v: &Value<'t>| asked.and_then(|a| a.as_str()).is_some_and(|a| v.as_str() == Some(a));
             output.get(key).filter(repeats).into_iter().for_each(|v| fill.taken.insert(v));
         }
-        let input = question.input.and_then(|i| i.get("actions"));
-        input.into_iter().for_each(|v| fill.taken.insert(v));
+        texts(question.input.and_then(|i| i.get("actions")), fill, "actions");
     }
 
     /// What rules put out for this action: a step-up, reasons, obligations.
@@ -376,7 +414,11 @@ impl<'t> Entry<'t> {
             e.decision.outcome = Outcome::StepUp;
             let mut out = String::new();
             fill.redactor.write(val, fill.manner(), false, &mut out);
-            e.decision.challenge = (val.kind() == Kind::Object).then_some(Cow::Owned(out));
+            // Of the column an object is promised; another value says the reason, and is an obligation as it stands.
+            match val.kind() {
+                Kind::Object => e.decision.challenge = Some(Cow::Owned(out)),
+                _ => obligations.push(val),
+            }
         }
         if !obligations.is_empty() {
             let mut out = String::from("[");
@@ -391,6 +433,19 @@ impl<'t> Entry<'t> {
         e.decision.rules.extend(rules);
         e.decision.reasons.extend(reasons);
     }
+}
+
+/// The texts of a list, which are then used; what else is in it stays, under a flag.
+fn texts<'t>(list: Option<Value<'t>>, fill: &mut Filling<'t, '_>, name: &str) -> Vec<&'t str> {
+    let Some(list) = list.filter(|v| !v.is_null()) else { return Vec::new() };
+    let found: Vec<(Value<'t>, &'t str)> = list.items().filter_map(|v| Some((v, v.as_str()?))).collect();
+    if list.kind() != Kind::Array || found.len() != list.items().count() {
+        fill.flag(format!("invalid:{name}"));
+        found.iter().for_each(|(v, _)| fill.taken.insert(*v));
+    } else {
+        fill.taken.insert(list);
+    }
+    found.into_iter().map(|(_, s)| s).collect()
 }
 
 /// Whether Cerbos has left out parts of an entry that was too big.

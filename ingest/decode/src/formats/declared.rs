@@ -1,17 +1,20 @@
 //! Producers that are only data: a record and a mapping become events.
 //!
 //! Guarantees: nothing here knows a producer; which records are decisions, what they decide and where everything stands is
-//! the mapping's to say. What it does not decide is `unknown`, under the reason `outcome_unmapped`. A record that fans out
+//! the mapping's to say. What it does not decide is `unknown`, under the reason `outcome_unmapped`, and what its producer took out is
+//! never decided by. Nothing is set aside but what a mapping says is no fact: a list that is not there is no empty one, and a shipped
+//! mapping that holds everything else aside does so only without a sign of a call or a verdict. A record that fans out
 //! gives one event per item, in their order, and an item paired with nothing is an event all the same. What one record
 //! multiplies into is bounded: [`COPIED_BYTES_MAX`] bytes of arguments and extra, beyond which
 //! these are left out under a flag, and what [`super::bounds`] says. Items that cannot be read cost the record one rejection, and the others nothing.
 
 use super::bounds::{DECISIONS_MAX, bounded};
 use super::cerbos::{COPIED_BYTES_MAX, SHARED_BYTES_MAX, limit};
-use super::mapped::{Extra, Filling};
+use super::mapped::{Extra, Filling, VERDICT_UNREAD};
 use super::opened::Opening;
+use super::signs;
 use crate::json::{Kind, Tape, Value};
-use crate::mapping::{Fan, Mapping, Mappings, Origin, Pairing, Roots, Slot};
+use crate::mapping::{Aside, Fan, Mapping, Mappings, Origin, Pairing, Roots, Slot};
 use crate::redact::{Redactor, Taken};
 use crate::{Context, Format, Sink};
 use catena_schemas::event::{Basis, Event, Outcome};
@@ -77,7 +80,7 @@ impl<'m> Work<'m, '_> {
     pub(crate) fn decode<'t>(
         &mut self,
         format: Format,
-        root: Value<'t>,
+        (root, bytes): (Value<'t>, &[u8]),
         place: (u32, u32),
         context: &Context<'t>,
         sink: &mut impl Sink,
@@ -92,8 +95,15 @@ impl<'m> Work<'m, '_> {
         let Some(mapping) = self.mappings.choose(format, &roots) else {
             return Err(("mapping_missing", format!("no mapping of `{}` knows the record", format.as_str())));
         };
-        if self.aside(mapping, &roots, false, format, sink) {
-            return Ok(());
+        if let Some((aside, detail)) = self.aside(mapping, &roots, false) {
+            let sign = if mapping.is_shipped() && aside.is_for_all() { signs::sign(root, &[]) } else { None };
+            return match sign {
+                Some(sign) => Err(("record_unknown", sign)),
+                None => {
+                    sink.aside(self.redactor.aside(aside.reason, detail, root, bytes), format);
+                    Ok(())
+                }
+            };
         }
         let Some(fan) = &mapping.fan else {
             let item = Item { roots, index: place.0, count: place.1 };
@@ -105,21 +115,20 @@ impl<'m> Work<'m, '_> {
             sink.event(&e, format);
             return Ok(());
         };
-        self.fan_out(mapping, fan, format, root, context, sink)
+        self.fan_out((mapping, fan), format, (root, bytes), context, sink)
     }
 
     fn fan_out<'t>(
         &mut self,
-        mapping: &'t Mapping,
-        fan: &'t Fan,
+        (mapping, fan): (&'t Mapping, &'t Fan),
         format: Format,
-        root: Value<'t>,
+        (root, bytes): (Value<'t>, &[u8]),
         context: &Context<'t>,
         sink: &mut impl Sink,
     ) -> Result<(), (&'static str, String)> {
         let items = items(fan, root)?;
         let Some(first) = items.first() else {
-            sink.aside(self.redactor.aside("items_none", fan.each.to_string()), format);
+            sink.aside(self.redactor.aside("items_none", fan.each.to_string(), root, bytes), format);
             return Ok(());
         };
         let dirty = self.redactor.suspects_record(root);
@@ -127,8 +136,15 @@ impl<'m> Work<'m, '_> {
         let mut budget = COPIED_BYTES_MAX + root.source().len();
         let mut failed: Option<(&'static str, String)> = None;
         let mut failures = 0;
+        let mut kept = false;
         for item in &items {
-            if self.aside(mapping, &item.roots, true, format, sink) {
+            if let Some((aside, detail)) = self.aside(mapping, &item.roots, true) {
+                // An item alone is no record: the whole stands with the first.
+                let aside = match std::mem::replace(&mut kept, true) {
+                    false => self.redactor.aside(aside.reason, detail, root, bytes),
+                    true => self.redactor.aside_of_part(aside.reason, detail),
+                };
+                sink.aside(aside, format);
                 continue;
             }
             let mut e = match self.event(mapping, format, item, Some(item.index), dirty, context) {
@@ -221,6 +237,9 @@ impl<'m> Work<'m, '_> {
         if !fill.decide(&mut e) {
             (e.decision.outcome, e.decision.basis) = (Outcome::Unknown, Some(Basis::Inferred));
             e.decision.reasons.push(Cow::Borrowed("outcome_unmapped"));
+            if mapping.outcome.named(&item.roots) {
+                fill.flag(VERDICT_UNREAD);
+            }
         }
         if let Some(index) = part {
             let record = fill.said(Slot::Id);
@@ -237,22 +256,23 @@ impl<'m> Work<'m, '_> {
         Ok(e)
     }
 
-    /// Holds a record, or one item of it, aside if the mapping says so.
-    fn aside(&self, mapping: &Mapping, roots: &Roots<'_>, item: bool, format: Format, sink: &mut impl Sink) -> bool {
-        let Some(aside) = mapping.asides.iter().find(|a| a.holds(roots, &mapping.outcome, item)) else { return false };
+    /// Whether the mapping holds a record, or one item of it, aside, and what it tells of it.
+    fn aside<'t>(&self, mapping: &'t Mapping, roots: &Roots<'_>, item: bool) -> Option<(&'t Aside, String)> {
+        let aside = mapping.asides.iter().find(|a| a.holds(roots, &mapping.outcome, item))?;
         let detail = aside.detail.as_ref().and_then(|p| {
             let text = p.follow(roots)?.as_scalar()?;
             Some(self.redactor.told(p.name(), text).unwrap_or_else(|| text.to_owned()))
         });
-        sink.aside(self.redactor.aside(aside.reason, detail.unwrap_or_default()), format);
-        true
+        Some((aside, detail.unwrap_or_default()))
     }
 }
 
 /// The items of a record, each with what belongs to it.
 fn items<'t>(fan: &Fan, root: Value<'t>) -> Result<Vec<Item<'t>>, (&'static str, String)> {
     let record = Roots::record(root);
-    let Some(list) = fan.each.follow(&record).filter(|v| !v.is_null()) else { return Ok(Vec::new()) };
+    let Some(list) = fan.each.follow(&record).filter(|v| !v.is_null()) else {
+        return Err(("items_missing", format!("there is no `{}`", fan.each)));
+    };
     let found: Vec<(Option<Value<'t>>, Value<'t>)> = match list.kind() {
         Kind::Array => list.items().take(DECISIONS_MAX + 1).map(|v| (None, v)).collect(),
         Kind::Object => list.members().take(DECISIONS_MAX + 1).map(|(key, v)| (Some(key), v)).collect(),

@@ -2,12 +2,15 @@
 //!
 //! Guarantees: the outcome is that of the filter that answered, by `response_code_details`, flags, enforced RBAC result and the
 //! effect that the authorization service named; never of the status code alone, and never of a shadow result. What was refused
-//! before the MCP filter ran has no tool and nobody in it, and none is guessed. Lines that are neither a call nor a refusal are
-//! asides. Typed JSON and JSON of strings, where objects are text and `-` is absent, come out equal.
+//! before the MCP filter ran has no tool and nobody in it, and none is guessed. Lines of methods that are known to use nothing, and
+//! requests without a sign of MCP, are asides; a line that has such a sign and no method that is known is refused with its bytes. A
+//! verdict that was masked is `unknown`. Typed JSON and JSON of strings, where objects are text and `-` is absent, come out equal.
 
-use super::mapped::{Extra, Filling};
+use super::mapped::{Extra, Filling, removed};
 use super::opened::Opening;
+use super::signs;
 use crate::json::{Kind, Tape, Value};
+use crate::mapping::removed::{Gone, is_mask};
 use crate::mapping::{Mappings, Roots, Slot};
 use crate::redact::{Redactor, Taken, pieces};
 use crate::{Context, Decoded, Format};
@@ -16,9 +19,6 @@ use std::borrow::Cow;
 
 /// Stands for a value that Envoy did not have.
 const ABSENT: &str = "-";
-
-/// Methods of MCP by which something is used.
-const CALLS: &[&str] = &["tools/call", "resources/read", "resources/subscribe", "prompts/get"];
 
 /// Rewrites a line in which objects stand as text, as `json_format` has them; `None` when there is none.
 pub(crate) fn expand(root: Value<'_>, scratch: &mut Tape) -> Option<String> {
@@ -31,6 +31,58 @@ struct Verdict {
     basis: Basis,
     engine: Option<&'static str>,
     enforced: Enforced,
+    /// Whether what says it was taken out.
+    gone: Option<Gone>,
+}
+
+/// Marks what the decision tells; a word that is not known stays in `extra`, under a flag.
+fn told(fill: &mut Filling<'_, '_>, outcome: Outcome) {
+    let known_effect = |word: &str| fill.mapping.outcome.word(word).is_some();
+    let known_rbac = |word: &str| matches!(word, "allowed" | "denied" | "none");
+    let checks: [(Slot, &dyn Fn(&str) -> bool); 2] =
+        [(Slot::EnvoyEffect, &known_effect), (Slot::EnvoyRbac, &known_rbac)];
+    let mut unread = Vec::new();
+    let mut known = Vec::new();
+    for (slot, is_known) in checks {
+        match (fill.peek(slot), fill.value(slot)) {
+            (Some(word), _) if is_known(word) => known.push(slot),
+            (None, None) => {}
+            _ => unread.push(slot),
+        }
+    }
+    known.into_iter().for_each(|slot| fill.take(slot));
+    unread.into_iter().for_each(|slot| fill.flag(format!("invalid:{}", slot.name())));
+    for slot in [Slot::EnvoyDetails, Slot::EnvoyFlags] {
+        if fill.peek(slot).is_none() && fill.value(slot).is_some() {
+            fill.flag(format!("invalid:{}", slot.name()));
+        }
+    }
+    // Of what was let through only that it was is told.
+    if outcome == Outcome::Allow && fill.peek(Slot::EnvoyDetails) == Some("via_upstream") {
+        fill.take(Slot::EnvoyDetails);
+    }
+}
+
+/// A line that refuses nothing and is no call of a known method.
+fn without_call<'t>(fill: &Filling<'t, '_>, method: Option<&'t str>) -> Decoded<'t> {
+    let said = |slot| fill.said(slot).unwrap_or_default().into_owned();
+    match method {
+        Some(method) if signs::is_no_use(method) => Decoded::Aside("not_a_call", said(Slot::Method)),
+        Some(_) => Decoded::Rejection("method_unknown", format!("method `{}`", said(Slot::Method))),
+        None => {
+            // The filter says itself which requests are none of MCP.
+            let is_none = fill.roots.record.get("mcp").and_then(|m| m.get("is_mcp_request")).and_then(|v| v.as_bool());
+            let carries = is_none != Some(false) && !signs::carries_no_call(fill.peek(Slot::HttpMethod));
+            let sign = match carries {
+                true => signs::sign_of_call(fill.roots.record),
+                false => signs::names_a_call(fill.roots.record),
+            };
+            match sign {
+                Some(sign) => Decoded::Rejection("method_unmapped", sign),
+                None => Decoded::Aside("not_mcp", said(Slot::EnvoyDetails)),
+            }
+        }
+    }
 }
 
 /// Reads one line.
@@ -54,14 +106,10 @@ pub(crate) fn decode<'t>(
         Filling { mapping, roots, redactor, dirty, taken, flags: Vec::new(), absent: Some(ABSENT), quoted: false };
     let mut e = Event::default();
     let method = fill.peek(Slot::Method);
-    let is_call = method.is_some_and(|m| CALLS.contains(&m));
+    let is_call = method.is_some_and(signs::is_call);
     let verdict = match verdict(&mut fill, is_call) {
         Some(verdict) => verdict,
-        None => {
-            let (reason, slot) =
-                if method.is_some() { ("not_a_call", Slot::Method) } else { ("not_mcp", Slot::EnvoyDetails) };
-            return Decoded::Aside(reason, fill.said(slot).unwrap_or_default().into_owned());
-        }
+        None => return without_call(&fill, method),
     };
     if let Err((reason, detail)) = fill.time(&mut e, None, context) {
         return Decoded::Rejection(reason, detail);
@@ -90,11 +138,10 @@ pub(crate) fn decode<'t>(
         d.rules.push(Cow::Owned(format!("rbac:{policy}")));
         fill.take(Slot::EnvoyRbacPolicy);
     }
-    fill.take(Slot::EnvoyRbac);
-    fill.take(Slot::EnvoyEffect);
-    if verdict.outcome == Outcome::Allow {
-        fill.take(Slot::EnvoyDetails);
+    if let Some(gone) = verdict.gone {
+        removed(&mut e.decision, gone);
     }
+    told(&mut fill, verdict.outcome);
     fill.apply(&mut e);
     fill.drop();
     for (_, v) in root.entries() {
@@ -116,8 +163,9 @@ fn verdict(fill: &mut Filling<'_, '_>, is_call: bool) -> Option<Verdict> {
     let effect = fill.peek(Slot::EnvoyEffect).and_then(|word| fill.mapping.outcome.word(word));
     let rbac = fill.peek(Slot::EnvoyRbac);
     let status: Option<i32> = fill.peek(Slot::HttpStatus).and_then(|s| s.parse().ok());
-    let blocked =
-        |outcome, basis, engine| Some(Verdict { outcome, basis, engine: Some(engine), enforced: Enforced::Blocked });
+    let blocked = |outcome, basis, engine| {
+        Some(Verdict { outcome, basis, engine: Some(engine), enforced: Enforced::Blocked, gone: None })
+    };
     if details.starts_with("jwt_authn_access_denied") {
         return blocked(Outcome::Deny, Basis::Explicit, "envoy.jwt_authn");
     }
@@ -133,6 +181,8 @@ fn verdict(fill: &mut Filling<'_, '_>, is_call: bool) -> Option<Verdict> {
         return match effect {
             Some(Outcome::StepUp) => blocked(Outcome::StepUp, Basis::Explicit, "envoy.ext_authz"),
             Some(Outcome::Deny) => blocked(Outcome::Deny, Basis::Explicit, "envoy.ext_authz"),
+            // The flag alone may be raised for another reason than the service's word.
+            _ if details.starts_with("ext_authz_denied") => blocked(Outcome::Deny, Basis::Explicit, "envoy.ext_authz"),
             _ => blocked(Outcome::Deny, Basis::Inferred, "envoy.ext_authz"),
         };
     }
@@ -149,7 +199,13 @@ fn verdict(fill: &mut Filling<'_, '_>, is_call: bool) -> Option<Verdict> {
     };
     let forwarded = details.starts_with("via_upstream") || details.starts_with("upstream_");
     let enforced = if forwarded { Enforced::Forwarded } else { Enforced::Unknown };
-    let said = |outcome, basis| Some(Verdict { outcome, basis, engine, enforced });
+    let masked =
+        [Slot::EnvoyEffect, Slot::EnvoyRbac, Slot::EnvoyDetails].iter().any(|s| fill.peek(*s).is_some_and(is_mask));
+    if masked {
+        let (outcome, basis, gone) = (Outcome::Unknown, Basis::Inferred, Some(Gone::Masked));
+        return Some(Verdict { outcome, basis, engine, enforced, gone });
+    }
+    let said = |outcome, basis| Some(Verdict { outcome, basis, engine, enforced, gone: None });
     match effect {
         Some(outcome @ (Outcome::Deny | Outcome::StepUp)) => {
             if forwarded {

@@ -15,9 +15,10 @@ pub(crate) use time::moment;
 use crate::Context;
 use crate::claims;
 use crate::json::{Kind, Value};
+use crate::mapping::removed::Gone;
 use crate::mapping::{Alternative, Decided, Mapping, Origin, Roots, Slot};
 use crate::redact::{Manner, Redactor, Taken, pieces};
-use catena_schemas::event::{Basis, Enforced, Event, Phase, Text, Texts};
+use catena_schemas::event::{Basis, Decision, Enforced, Event, Outcome, Phase, Text, Texts};
 use std::borrow::Cow;
 
 /// Fills one event.
@@ -189,6 +190,11 @@ impl<'t> Filling<'t, '_> {
     fn json(&mut self, slot: Slot) -> Text<'t> {
         let (found, alternative) = self.found(slot).next()?;
         let Some(v) = found.value() else { return found.scalar().map(Cow::Borrowed) };
+        // An object that was cut off is no argument; what is left of it stays where it is.
+        if slot == Slot::Params && v.as_str().is_some_and(|s| s.starts_with(['{', '['])) {
+            self.flag("cut:params");
+            return None;
+        }
         self.taken.insert(v);
         let empty = matches!(v.kind(), Kind::Array | Kind::Object)
             && v.items().next().is_none()
@@ -395,14 +401,19 @@ impl<'t> Filling<'t, '_> {
     /// Sets the outcome that the mapping reads; false when nothing of the record decides it.
     pub(crate) fn decide(&mut self, e: &mut Event<'t>) -> bool {
         let d = &mut e.decision;
-        match self.mapping.outcome.decide(&self.roots) {
+        match self.mapping.decide(&self.roots) {
             None => return false,
             Some(Decided::Table(outcome, v)) => {
                 d.outcome = outcome;
                 d.basis = Some(self.mapping.outcome.basis.unwrap_or(Basis::Explicit));
                 self.taken.insert(v);
             }
-            Some(Decided::Rule(said, _)) => {
+            Some(Decided::Removed(gone)) => removed(d, gone),
+            Some(Decided::Rule(said, number)) => {
+                // A word that the table does not know is said, though another rule decides.
+                if number == 0 && self.mapping.outcome.named(&self.roots) {
+                    self.flags.push(Cow::Borrowed(VERDICT_UNREAD));
+                }
                 (d.outcome, d.basis) = (said.outcome, Some(said.basis));
                 (d.enforced, d.phase) = (said.enforced.or(d.enforced), said.phase.or(d.phase));
                 d.reasons.extend(said.reasons.iter().map(|r| Cow::Borrowed(r.as_str())));
@@ -431,6 +442,15 @@ impl<'t> Filling<'t, '_> {
             }
         }
     }
+}
+
+/// Flag of a verdict in words, or of a kind, that nothing here knows: it stays in `extra`.
+pub(crate) const VERDICT_UNREAD: &str = "invalid:decision.verdict";
+
+/// The decision of a record whose answer was taken out by its producer.
+pub(crate) fn removed(d: &mut Decision<'_>, gone: Gone) {
+    (d.outcome, d.basis) = (Outcome::Unknown, Some(Basis::Inferred));
+    d.reasons.push(Cow::Borrowed(gone.reason()));
 }
 
 /// A value of the record, or a constant of the mapping.

@@ -1,8 +1,9 @@
 //! Raw MCP traffic: what went over the wire, of both generations of the protocol.
 //!
 //! Guarantees: each `tools/call`, `prompts/get` and `resources/read` becomes one execution, joined to its answer where the record
-//! holds it; nobody decided anything here, so there is no verdict, and an error of JSON-RPC is an error code, never a denial. Every
-//! other message becomes an aside that says what it was. Of an answer only its size, error and whether the tool failed are kept,
+//! holds it; nobody decided anything here, so there is no verdict, and an error of JSON-RPC is an error code, never a denial. A message
+//! of a method that is known to use nothing, and an answer alone, becomes an aside that says what it was; what is no message, or has
+//! a method that is not known, is refused. Of an answer only its size, error and whether the tool failed are kept,
 //! never its content; a record that is refused is kept whole, to be read again. Who calls is what the client says of itself in the record, and nothing else; a session id, a trace or a
 //! protocol version is taken only from where it stands. What a batch multiplies into is bounded: see [`super::bounds`], and
 //! [`COPIED_BYTES_MAX`] for what stood around its messages.
@@ -18,6 +19,7 @@
 use super::bounds::bounded;
 use super::cerbos::{COPIED_BYTES_MAX, limit};
 use super::mapped::{Extra, traceparent};
+use super::signs;
 use crate::json::{Kind, Tape, Value, write_string};
 use crate::redact::{Redactor, Taken};
 use crate::{Context, Format, Sink, claims};
@@ -50,6 +52,11 @@ fn wraps_message(v: Value<'_>) -> bool {
     is_message(v) || v.as_str().is_some_and(|s| s.starts_with(['{', '[']) && s.contains("\"jsonrpc\""))
 }
 
+/// Whether a message answers another (JSON-RPC 2.0, section 5).
+fn is_answer(v: Value<'_>) -> bool {
+    v.get("method").is_none() && (v.get("result").is_some() || v.get("error").is_some())
+}
+
 fn is_message(v: Value<'_>) -> bool {
     v.get("jsonrpc").is_some_and(|version| version.as_str() == Some("2.0"))
 }
@@ -61,7 +68,7 @@ pub(crate) fn normal(root: Value<'_>, scratch: &mut Tape) -> Result<String, Refu
     let (mut messages, mut answers) = (Vec::new(), Vec::new());
     let mut unreadable = false;
     if is_message(root) {
-        let side = if root.get("method").is_some() { &mut messages } else { &mut answers };
+        let side = if is_answer(root) { &mut answers } else { &mut messages };
         side.push(root.to_json());
     } else {
         let mut first = true;
@@ -88,7 +95,7 @@ pub(crate) fn normal(root: Value<'_>, scratch: &mut Tape) -> Result<String, Refu
             match bodies {
                 Some(found) => {
                     for message in found {
-                        let is_answer = scratch.parse(message.as_bytes()).is_ok_and(|m| m.get("method").is_none());
+                        let is_answer = scratch.parse(message.as_bytes()).is_ok_and(is_answer);
                         if is_answer { answers.push(message) } else { messages.push(message) }
                     }
                 }
@@ -177,6 +184,7 @@ fn stream(text: &str) -> impl Iterator<Item = String> {
 /// format, and could not be read again.
 pub(crate) fn decode<'t>(
     root: Value<'t>,
+    came: (Value<'_>, &[u8]),
     (redactor, taken): (&Redactor, &mut Taken),
     context: &Context<'t>,
     place: (u32, u32),
@@ -188,13 +196,20 @@ pub(crate) fn decode<'t>(
     let record = root.get("record").unwrap_or(root);
     if messages.is_empty() {
         let method = first(record, &["method"]).and_then(|v| v.as_str()).unwrap_or_default();
+        // A body that is there and holds nothing is known to be none; one that is nowhere may stand under another name.
+        let bodies = REQUESTS.iter().chain(&["message"]);
+        let has_body = bodies.clone().any(|key| came.0.get(key).is_some());
         let (reason, detail) = match (method, answers.is_empty()) {
-            (_, false) => ("mcp_answer", "an answer without its request"),
+            (_, false) if answers.iter().all(|a| is_answer(*a)) => ("mcp_answer", "an answer without its request"),
             ("GET", true) => ("mcp_stream", "a stream of events was asked for"),
             ("DELETE", true) => ("mcp_session_end", "a session was ended"),
-            (other, true) => ("mcp_no_message", other),
+            (other, true) if has_body || matches!(other, "OPTIONS" | "HEAD") => ("mcp_no_message", other),
+            _ => return Err(("message_missing", "the record has no body of a request that is known".into())),
         };
-        sink.aside(redactor.aside(reason, detail.to_owned()), format);
+        if let Some(sign) = signs::names_a_call(record) {
+            return Err(("message_missing", sign));
+        }
+        sink.aside(redactor.aside(reason, detail.to_owned(), came.0, came.1), format);
         return Ok(());
     }
     let dirty = redactor.suspects_record(root);
@@ -205,9 +220,20 @@ pub(crate) fn decode<'t>(
     let mut budget = COPIED_BYTES_MAX + root.source().len();
     let mut refusal: Option<Refusal> = None;
     for (index, message) in messages.iter().enumerate() {
-        let method = message.get("method").and_then(|m| m.as_str()).unwrap_or_default();
+        let Some(method) = message.get("method").and_then(|m| m.as_str()) else {
+            refusal.get_or_insert_with(|| ("message_unreadable", format!("message {index} has no method")));
+            continue;
+        };
         if let Some(reason) = aside(method, *message) {
-            sink.aside(redactor.aside(reason, method.to_owned()), format);
+            let aside = match several {
+                false => redactor.aside(reason, method.to_owned(), came.0, came.1),
+                true => redactor.aside(reason, method.to_owned(), *message, message.to_json().as_bytes()),
+            };
+            sink.aside(aside, format);
+            continue;
+        }
+        if !EXECUTED.contains(&method) {
+            refusal.get_or_insert_with(|| ("method_unknown", format!("method `{method}`")));
             continue;
         }
         let id = message.get("id").filter(|v| !v.is_null());
@@ -238,15 +264,24 @@ pub(crate) fn decode<'t>(
     refusal.map_or(Ok(()), Err)
 }
 
-/// Why a message is no execution; `None` when it is one.
+/// Methods of which each request is an execution.
+const EXECUTED: &[&str] = &["tools/call", "prompts/get", "resources/read"];
+
+/// Why a message is known to be no execution.
 fn aside(method: &str, message: Value<'_>) -> Option<&'static str> {
     Some(match method {
-        "tools/call" | "prompts/get" | "resources/read" if message.get("id").is_some() => return None,
         "ping" => "mcp_ping",
         "initialize" | "server/discover" => "mcp_initialize",
-        _ if method.starts_with("notifications/") || message.get("id").is_none() => "mcp_notification",
+        _ if method.starts_with("notifications/") => "mcp_notification",
         _ if method.ends_with("/list") => "mcp_list",
-        _ => "mcp_other",
+        // A subscription reads nothing yet: what changes is read by name.
+        "resources/subscribe" => "mcp_other",
+        // A call without an id asks for no answer, and is none.
+        _ if (signs::is_no_use(method) || EXECUTED.contains(&method)) && message.get("id").is_none() => {
+            "mcp_notification"
+        }
+        _ if signs::is_no_use(method) => "mcp_other",
+        _ => return None,
     })
 }
 
@@ -366,6 +401,8 @@ impl<'t> Execution<'t, '_> {
         if let Some(code) = status.and_then(|v| v.as_i64()).and_then(|n| i32::try_from(n).ok()) {
             self.event.call.http_status = Some(code);
             status.into_iter().for_each(|v| self.taken.insert(v));
+        } else if status.is_some_and(|v| !v.is_null()) {
+            self.flag("invalid:call.http.status");
         }
         let request = |name| self.header("request_headers", name);
         let (host, agent, request_id) = (request("host"), request("user-agent"), request("x-request-id"));
@@ -423,18 +460,28 @@ impl<'t> Execution<'t, '_> {
 
     fn call(&mut self, method: &'t str) {
         let message = self.message;
-        for name in ["jsonrpc", "method", "id"] {
-            message.get(name).into_iter().for_each(|v| self.taken.insert(v));
+        message.get("method").into_iter().for_each(|v| self.taken.insert(v));
+        match message.get("jsonrpc") {
+            Some(v) if v.as_str() == Some("2.0") => self.taken.insert(v),
+            Some(_) => self.flag("invalid:jsonrpc"),
+            None => {}
+        }
+        if message.get("id").is_some_and(|v| !v.is_null() && v.as_scalar().is_none()) {
+            self.flag("invalid:call.jsonrpc_id");
         }
         let c = &mut self.event.call;
         c.protocol = Some(Cow::Borrowed("mcp"));
         c.method = Some(Cow::Borrowed(method));
         self.event.call.jsonrpc_id = self.take(message.get("id"));
         let Some(params) = message.get("params") else { return };
-        let target = self.take(match method {
+        let named = match method {
             "resources/read" => params.get("uri"),
             _ => params.get("name"),
-        });
+        };
+        if named.is_some_and(|v| !v.is_null() && v.as_scalar().is_none()) {
+            self.flag(if method == "tools/call" { "invalid:tool.name" } else { "invalid:call.resources" });
+        }
+        let target = self.take(named);
         match method {
             "tools/call" => self.event.tool.name = target,
             "prompts/get" => self.event.call.resources.extend(target.map(|name| Cow::Owned(format!("prompt:{name}")))),
@@ -494,18 +541,22 @@ impl<'t> Execution<'t, '_> {
             answer.get(name).into_iter().for_each(|v| self.taken.insert(v));
         }
         if let Some(error) = answer.get("error") {
-            if let Some(v) = error.get("code")
-                && let Some(code) = v.as_i64()
-            {
-                self.event.call.jsonrpc_error = Some(code);
-                self.taken.insert(v);
+            match error.get("code").map(|v| (v, v.as_i64())) {
+                Some((v, Some(code))) => {
+                    self.event.call.jsonrpc_error = Some(code);
+                    self.taken.insert(v);
+                }
+                // What it says of the error stays in `extra`.
+                _ => self.flag("invalid:call.jsonrpc_error"),
             }
             return;
         }
         let Some(result) = answer.get("result") else { return };
         self.event.call.result_bytes = Some(result.to_json().len() as i64);
-        if result.get("isError").and_then(|v| v.as_bool()) == Some(true) {
-            self.event.decision.reasons.push(Cow::Borrowed("tool_error"));
+        match result.get("isError").map(|v| v.as_bool()) {
+            Some(Some(true)) => self.event.decision.reasons.push(Cow::Borrowed("tool_error")),
+            Some(None) => self.flag("invalid:call.result.class"),
+            _ => {}
         }
         if let Some(state) = result.get("requestState").and_then(|s| s.as_str()) {
             self.event.call.state_out = Some(Cow::Owned(self.redactor.digest(state)));
@@ -523,6 +574,9 @@ impl<'t> Execution<'t, '_> {
         let mut members: Vec<(&str, Value<'t>)> = self.record.entries().collect();
         members.extend(self.message.get("params").map(|v| ("params", v)));
         members.extend(error.map(|v| ("error", v)));
+        // What JSON-RPC does not know stands with its message, and so does an id that is none.
+        let known = |key: &str| matches!(key, "method" | "params");
+        members.extend(self.message.entries().filter(|(key, v)| !known(key) && !self.taken.contains(*v)));
         members.sort_by_key(|m| m.0);
         members.dedup_by_key(|m| m.0);
         members.into_iter().for_each(|(key, v)| extra.member(key, v));

@@ -13,3 +13,4 @@ pub(crate) mod opa;
 mod opened;
 pub(crate) mod otlp;
 pub(crate) mod pomerium;
+pub(crate) mod signs;

@@ -3,16 +3,22 @@
 //! Guarantees: the two forms of one decision come out equal, so that one can stand for the other: what the console adds is
 //! left out, and an `error` object is written as the text that the console has. What `input` and `result` mean is the
 //! policy's own affair, so a mapping says it. A decision whose result is missing is `unknown`, one with an error `error`;
-//! nothing is taken for a denial that does not say so. Other lines of the console are asides, and so are OPA's questions to its
+//! nothing is taken for a denial that does not say so, and an answer that OPA masked or erased is `unknown` under a reason of its
+//! own. Other lines of the console, which have no members but those that OPA writes, are asides, and so are OPA's questions to its
 //! own package `system`: whether it is healthy decides about nobody.
 
-use super::mapped::{Extra, Filling};
+use super::mapped::{Extra, Filling, VERDICT_UNREAD, removed};
+use super::signs;
 use crate::json::{Kind, Value};
+use crate::mapping::removed::{Gone, masked};
 use crate::mapping::{Mappings, Roots};
 use crate::redact::{Redactor, Taken};
 use crate::{Context, Decoded, Format};
 use catena_schemas::event::{Basis, Event, Outcome};
 use std::borrow::Cow;
+
+/// Members of an answer that say it.
+const ANSWER: &[&str] = &["allow", "allowed", "effect", "decision"];
 
 /// Marks a decision among the lines of the console.
 const TYPE: &str = "openpolicyagent.org/decision_logs";
@@ -26,9 +32,63 @@ pub(crate) fn is_decision(root: Value<'_>) -> bool {
         || root.get("type").and_then(|v| v.as_str()) == Some(TYPE)
 }
 
+/// What every line of the console has.
+const CONSOLE: [&str; 3] = ["level", "msg", "time"];
+/// What other lines of OPA's console have besides.
+const CONSOLE_MORE: &[&str] = &[
+    "addrs",
+    "bundle",
+    "bundles",
+    "client_addr",
+    "current_version",
+    "diagnostic-addrs",
+    "discovery",
+    "download_opa",
+    "dropped",
+    "err",
+    "error",
+    "errors",
+    "fields.time",
+    "headers",
+    "latest_version",
+    "limit",
+    "max_procs",
+    "maxprocs",
+    "metrics",
+    "name",
+    "path",
+    "plugin",
+    "plugins",
+    "release_notes",
+    "req_body",
+    "req_id",
+    "req_method",
+    "req_params",
+    "req_path",
+    "resp_body",
+    "resp_bytes",
+    "resp_duration",
+    "resp_status",
+    "retry",
+    "service",
+    "size",
+    "state",
+    "status",
+    "trigger",
+    "url",
+    "version",
+    "warning",
+];
+/// Members that only an event of a decision has, also when its id is gone.
+const ANSWERED: &[&str] = &["result", "mapped_result", "input", "query", "decision_id", "nd_builtin_cache"];
+
 /// Whether an object is another line of the console.
 pub(crate) fn is_console(root: Value<'_>) -> bool {
-    ["level", "msg", "time"].iter().all(|key| root.get(key).is_some_and(|v| v.as_str().is_some()))
+    let text = |key: &str| root.get(key).is_some_and(|v| v.as_str().is_some());
+    let known = |key: &str| CONSOLE.contains(&key) || CONSOLE_MORE.contains(&key);
+    CONSOLE.iter().all(|key| text(key))
+        && root.entries().all(|(key, _)| known(key))
+        && signs::names_a_call(root).is_none()
 }
 
 /// Reads one event.
@@ -47,7 +107,8 @@ pub(crate) fn decode<'t>(
             let message = root.get("msg").and_then(|v| v.as_str()).unwrap_or_default();
             return Decoded::Aside("console_line", message.to_owned());
         }
-        if root.get("labels").is_some() && (root.get("plugins").is_some() || root.get("bundles").is_some()) {
+        let reports = root.get("plugins").is_some() || root.get("bundles").is_some();
+        if root.get("labels").is_some() && reports && ANSWERED.iter().all(|key| root.get(key).is_none()) {
             return Decoded::Aside("status_report", String::new());
         }
         return Decoded::Rejection(
@@ -55,7 +116,8 @@ pub(crate) fn decode<'t>(
             "the record is neither a decision nor a line of the console".into(),
         );
     }
-    let roots = Roots::record(root);
+    let list = |key: &str| root.get(key).filter(|v| v.items().next().is_some());
+    let roots = Roots::record(root).with_removed(list("erased"), list("masked"));
     let Some(mapping) = mappings.choose(Format::Opa, &roots) else {
         return Decoded::Rejection("mapping_missing", "no mapping's conditions hold".into());
     };
@@ -63,7 +125,10 @@ pub(crate) fn decode<'t>(
     // somebody's input, and an answer that a mapping knows.
     let path = root.get("path").and_then(|v| v.as_str()).unwrap_or_default();
     let is_system = path.strip_prefix('/').unwrap_or(path).split('/').next() == Some("system");
-    let is_asked = mapping.is_conditional() && root.get("input").is_some_and(|v| !v.is_null());
+    // A question with somebody's input that no mapping knows the answer of is kept as what it is: undecided.
+    let asked = root.get("input").is_some_and(|v| v.entries().next().is_some());
+    let is_main = path.trim_start_matches('/') == "system/main";
+    let is_asked = asked && (mapping.is_conditional() || is_main);
     if is_system && !is_asked {
         return Decoded::Aside("system_query", path.to_owned());
     }
@@ -239,8 +304,17 @@ fn outcome<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
     if fill.decide(e) {
         return;
     }
+    // The usual names of an answer, where no mapping knows the rest of it.
+    let answers = ["result", "mapped_result"].iter().filter_map(|key| root.get(key));
+    let mut named = answers.flat_map(|answer| ANSWER.iter().filter_map(move |key| answer.get(key)));
+    if named.any(masked) {
+        return removed(&mut e.decision, Gone::Masked);
+    }
     e.decision.outcome = Outcome::Unknown;
     e.decision.basis = Some(Basis::Inferred);
     let is_undefined = ["result", "mapped_result"].iter().all(|key| root.get(key).is_none());
     e.decision.reasons.push(Cow::Borrowed(if is_undefined { "result_undefined" } else { "result_unmapped" }));
+    if fill.mapping.outcome.named(&fill.roots) {
+        fill.flag(VERDICT_UNREAD);
+    }
 }

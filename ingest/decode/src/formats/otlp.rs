@@ -2,7 +2,8 @@
 //!
 //! Guarantees: one request holds many records, and each is decided by itself. A verdict is read only where an attribute says it (the
 //! mapping lists which); no status and no error code stands for one, because servers are told to call denials successes. A record
-//! about a call without a verdict goes where [`without_verdict`] says. Records that no mapping's conditions know are asides. Spans
+//! about a call without a verdict goes where [`without_verdict`] says. Records that no mapping's conditions know are asides, unless they
+//! show a sign of a call or of a verdict: those are refused with their bytes, and so is a part of a request that is no record. Spans
 //! are flagged `from_span`: they are sampled, and both ends of a call make one. Of the verdicts in a span's events the strictest counts,
 //! under a flag when they differ. A parent span becomes a link, never an actor.
 //!
@@ -13,9 +14,10 @@ mod flatten;
 
 use super::agentgateway;
 use super::bounds::bounded;
-use super::mapped::{Extra, Filling};
+use super::mapped::{Extra, Filling, VERDICT_UNREAD, removed};
+use super::signs;
 use crate::json::{Kind, Tape, Value};
-use crate::mapping::{Mappings, Roots};
+use crate::mapping::{Mappings, Roots, Slot};
 use crate::redact::{Redactor, Taken, pieces};
 use crate::{Context, Decoded, Format};
 use catena_schemas::event::{Basis, Decision, Enforced, Event, EventKind, Outcome, Phase, Text};
@@ -24,10 +26,14 @@ use std::borrow::Cow;
 
 /// Bytes that resources and scopes may add to the records of one request together, besides the request's own length.
 pub(crate) const SHARED_BYTES_MAX: usize = 16 << 20;
-/// Methods of MCP by which something is used.
-const CALLS: &[&str] = &["tools/call", "resources/read", "resources/subscribe", "prompts/get"];
 /// Operations by which an agent does something or is made to.
 const OPERATIONS: &[&str] = &["execute_tool", "invoke_agent", "create_agent", "invoke_workflow"];
+/// The operation of a guard, which tells nothing of a call unless it says its verdict.
+const GUARDRAIL: &str = "apply_guardrail";
+/// Pomerium's spans around a check: its log tells of the same, with who asked, and only a mapping of one's own reads these.
+const TOLD_ELSEWHERE: &[&str] = &["authorize.grpc.", "envoy.service.auth."];
+/// Greetings and lists under the names that several gateways give their spans.
+const KNOWN_SPANS: &[&str] = &["mcp.initialize", "mcp.ping", "mcp.list", "mcp.notification", "initialize", "ping"];
 /// The span of AgentCore's gateway around a call.
 const INVOKES: &str = "AgentCore.Gateway.InvokeTool";
 /// What stands between server and tool in the names that AgentCore gives them.
@@ -45,6 +51,13 @@ pub(crate) fn is_request(root: Value<'_>) -> bool {
 pub(crate) struct Record {
     pub(crate) text: String,
     flags: Vec<&'static str>,
+}
+
+impl Record {
+    /// One that was flattened before.
+    pub(crate) fn again(text: String) -> Record {
+        Record { text, flags: Vec::new() }
+    }
 }
 
 /// Hands out every record of a request; `Err` when it holds none.
@@ -66,7 +79,8 @@ pub(crate) fn records(
     }
     let mut count = 0;
     walk(root, &mut |_, _, _, _| count += 1);
-    if count == 0 {
+    let unread = unread(root);
+    if count == 0 && unread.is_none() {
         return Err(Decoded::Aside("otlp_empty", String::new()));
     }
     let mut budget = SHARED_BYTES_MAX + root.source().len();
@@ -91,7 +105,42 @@ pub(crate) fn records(
         each(Record { text: flat.text, flags }, (index, count));
         index += 1;
     });
-    Ok(())
+    unread.map_or(Ok(()), |part| Err(Decoded::Rejection("otlp_unknown", part)))
+}
+
+/// Whether an object is one record of an export, flattened: as it is kept, to be read again.
+pub(crate) fn is_flat(root: Value<'_>) -> bool {
+    root.get("otlp.signal").and_then(|v| v.as_str()).is_some_and(|s| matches!(s, "log" | "span"))
+}
+
+/// The first part of a request that is neither a record nor around one: older releases called the levels by other names.
+fn unread(root: Value<'_>) -> Option<String> {
+    let list = |v: Value<'_>| v.is_null() || v.kind() == Kind::Array;
+    for (_, resources, scopes, records) in SIGNALS {
+        let Some(of_signal) = root.get(resources) else { continue };
+        if !list(of_signal) {
+            return Some(format!("`{resources}` is {}", of_signal.kind().as_str()));
+        }
+        let odd = |of: Value<'_>, known: [&str; 3], inner: &str| {
+            let unknown = |(key, v): &(&str, Value<'_>)| {
+                (!known.contains(key) && matches!(v.kind(), Kind::Array | Kind::Object)) || (*key == inner && !list(*v))
+            };
+            match of.kind() {
+                Kind::Object => of.entries().find(unknown).map(|(key, v)| format!("`{key}` is {}", v.kind().as_str())),
+                kind => Some(format!("an item is {}", kind.as_str())),
+            }
+        };
+        for resource in of_signal.items() {
+            let found = odd(resource, ["resource", "schemaUrl", scopes], scopes);
+            let mut inner = resource.get(scopes).into_iter().flat_map(|v| v.items());
+            if let Some(part) =
+                found.or_else(|| inner.find_map(|scope| odd(scope, ["scope", "schemaUrl", records], records)))
+            {
+                return Some(format!("in `{resources}`: {part}"));
+            }
+        }
+    }
+    None
 }
 
 /// The events of a span, the one with the strictest verdict first, and whether the verdicts of span and events differ. First, so that the
@@ -129,12 +178,12 @@ fn strictness(outcome: &Outcome) -> u8 {
     }
 }
 
+/// Signals, with the names of their levels.
+const SIGNALS: [(Signal, &str, &str, &str); 2] =
+    [(Signal::Log, "resourceLogs", "scopeLogs", "logRecords"), (Signal::Span, "resourceSpans", "scopeSpans", "spans")];
+
 /// Visits the records with their resource and scope. Twice is cheaper than remembering where millions of them stand.
 fn walk<'v>(root: Value<'v>, visit: &mut dyn FnMut(Signal, Value<'v>, Value<'v>, Value<'v>)) {
-    const SIGNALS: [(Signal, &str, &str, &str); 2] = [
-        (Signal::Log, "resourceLogs", "scopeLogs", "logRecords"),
-        (Signal::Span, "resourceSpans", "scopeSpans", "spans"),
-    ];
     for (signal, resources, scopes, records) in SIGNALS {
         for resource in root.get(resources).iter().flat_map(|v| v.items()) {
             for scope in resource.get(scopes).iter().flat_map(|v| v.items()) {
@@ -182,8 +231,15 @@ pub(crate) fn decode<'t>(
     let roots = Roots::record(root);
     let Some(mapping) = mappings.choose(Format::Otlp, &roots) else {
         let what = text("otlp.name").or(text("otlp.event_name")).or(text("otlp.scope")).unwrap_or_default();
-        return vec![Decoded::Aside("otlp_unrelated", what.to_owned())];
+        return vec![match sign(root) {
+            Some(sign) => Decoded::Rejection("otlp_unmapped", format!("`{what}`: {sign}")),
+            None => Decoded::Aside("otlp_unrelated", what.to_owned()),
+        }];
     };
+    let name = text("otlp.name").unwrap_or_default();
+    if mapping.is_shipped() && TOLD_ELSEWHERE.iter().any(|known| name.starts_with(known)) {
+        return vec![Decoded::Aside("otlp_unrelated", name.to_owned())];
+    }
     taken.clear();
     let dirty = redactor.suspects_record(root);
     let mut fill = Filling { mapping, roots, redactor, dirty, taken, flags: Vec::new(), absent: None, quoted: false };
@@ -201,19 +257,19 @@ pub(crate) fn decode<'t>(
         }
     }
     root.get("otlp.signal").into_iter().for_each(|v| fill.taken.insert(v));
-    let method = text("mcp.method.name");
+    let method = fill.peek(Slot::Method);
     let operation = text("gen_ai.operation.name");
-    let name = text("otlp.name").unwrap_or_default();
     e.decision.phase = match (method, operation) {
         _ if name.ends_with("PartiallyAuthorizeActions") => Some(Phase::List),
-        (Some(m), _) if CALLS.contains(&m) => Some(Phase::Invoke),
+        (Some(m), _) if signs::is_call(m) => Some(Phase::Invoke),
         (Some(m), _) if m.ends_with("/list") => Some(Phase::List),
         (None, Some("execute_tool")) => Some(Phase::Invoke),
         _ if name == INVOKES || name.ends_with(".AuthorizeAction") => Some(Phase::Invoke),
         _ => None,
     };
     match fill.mapping.outcome.read(&roots) {
-        Some((outcome, v)) => {
+        Some(Err(gone)) => removed(&mut e.decision, gone),
+        Some(Ok((outcome, v))) => {
             e.decision.outcome = outcome;
             e.decision.basis = Some(fill.mapping.outcome.basis.unwrap_or(Basis::Explicit));
             e.decision.enforced = enforced(root, &e.decision, v.as_str());
@@ -223,13 +279,30 @@ pub(crate) fn decode<'t>(
         None => {
             // A word that no table knows is kept, and decides nothing.
             let said = fill.mapping.outcome.named(&roots);
-            let is_use = method.is_some_and(|m| CALLS.contains(&m))
+            let is_use = method.is_some_and(signs::is_call)
                 || operation.is_some_and(|o| OPERATIONS.contains(&o))
-                || (method.is_none() && text("gen_ai.tool.name").is_some())
+                || (method.is_none() && fill.peek(Slot::ToolName).is_some())
                 || name == INVOKES
                 || mapping.phase == Some(Phase::Invoke);
             if !is_use && !said {
-                return vec![Decoded::Aside("not_a_call", method.or(operation).unwrap_or(name).to_owned())];
+                let what = method.or(operation).unwrap_or(name).to_owned();
+                let named = [text("otlp.event_name"), text("event.name")].into_iter().flatten();
+                if named.clone().any(|name| name.starts_with("authz.")) {
+                    let detail = "the record is called a decision, and its verdict stands under no name that is known";
+                    return vec![Decoded::Rejection("verdict_missing", detail.into())];
+                }
+                let no_use = match (method, operation) {
+                    (Some(method), _) => signs::is_no_use(method),
+                    (None, Some(operation)) => signs::is_of_model(operation) || operation == GUARDRAIL,
+                    (None, None) => sign(root).is_none(),
+                };
+                return vec![match no_use {
+                    true => Decoded::Aside("not_a_call", what),
+                    false => Decoded::Rejection("method_unknown", format!("`{what}`")),
+                }];
+            }
+            if said {
+                fill.flag(VERDICT_UNREAD);
             }
             without_verdict(&mut e, said);
         }
@@ -274,6 +347,25 @@ pub(crate) fn decode<'t>(
         Decoded::Event(Box::new(e))
     };
     listed.into_iter().enumerate().map(one).collect()
+}
+
+/// A sign that a record which no mapping knows tells of a call or of a verdict. Of a body, which may be the log of anything, only the
+/// method of a call is one.
+fn sign(root: Value<'_>) -> Option<String> {
+    let text = |key: &str| root.get(key).and_then(|v| v.as_str()).unwrap_or_default();
+    let (name, operation) = (text("otlp.name"), text("gen_ai.operation.name"));
+    let of_model = signs::is_of_model(operation);
+    if of_model || TOLD_ELSEWHERE.iter().chain(KNOWN_SPANS).any(|known| name.starts_with(known)) {
+        return None;
+    }
+    if !operation.is_empty() {
+        return Some(format!("operation `{operation}`"));
+    }
+    const NOT_ITS_OWN: &[&str] = &["otlp.body", "otlp.links", "otlp.scope", "event.outcome"];
+    signs::sign(root, NOT_ITS_OWN).or_else(|| signs::names_a_call(root)).or_else(|| {
+        let calls = name.contains("tools/call") || name.contains("tool.call") || name.contains("execute_tool");
+        calls.then(|| "its name tells of a call".to_owned())
+    })
 }
 
 /// The one place that says what becomes of a call of which nobody says whether it was allowed. It happened, or was tried: that is

@@ -1,13 +1,16 @@
 //! Pomerium: authorize lines are decisions, access lines are executions, joined by request id.
 //!
 //! Guarantees: the outcome is the effective one, worked out in Pomerium's own order (a client certificate, then a missing login or
-//! device, then `deny`, then `allow`, and denial when neither said yes); a line that has no result at all is `unknown`. The ID token
+//! device, then `deny`, then `allow`, and denial when neither said yes); a line that has no result at all, or one that was masked or
+//! cannot be read, is `unknown`. Lines of its services without a sign of a call or a verdict are asides. The ID token
 //! never gets through, and its claims say nothing of the token that an agent presented. While somebody impersonates, the party
 //! impersonated is the requester and the one who does it the actor. Checksums keep all their digits. An access line is never a
 //! decision, also when it says `ext_authz_denied`: the authorize line is, and where that is missing a query can tell.
 
-use super::mapped::{Extra, Filling};
+use super::mapped::{Extra, Filling, VERDICT_UNREAD, removed};
+use super::signs;
 use crate::json::{Kind, Value};
+use crate::mapping::removed::{Gone, masked};
 use crate::mapping::{Mappings, Roots};
 use crate::redact::{Redactor, Taken};
 use crate::{Context, Decoded, Format};
@@ -63,7 +66,10 @@ pub(crate) fn decode<'t>(
     let Some(mapping) = mappings.choose(Format::Pomerium, &roots) else {
         return match message {
             "listener connection failure" => Decoded::Aside("listener_failure", failure(root)),
-            other => Decoded::Aside("service_line", other.to_owned()),
+            other => match signs::sign(root, &[]).or_else(|| told_of(root)) {
+                Some(sign) => Decoded::Rejection("message_unknown", format!("`{other}`: {sign}")),
+                None => Decoded::Aside("service_line", other.to_owned()),
+            },
         };
     };
     taken.clear();
@@ -74,6 +80,9 @@ pub(crate) fn decode<'t>(
     e.source.decision_count = 1;
     if let Err((reason, detail)) = fill.time(&mut e, None, context) {
         return Decoded::Rejection(reason, detail);
+    }
+    for v in ["level", "service", "message"].iter().filter_map(|key| root.get(key)).filter(|v| v.as_str().is_some()) {
+        fill.taken.insert(v);
     }
     let same = root.get("check-request-id").filter(|v| v.as_str() == root.get("request-id").and_then(|r| r.as_str()));
     same.into_iter().for_each(|v| fill.taken.insert(v));
@@ -99,6 +108,13 @@ pub(crate) fn decode<'t>(
     Decoded::Event(Box::new(e))
 }
 
+/// A member by which lines of requests and of verdicts tell, in a line that is known as neither.
+fn told_of(root: Value<'_>) -> Option<String> {
+    const TELLING: &[&str] = &["check-request-id", "response-code", "response-code-details", "impersonate-user-id"];
+    let found = TELLING.iter().chain(LISTS).find(|key| root.get(key).is_some_and(|v| !v.is_null()))?;
+    Some(format!("it has a member `{found}`"))
+}
+
 /// Why a connection failed, and to whom it was meant.
 fn failure(root: Value<'_>) -> String {
     let text = |key| root.get(key).and_then(|v| v.as_str()).filter(|s| !s.is_empty());
@@ -112,6 +128,8 @@ fn verdict<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
     let anywhere = |reason: &str| LISTS.iter().any(|list| side(list).any(|r| r == reason));
     let flag = |name: &str| root.get(name).and_then(|v| v.as_bool());
     let (allow, deny) = (flag("allow"), flag("deny"));
+    let unread = |name: &&str| root.get(name).is_some_and(|v| !v.is_null() && v.as_bool().is_none());
+    let odd = ["allow", "deny"].into_iter().find(unread).and_then(|name| root.get(name));
     let login = anywhere("user-unauthenticated");
     // Of the deny side both lists count: Pomerium asks for the reason before it asks whether the rule matched.
     let certificate = DENY_SIDE.iter().copied().find(|list| side(list).any(|r| CERTIFICATE.contains(&r)));
@@ -121,6 +139,9 @@ fn verdict<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
         Outcome::StepUp
     } else if deny == Some(true) {
         Outcome::Deny
+    } else if odd.is_some() {
+        // What is there and cannot be read says neither yes nor no.
+        Outcome::Unknown
     } else if allow == Some(true) {
         Outcome::Allow
     } else if allow.is_none() && deny.is_none() {
@@ -153,14 +174,32 @@ fn verdict<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
         }
         fill.taken.insert(v);
     }
-    ["allow", "deny"].iter().filter_map(|name| root.get(name)).for_each(|v| fill.taken.insert(v));
+    match odd {
+        Some(v) if masked(v) && outcome == Outcome::Unknown => removed(d, Gone::Masked),
+        Some(_) => fill.flag(VERDICT_UNREAD),
+        None => {}
+    }
+    let read = |v: &Value<'t>| v.is_null() || v.as_bool().is_some();
+    ["allow", "deny"].iter().filter_map(|name| root.get(name)).filter(read).for_each(|v| fill.taken.insert(v));
+    let lists = LISTS.iter().filter_map(|name| Some((name, root.get(name)?)));
+    for (name, _) in
+        lists.filter(|(_, v)| !v.is_null() && (v.kind() != Kind::Array || v.items().any(|i| i.as_str().is_none())))
+    {
+        fill.flag(format!("invalid:{name}"));
+    }
 }
 
 /// Who asks, and who acts for whom.
 fn who<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
     let mut text = |name: &str| {
-        let v = root.get(name)?;
-        let s = v.as_str().filter(|s| !s.is_empty())?;
+        let v = root.get(name).filter(|v| !v.is_null())?;
+        let Some(s) = v.as_str() else {
+            fill.flag(format!("invalid:{name}"));
+            return None;
+        };
+        if s.is_empty() {
+            return None;
+        }
         fill.taken.insert(v);
         Some(if fill.dirty { fill.redactor.text(s) } else { Cow::Borrowed(s) })
     };
@@ -193,18 +232,23 @@ fn who<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
 /// What became of a request.
 fn access<'t>(root: Value<'t>, fill: &mut Filling<'t, '_>, e: &mut Event<'t>) {
     e.kind = EventKind::Execution;
-    if let Some(v) = root.get("size")
-        && let Some(bytes) = v.as_i64()
-    {
-        e.call.result_bytes = Some(bytes);
-        fill.taken.insert(v);
-    }
-    if let Some(v) = root.get("response-code-details")
-        && let Some(details) = v.as_str().filter(|s| !s.is_empty())
-    {
-        fill.taken.insert(v);
-        if details != "via_upstream" {
-            e.decision.reasons.push(fill.clean(details));
+    match root.get("size").map(|v| (v, v.as_i64())) {
+        Some((v, Some(bytes))) => {
+            e.call.result_bytes = Some(bytes);
+            fill.taken.insert(v);
         }
+        Some((v, None)) if !v.is_null() => fill.flag("invalid:call.result.bytes"),
+        _ => {}
+    }
+    match root.get("response-code-details").map(|v| (v, v.as_str())) {
+        Some((_, Some(""))) | None => {}
+        Some((v, Some(details))) => {
+            fill.taken.insert(v);
+            if details != "via_upstream" {
+                e.decision.reasons.push(fill.clean(details));
+            }
+        }
+        Some((v, None)) if !v.is_null() => fill.flag("invalid:decision.reasons"),
+        Some(_) => {}
     }
 }

@@ -380,16 +380,17 @@ impl Ways<'_, '_> {
     }
 
     fn rule(&self) -> Option<String> {
-        Some(match self.mapping.outcome.decide(&self.fill.roots)? {
+        Some(match self.mapping.decide(&self.fill.roots)? {
             Decided::Rule(_, 0) => "otherwise".to_owned(),
             Decided::Rule(_, number) => format!("rule {number}"),
+            Decided::Removed(gone) => gone.reason().to_owned(),
             Decided::Table(_, v) => self.mapping.outcome.pointer(&self.fill.roots, v)?.to_string(),
         })
     }
 
     /// The rule that decided, if it says something more.
     fn said(&self, more: impl Fn(&Said) -> bool) -> Option<String> {
-        match self.mapping.outcome.decide(&self.fill.roots)? {
+        match self.mapping.decide(&self.fill.roots)? {
             Decided::Rule(said, _) if more(said) => self.rule(),
             _ => None,
         }

@@ -71,16 +71,31 @@ pub(crate) struct Roots<'t> {
     pub(crate) item: Option<Value<'t>>,
     pub(crate) key: Option<Value<'t>>,
     pub(crate) pair: Option<Value<'t>>,
+    /// Lists of pointers, from the record on, to what its producer removed and to what it wrote over.
+    pub(crate) erased: Option<Value<'t>>,
+    pub(crate) masked: Option<Value<'t>>,
 }
 
 impl<'t> Roots<'t> {
     pub(crate) fn record(record: Value<'t>) -> Roots<'t> {
-        Roots { record, input: None, output: None, claims: None, val: None, item: None, key: None, pair: None }
+        let (input, output, claims, val) = (None, None, None, None);
+        let (item, key, pair) = (None, None, None);
+        Roots { record, input, output, claims, val, item, key, pair, erased: None, masked: None }
+    }
+
+    /// The same for a record that lists what was taken out of it.
+    pub(crate) fn with_removed(self, erased: Option<Value<'t>>, masked: Option<Value<'t>>) -> Roots<'t> {
+        Roots { erased, masked, ..self }
+    }
+
+    /// Whether the record says that something was taken out of it.
+    pub(super) fn lists_removed(&self) -> bool {
+        self.erased.is_some() || self.masked.is_some()
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Member(String),
     /// A number: an item of an array, or a member so named.
     Item(usize, String),
@@ -95,6 +110,19 @@ pub(crate) struct Pointer {
     steps: Box<[Step]>,
     /// As it was written.
     text: Box<str>,
+}
+
+impl Step {
+    #[inline]
+    fn from<'t>(&self, value: Value<'t>) -> Option<Value<'t>> {
+        Some(match (self, value.kind()) {
+            (Step::Member(name) | Step::Item(_, name), Kind::Object) => value.get(name)?,
+            (Step::Item(n, _), Kind::Array) => value.items().nth(*n)?,
+            (Step::First, Kind::Object) => value.entries().min_by_key(|member| member.0)?.1,
+            (Step::First, Kind::Array) => value.items().next()?,
+            _ => return None,
+        })
+    }
 }
 
 impl std::fmt::Display for Pointer {
@@ -149,8 +177,31 @@ impl Pointer {
         matches!(self.root, Root::Item | Root::Key | Root::Pair)
     }
 
+    /// Whether it starts at the record itself.
+    pub(super) fn is_of_record(&self) -> bool {
+        self.root == Root::Record
+    }
+
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
     pub(crate) fn follow<'t>(&self, roots: &Roots<'t>) -> Option<Value<'t>> {
-        let value = match self.root {
+        self.from(self.start(roots)?)
+    }
+
+    /// The same, with a look at each value on the way.
+    pub(super) fn walk<'t>(&self, roots: &Roots<'t>, visit: &mut dyn FnMut(Value<'t>)) -> Option<Value<'t>> {
+        let mut value = self.start(roots)?;
+        for step in &self.steps {
+            visit(value);
+            value = step.from(value)?;
+        }
+        Some(value)
+    }
+
+    fn start<'t>(&self, roots: &Roots<'t>) -> Option<Value<'t>> {
+        Some(match self.root {
             Root::Record => roots.record,
             Root::Input => roots.input?,
             Root::Output => roots.output?,
@@ -159,19 +210,12 @@ impl Pointer {
             Root::Item => roots.item?,
             Root::Key => roots.key?,
             Root::Pair => roots.pair?,
-        };
-        self.from(value)
+        })
     }
 
     pub(crate) fn from<'t>(&self, mut value: Value<'t>) -> Option<Value<'t>> {
         for step in &self.steps {
-            value = match (step, value.kind()) {
-                (Step::Member(name) | Step::Item(_, name), Kind::Object) => value.get(name)?,
-                (Step::Item(n, _), Kind::Array) => value.items().nth(*n)?,
-                (Step::First, Kind::Object) => value.entries().min_by_key(|member| member.0)?.1,
-                (Step::First, Kind::Array) => value.items().next()?,
-                _ => return None,
-            };
+            value = step.from(value)?;
         }
         Some(value)
     }

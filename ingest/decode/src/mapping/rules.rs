@@ -4,6 +4,7 @@
 //! unknown, unless the mapping says otherwise in so many words.
 
 use super::pointer::{Pointer, Roots};
+use super::removed::{Gone, masked};
 use crate::json::{Kind, Value};
 use catena_schemas::event::{Basis, Enforced, Outcome, Phase};
 use std::collections::BTreeMap;
@@ -51,6 +52,24 @@ impl Condition {
         }
     }
 
+    /// Whether what it asks about was taken out of the record, so that it neither holds nor fails.
+    pub(super) fn gone(&self, roots: &Roots<'_>) -> Option<Gone> {
+        let other = match &self.test {
+            Test::Same(other) => other.gone(roots),
+            // That something is there is known also when a mark stands for it.
+            Test::Exists | Test::Missing if !roots.lists_removed() && self.pointer.follow(roots).is_some() => {
+                return None;
+            }
+            _ => None,
+        };
+        self.pointer.gone(roots).or(other)
+    }
+
+    /// Whether it holds because a mark stands around what it finds missing.
+    pub(super) fn absent_for_a_mark(&self, roots: &Roots<'_>) -> Option<Gone> {
+        if matches!(self.test, Test::Missing) { self.gone(roots) } else { None }
+    }
+
     fn passes(&self, found: Option<Value<'_>>, roots: &Roots<'_>, outcomes: &OutcomeRule) -> bool {
         if matches!(self.test, Test::Missing) {
             return found.is_none_or(|v| v.is_null() || v.as_str() == Some(""));
@@ -92,6 +111,25 @@ pub(crate) struct Guard {
 impl Guard {
     pub(super) fn holds(&self, roots: &Roots<'_>, outcomes: &OutcomeRule) -> bool {
         self.when.iter().all(|c| c.holds(roots, outcomes)) && !self.unless.iter().any(|c| c.holds(roots, outcomes))
+    }
+
+    /// Whether it holds; `Err` when something that it asks about was taken out, and all else fits.
+    fn judged(&self, roots: &Roots<'_>, outcomes: &OutcomeRule) -> Result<bool, Gone> {
+        let mut found = None;
+        for (condition, wanted) in self.when.iter().map(|c| (c, true)).chain(self.unless.iter().map(|c| (c, false))) {
+            let fits = condition.holds(roots, outcomes) == wanted;
+            let gone = if fits && !roots.lists_removed() { None } else { condition.gone(roots) };
+            if !fits && gone.is_none() {
+                return Ok(false);
+            }
+            found = found.or(gone);
+        }
+        found.map_or(Ok(true), Err)
+    }
+
+    /// Whether nothing is asked.
+    pub(super) fn is_empty(&self) -> bool {
+        self.when.is_empty() && self.unless.is_empty()
     }
 
     /// Whether it asks about a part of the record that only an item has.
@@ -209,24 +247,48 @@ pub(crate) enum Decided<'t> {
     Rule(&'t Said, usize),
     /// By the table, from this value.
     Table(Outcome, Value<'t>),
+    /// By nobody: what would decide was taken out of the record.
+    Removed(Gone),
 }
 
 impl OutcomeRule {
-    /// The decision; `None` when nothing decides.
-    pub(crate) fn decide<'t>(&'t self, roots: &Roots<'t>) -> Option<Decided<'t>> {
-        let rule = self.rules.iter().enumerate().find(|(_, r)| r.guard.holds(roots, self));
-        if let Some((at, rule)) = rule {
-            return Some(Decided::Rule(&rule.said, at + 1));
+    /// Whether a rule (0 is what is said otherwise) asks nothing of the record.
+    pub(super) fn is_blind(&self, number: usize) -> bool {
+        number.checked_sub(1).is_none_or(|at| self.rules[at].guard.is_empty())
+    }
+
+    /// What the rules, the table and what is said otherwise decide.
+    pub(super) fn decide<'t>(&'t self, roots: &Roots<'t>) -> Option<Decided<'t>> {
+        for (at, rule) in self.rules.iter().enumerate() {
+            match rule.guard.judged(roots, self) {
+                Ok(true) => return Some(Decided::Rule(&rule.said, at + 1)),
+                Ok(false) => {}
+                Err(gone) => return Some(Decided::Removed(gone)),
+            }
         }
         match self.read(roots) {
-            Some((outcome, v)) => Some(Decided::Table(outcome, v)),
+            Some(Ok((outcome, v))) => Some(Decided::Table(outcome, v)),
+            Some(Err(gone)) => Some(Decided::Removed(gone)),
             None => self.otherwise.as_ref().map(|said| Decided::Rule(said, 0)),
         }
     }
 
-    /// What the table says, by the first value that it knows.
-    pub(crate) fn read<'t>(&self, roots: &Roots<'t>) -> Option<(Outcome, Value<'t>)> {
-        self.from.iter().filter_map(|p| p.follow(roots)).find_map(|v| Some((self.word(v.as_scalar()?)?, v)))
+    /// What the table says, by the first value that it knows; `Err` when one before it was taken out.
+    pub(crate) fn read<'t>(&self, roots: &Roots<'t>) -> Option<Result<(Outcome, Value<'t>), Gone>> {
+        for pointer in &self.from {
+            let found = pointer.follow(roots);
+            let known = found.and_then(|v| Some((self.word(v.as_scalar()?)?, v)));
+            // A record that lists what was taken out may have written a word over another.
+            if (known.is_none() || roots.lists_removed() || found.is_some_and(masked))
+                && let Some(gone) = pointer.gone(roots)
+            {
+                return Some(Err(gone));
+            }
+            if let Some(known) = known {
+                return Some(Ok(known));
+            }
+        }
+        None
     }
 
     /// Whether there is a word at all, known to the table or not.
@@ -255,6 +317,11 @@ pub(crate) struct Aside {
 }
 
 impl Aside {
+    /// Whether it asks nothing, and so holds everything aside that no rule before it knows.
+    pub(crate) fn is_for_all(&self) -> bool {
+        self.guard.is_empty()
+    }
+
     /// Whether a record, or an item of one when `item` is set, is held aside.
     pub(crate) fn holds(&self, roots: &Roots<'_>, outcomes: &OutcomeRule, item: bool) -> bool {
         self.guard.is_of_item() == item && self.guard.holds(roots, outcomes)

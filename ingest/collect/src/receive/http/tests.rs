@@ -215,6 +215,37 @@ fn bad_records_are_kept_as_rejections_and_named() {
     assert_eq!(entries(&server.intake).len(), 104);
 }
 
+/// What is kept of a tiny record is many times its size, so that records are counted: as lines, as items of a list, and as what one
+/// record holds. A body of too many is refused whole.
+#[test]
+fn a_body_holds_so_many_records() {
+    let bodies = Bodies { records_max: 100, ..Bodies::default() };
+    let server = Setup { bodies, ..Setup::default() }.start();
+    let list = |n: usize| format!("[{}]", vec!["1"; n].join(","));
+    let logs = |n: usize| {
+        let records = vec![r#"{"timeUnixNano":"1"}"#; n].join(",");
+        format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{records}]}}]}}]}}"#)
+    };
+    let (events, otlp) = ("/ingest/v1/events", "/ingest/v1/events?format=otlp");
+    let lines = |n: usize| "{}\n".repeat(n);
+    let item_of_lines = |n: usize| format!("{{}}\n{}", list(n - 1));
+    let shapes: [(&str, &dyn Fn(usize) -> String); 4] =
+        [(events, &lines), (events, &list), (events, &item_of_lines), (otlp, &logs)];
+    let mut kept = 0;
+    for (target, body) in shapes {
+        let answer = server.answer(target, "", body(100).as_bytes());
+        assert_eq!(answer.received, 100, "{target}");
+        kept += 100;
+        let said = server.check((413, "body_too_large"), target, "", body(101).as_bytes());
+        assert!(said.contains("more than 100 records: send it in several"), "{said}");
+        server.check((413, "body_too_large"), target, "Content-Encoding: gzip\r\n", &gzip(body(101).as_bytes()));
+        assert_eq!(entries(&server.intake).len(), kept, "nothing of a body that was refused");
+    }
+    // One record of very many values: what the parser notes of it is many times its size.
+    let values = format!("{{\"a\":{}}}", list(2_000_100));
+    server.check((413, "body_too_large"), events, "", values.as_bytes());
+}
+
 #[test]
 fn every_refusal_has_its_status_and_code() {
     let bodies = Bodies {

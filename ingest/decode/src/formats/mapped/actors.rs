@@ -77,7 +77,10 @@ impl<'t> Filling<'t, '_> {
             e.actors = vec![Actor::named(agent)];
             e.actors_source = Some(Cow::Borrowed("declared"));
         }
-        self.take(Slot::ActorsId);
+        match (self.value(Slot::ActorsId), self.peek(Slot::ActorsId)) {
+            (Some(_), None) => self.flag("invalid:actors.id"),
+            _ => self.take(Slot::ActorsId),
+        }
         // What the declared list repeats need not stand in `extra` as well.
         let repeats: Vec<_> =
             self.found(Slot::ActorsDeclared).filter_map(|(f, _)| Some((f.value()?, f.scalar()?))).collect();
