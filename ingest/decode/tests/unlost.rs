@@ -249,3 +249,24 @@ fn members(v: &serde_json::Value, at: String, into: &mut Vec<String>) {
         members(item, format!("{at}/{number}"), into);
     }
 }
+
+/// An attribute without a name or of no list is seen again, and so is a time of an export that is none.
+#[test]
+fn odd_parts_of_an_exported_record_are_seen_again() {
+    let span = |attributes: &str, rest: &str| {
+        format!(
+            r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"name":"x",{rest}"attributes":{attributes}}}]}}]}}]}}"#
+        )
+    };
+    let call = r#"{"key":"mcp.method.name","value":{"stringValue":"tools/call"}}"#;
+    for record in [
+        span(&format!(r#"[{call},{{"key":7,"value":{{"stringValue":"4711"}}}}]"#), ""),
+        span(&format!(r#"[{call},{{"key":"4711"}}]"#), ""),
+        span(r#"{"mcp.method.name":"4711"}"#, ""),
+        span(&format!("[{call}]"), r#""startTimeUnixNano":{"odd":4711},"#),
+        span(&format!("[{call}]"), r#""links":{"odd":4711},"#),
+    ] {
+        let seen = decode(Format::Otlp, record.as_bytes());
+        assert!(seen.everything().contains("4711"), "{record}: {}", told(&seen));
+    }
+}

@@ -256,6 +256,9 @@ pub(crate) fn decode<'t>(
             e.id = Cow::Owned(format!("{}/{}", redactor.text(trace), redactor.text(span)));
         }
     }
+    if root.get(flatten::UNREAD).is_some() {
+        fill.flag("invalid:otlp.attributes");
+    }
     root.get("otlp.signal").into_iter().for_each(|v| fill.taken.insert(v));
     let method = fill.peek(Slot::Method);
     let operation = text("gen_ai.operation.name");

@@ -4,10 +4,13 @@
 //! attribute stands under `otlp.`. A name that is there already is never overwritten: of resource, scope and record the record
 //! wins, and another value under the same name follows as `name~2`, under a flag if one list had both. Integers come out as
 //! numbers whether they came as such or as text, ids in lower case, text that is a JSON object or array as that. Times and ids of
-//! zeros, which say nothing, are left out.
+//! zeros, which say nothing, are left out; an attribute without a name or a value stands under [`UNREAD`].
 
 use crate::json::{Kind, Tape, Value, write_string};
 use hashbrown::HashMap;
+
+/// Where attributes stand that have no name or no value.
+pub(super) const UNREAD: &str = "otlp.attributes";
 
 /// Which kind of record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +100,9 @@ impl Flat {
     fn envelope(&mut self, name: &str, v: Value<'_>, how: How, scratch: &mut Tape) {
         let silent = match how {
             How::Plain => v.as_str() == Some(""),
-            How::Time | How::Count => matches!(v.as_scalar(), None | Some("0" | "")),
+            How::Time | How::Count => matches!(v.as_scalar(), Some("0" | "")),
             How::Id => v.as_str().is_some_and(|id| id.bytes().all(|b| b == b'0')),
-            How::Links => v.items().next().is_none(),
+            How::Links => v.kind() == Kind::Array && v.items().next().is_none(),
             How::SpanKind | How::Any => false,
         };
         if silent {
@@ -107,7 +110,11 @@ impl Flat {
         }
         self.put(name, |json| match how {
             How::Plain => v.write(json),
-            How::Time | How::Count => write_digits(v.as_scalar().unwrap_or_default(), json),
+            // What is no number stays as it is, for its reader to refuse.
+            How::Time | How::Count => match v.as_scalar() {
+                Some(digits) => write_digits(digits, json),
+                None => v.write(json),
+            },
             How::Id => match v.as_str() {
                 Some(id) => write_string(&id.to_ascii_lowercase(), json),
                 None => v.write(json),
@@ -122,6 +129,7 @@ impl Flat {
                 }
             }
             How::Any => any(v, true, json, scratch),
+            How::Links if v.kind() != Kind::Array => v.write(json),
             How::Links => {
                 for (i, link) in v.items().enumerate() {
                     json.push(if i == 0 { '[' } else { ',' });
@@ -154,9 +162,13 @@ impl Flat {
 
     /// Adds a list of attributes; `own` says that two of one name in it are odd.
     fn attributes(&mut self, list: Value<'_>, own: bool, scratch: &mut Tape) {
+        if !list.is_null() && list.kind() != Kind::Array {
+            self.put(UNREAD, |json| list.write(json));
+        }
         for attribute in list.items() {
             let (Some(key), Some(value)) = (attribute.get("key").and_then(|k| k.as_str()), attribute.get("value"))
             else {
+                self.put(UNREAD, |json| attribute.write(json));
                 continue;
             };
             let added = self.put(key, |json| any(value, true, json, scratch));
