@@ -118,7 +118,8 @@ impl Guard {
         let mut found = None;
         for (condition, wanted) in self.when.iter().map(|c| (c, true)).chain(self.unless.iter().map(|c| (c, false))) {
             let fits = condition.holds(roots, outcomes) == wanted;
-            let gone = if fits && !roots.lists_removed() { None } else { condition.gone(roots) };
+            // What fails to hold for a mark might have held.
+            let gone = if fits && wanted && !roots.lists_removed() { None } else { condition.gone(roots) };
             if !fits && gone.is_none() {
                 return Ok(false);
             }
