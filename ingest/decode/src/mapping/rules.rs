@@ -119,7 +119,10 @@ impl Guard {
         for (condition, wanted) in self.when.iter().map(|c| (c, true)).chain(self.unless.iter().map(|c| (c, false))) {
             let fits = condition.holds(roots, outcomes) == wanted;
             // What fails to hold for a mark might have held.
-            let gone = if fits && wanted && !roots.lists_removed() { None } else { condition.gone(roots) };
+            let gone = match fits && wanted && !roots.lists_removed() {
+                true => condition.absent_for_a_mark(roots),
+                false => condition.gone(roots),
+            };
             if !fits && gone.is_none() {
                 return Ok(false);
             }
