@@ -4,7 +4,8 @@
 Usage: secrets.py     CATENA_BIN names the binary, CATENA_PEERS_PY a Python with pyarrow
 
 Plants secrets of 20 kinds, in six placements, in records of several formats and in records that cannot be read; sends them
-by file and over HTTP; then reads everything that was written: every column of every data file, every other file below the
+by file and over HTTP; and private keys of 6 kinds line by line, between other records. Others are planted where only the log of the
+service could keep them: in statements that fail, in keys, in paths and headers that are refused, with line breaks and escapes. Then reads everything that was written: every column of every data file, every other file below the
 lake byte by byte, the log of the service, its metrics, and its answers. The secrets are made here, from parts, at random.
 Exit code 0 when none is found and all records are accounted for.
 """
@@ -108,6 +109,38 @@ def shape(n, params, text, dice):
     return json.dumps(native)[:-1].replace("\n", " ")  # cut short
 
 
+def key_lines(dice):
+    """Files of lines with private keys in them, and the lines of the keys, each a secret of its own."""
+    word = lambda n: "M1z" + "".join(dice.choice(string.ascii_letters + string.digits + "+/") for _ in range(n - 3))
+    texts, secrets = [], []
+    for kind in ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "OPENSSH PRIVATE KEY", "PGP PRIVATE KEY BLOCK"):
+        for write in (str, "2026-12-01T00:00:00Z api-1  | {}".format, "    {}\r".format, lambda l: json.dumps({"log": l + "\n", "stream": "stdout"})):
+            body = [word(64), word(64), word(32)]
+            secrets += [("key line", kind, line) for line in body]
+            between = json.dumps({"id": f"k{len(secrets)}", "time": "2026-08-20T14:03:11Z", "decision": {"verdict": "allow"}})
+            dashes = "-" * 5
+            lines = [f"{dashes}BEGIN {kind}{dashes}", *body, f"{dashes}END {kind}{dashes}"]
+            texts.append([*map(write, lines[:2]), between, *map(write, lines[2:])])
+    body = [word(64), word(40)]
+    secrets += [("key line", "PuTTY", line) for line in body]
+    texts.append(["PuTTY-User-Key-File-3: ssh-ed25519", "Encryption: none", "Private-Lines: 2", *body, "Private-MAC: 00ff"])
+    return texts, secrets
+
+
+def overheard(served, dice):
+    """Requests that fail and name a secret; what only the log of the service could keep of them."""
+    secrets = [("overheard", str(n), "gh" + "p_" + "".join(dice.choice(string.ascii_letters) for _ in range(36))) for n in range(8)]
+    hostile = "\n2026-12-01T00:00:00Z ERROR forged\x1b[31m"
+    s = [secret for _, _, secret in secrets]
+    for query in (f"SELECT CAST('{s[0]}' AS BIGINT)", f"SELECT count(*) FROM decisions WHERE tool ~ '({s[1]}{hostile}'", f"SELECT * FROM \"{s[2]}\"", f"SELECT '{s[3]}' WHERE CAST(id AS INT) > 0"):
+        served.post("/api/v1/sql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"})
+    served.get("/api/v1/chains/" + urllib.parse.quote(s[4] + hostile, safe=""))
+    served.get("/api/v1/sql?q=" + urllib.parse.quote(f"SELECT regexp_like(tool, '[{s[5]}{hostile}') FROM decisions"))
+    served.post("/ingest/v1/events?format=" + s[6], b"{}")
+    served.post("/ingest/v1/events", b"{}", {"Authorization": f"Bearer {s[7]}", "Content-Encoding": "gzip"})
+    return secrets
+
+
 DUMP = """
 import sys, pathlib
 import pyarrow.parquet as pq
@@ -145,19 +178,28 @@ def main():
         said = []
         log = folder / "mixed.log"
         half = len(lines) // 2
+        texts, keys = key_lines(dice)
+        secrets += keys
+        keyed = folder / "keyed.log"
+        keyed.write_text("\n".join(line for text in texts[::2] for line in text) + "\n")
+        more = sum(map(len, texts))
         log.write_text("\n".join(lines[:half]) + "\n")
         lake = folder / "lake"
         report = json.loads(catena("ingest", "--lake", lake, "--json", log))
         if report["records"] != half:
             sys.exit(f"secrets: {report}")
+        catena("ingest", "--lake", lake, "--json", keyed)
         with Served(folder, "[flush]\nage_ms = 100\n") as served:
             for line in lines[half:]:
                 status, answer = served.post("/ingest/v1/events?format=auto", line.encode())
                 said.append(answer)
                 if status != 200:
                     sys.exit(f"secrets: answered {status}: {answer[:300]}")
+            for text in texts[1::2]:
+                said.append(served.post("/ingest/v1/events?format=auto", "\n".join(text).encode())[1])
             said.append(served.get("/metrics")[1])
-            served.wait(lambda: json.loads(served.get("/api/v1/status")[1] or b"{}").get("received", 0) >= len(lines), "all records")
+            secrets += overheard(served, dice)
+            served.wait(lambda: json.loads(served.get("/api/v1/status")[1] or b"{}").get("received", 0) >= len(lines) + more, "all records")
             for path in ("/api/v1/status", "/api/v1/sources", "/api/v1/chains", "/api/v1/chains?limit=1000", "/api/v1/sql?q=" + urllib.parse.quote("SELECT * FROM chain_events"), "/api/v1/sql?q=" + urllib.parse.quote("SELECT * FROM records")):
                 said.append(served.get(path)[1])
             served.stop()
@@ -169,14 +211,17 @@ def main():
         leaks = found_in(secrets, "the data files", dumped.stdout)
         looked = 0
         for path in folder.rglob("*"):
-            if path.is_file() and path != log:
+            if path.is_file() and path not in (log, keyed):
                 looked += 1
                 leaks += found_in(secrets, path.relative_to(folder), path.read_bytes())
+        served_log = (folder / "serve.log").read_text()
+        if "\x1b" in served_log or any(line.startswith("2026-12-01T00:00:00Z") for line in served_log.splitlines()):
+            sys.exit(f"secrets: the log was forged:\n{served_log[-2000:]}")
         for n, text in enumerate(said):
             leaks += found_in(secrets, f"answer {n}", text)
         counts = json.loads(catena("sql", "--lake", lake, "-o", "json", "SELECT class, count(*) AS n FROM records WHERE class <> 'chain' GROUP BY class ORDER BY class"))
-        if sum(row["n"] for row in counts) != len(lines):
-            sys.exit(f"secrets: {counts} of {len(lines)} records")
+        if sum(row["n"] for row in counts) != len(lines) + more:
+            sys.exit(f"secrets: {counts} of {len(lines) + more} records")
         share = 1 - len({leak.split(" in ")[0] for leak in leaks}) / len(secrets)
         if leaks:
             sys.exit(f"secrets: {len(leaks)} came through:\n  " + "\n  ".join(leaks[:40]))

@@ -17,7 +17,7 @@ use crate::lake::{Lake, LakeError};
 use crate::metrics::Standing;
 use catena_decode::mapping::Mappings;
 use catena_decode::redact::Rules;
-use catena_decode::{Context, Format, Sink};
+use catena_decode::{Block, Context, Format, Sink};
 use catena_evidence::tree::Accumulator;
 use catena_schemas::Micros;
 use catena_schemas::canonical;
@@ -216,6 +216,8 @@ pub struct Worker {
     spans: Vec<Span>,
     /// Where the next span of a partition begins: the end of its last one.
     positions: HashMap<String, i64>,
+    /// Of partitions in which a private key is open between two spans.
+    blocks: HashMap<String, Block>,
     oldest: Option<Instant>,
     records: u64,
     fallback_id: String,
@@ -231,6 +233,8 @@ struct Span {
     gaps: u64,
     records: u64,
     seen: Micros,
+    /// Whether a private key is open behind its last record.
+    block: Block,
     leaves: Accumulator,
 }
 
@@ -244,6 +248,7 @@ impl Worker {
             tenants: HashMap::new(),
             spans: Vec::new(),
             positions: HashMap::new(),
+            blocks: HashMap::new(),
             oldest: None,
             records: 0,
             fallback_id: String::new(),
@@ -270,9 +275,11 @@ impl Worker {
         let context =
             Context { received: record.again.map_or(received, |a| a.received), fallback_id, headers, trusted };
         let at = record.mappings.map_or(0, |mappings| tenant.decoder(mappings));
+        let mut block = span.block;
         let (decoders, mut sink) =
             tenant.sink(span, record.again.map(|a| a.topic), record.tenant, record.offset, received);
-        decoders[at].record(record.format, record.bytes, &context, &mut sink);
+        decoders[at].record_after(&mut block, record.format, record.bytes, &context, &mut sink);
+        span.block = block;
     }
 
     /// Buffers what an earlier stage already refused or set aside: the intake log keeps such records in their final form.
@@ -318,6 +325,7 @@ impl Worker {
                     gaps: 0,
                     records: 0,
                     seen: received,
+                    block: self.blocks.remove(&partition.app).unwrap_or_default(),
                     leaves,
                 });
                 self.spans.len() - 1
@@ -348,6 +356,15 @@ impl Worker {
     /// it and the first record are then known to be empty (control records, compacted ranges), not somebody else's.
     pub fn begin(&mut self, partition: &Partition, position: i64) {
         self.positions.insert(partition.app.clone(), position);
+        self.blocks.remove(&partition.app);
+    }
+
+    /// Says whether a private key is open where a partition is read from, after [`Worker::begin`]: its lines are redacted until it ends.
+    pub fn begin_within(&mut self, partition: &Partition, block: Block) {
+        match block.is_open() {
+            true => self.blocks.insert(partition.app.clone(), block),
+            false => self.blocks.remove(&partition.app),
+        };
     }
 
     /// When the oldest buffered record reaches its age; `None` when nothing is buffered.
@@ -370,6 +387,7 @@ impl Worker {
     pub fn discard(&mut self) {
         self.spans.clear();
         self.positions.clear();
+        self.blocks.clear();
         self.oldest = None;
         self.records = 0;
         self.tenants.clear();
@@ -403,6 +421,8 @@ impl Worker {
             return Ok(None);
         }
         self.positions.extend(spans.iter().map(|s| (s.partition.app.clone(), s.to)));
+        let open = spans.iter().filter(|s| s.block.is_open());
+        self.blocks.extend(open.map(|s| (s.partition.app.clone(), s.block)));
         let mut landing = Landing::new(self.settings.duplicates.clone());
         if let Err(e) = landing.duplicates.learn(&self.lake).await {
             self.discard();

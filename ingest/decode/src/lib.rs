@@ -25,9 +25,9 @@ use catena_schemas::{Event, Micros};
 use envelope::Envelope;
 use json::{Kind, Tape, Value};
 use mapping::{Mappings, Roots};
-pub use redact::Redactor;
 use redact::Taken;
 use redact::tools::Tools;
+pub use redact::{Block, Redactor};
 use std::sync::Arc;
 
 /// A producer's dialect.
@@ -270,6 +270,34 @@ impl Decoder {
     /// Decodes one record. A record that is an array, or an object around one as CloudTrail's files are, holds as many: each of its items is decoded by itself, and those that
     /// are good are not lost for one that is not.
     pub fn record(&mut self, format: Format, bytes: &[u8], context: &Context<'_>, sink: &mut impl Sink) {
+        self.record_after(&mut Block::default(), format, bytes, context, sink);
+    }
+
+    /// The same for a record of a sequence, in which a private key may be written over several: `block` says whether one is open, and is
+    /// brought behind this record.
+    pub fn record_after(
+        &mut self,
+        block: &mut Block,
+        format: Format,
+        bytes: &[u8],
+        context: &Context<'_>,
+        sink: &mut impl Sink,
+    ) {
+        if context.trusted || !(block.is_open() || redact::speaks(bytes)) {
+            return self.ruled(format, bytes, context, sink);
+        }
+        let in_key = Arc::new(self.redactor.for_key_lines(block.is_open()));
+        let plain = std::mem::replace(&mut self.redactor, in_key);
+        // What was made for records inside records redacts as its maker did.
+        self.nested = None;
+        self.ruled(format, bytes, context, sink);
+        self.nested = None;
+        self.redactor = plain;
+        *block = block.after(bytes);
+    }
+
+    /// Decodes one record under the rules for its tool.
+    fn ruled(&mut self, format: Format, bytes: &[u8], context: &Context<'_>, sink: &mut impl Sink) {
         let rules = self.redactor.rules();
         if context.trusted || !rules.has_rules() {
             return self.encoded(format, bytes, context, sink);

@@ -19,6 +19,8 @@
 //! The clean path costs one pass (runs) and no allocation: [`Redactor::suspects_record`] looks at the long words, which every token
 //! has, and at the signs behind which other secrets stand. When it says no there is nothing to find; when it says yes each string is looked at alone.
 
+mod blocks;
+mod commands;
 pub mod dry_run;
 mod names;
 pub mod personal;
@@ -32,6 +34,8 @@ mod tokens;
 pub(crate) mod tools;
 mod write;
 
+pub(crate) use blocks::speaks;
+pub use blocks::{Block, LOOK_BACK_BYTES, RECORDS_MAX as KEY_RECORDS_MAX};
 pub use dry_run::dry_run;
 pub(crate) use pieces::pieces;
 pub use rules::{Action, Rules, RulesError};
@@ -60,6 +64,18 @@ pub struct Redactor {
     version: Arc<str>,
     /// Which tools the rules are asked for.
     scope: Scope,
+    key_lines: KeyLines,
+}
+
+/// Whether a record may hold lines of a private key that begins in another text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum KeyLines {
+    #[default]
+    No,
+    /// It begins in one of the record's own texts.
+    Here,
+    /// It began in a record before and has not ended.
+    Open,
 }
 
 impl std::fmt::Debug for Redactor {
@@ -103,7 +119,7 @@ impl Taken {
 
 impl Redactor {
     /// Revision of what is built in: shapes, names, ways of looking. Raised when any of them changes.
-    pub const VERSION: &str = "r4";
+    pub const VERSION: &str = "r5";
 
     /// Under a tenant's key, with what is built in.
     pub fn new(key: [u8; 32]) -> Redactor {
@@ -118,7 +134,7 @@ impl Redactor {
             digest.update(part);
         }
         let version = format!("{}-{}", Redactor::VERSION, hex::encode(&digest.finalize()[..4]));
-        Redactor { key, rules, version: version.into(), scope: Scope::Unknown }
+        Redactor { key, rules, version: version.into(), scope: Scope::Unknown, key_lines: KeyLines::No }
     }
 
     /// Version of the policy, for every row: the revision and a digest of what is built in and of the rules. Two redactors that
@@ -137,10 +153,25 @@ impl Redactor {
         Redactor { scope: tools.scope(), ..self.clone() }
     }
 
+    /// The same for a record that may hold lines of a private key, which began in it, or before it if `open`.
+    pub(crate) fn for_key_lines(&self, open: bool) -> Redactor {
+        let key_lines = if open { KeyLines::Open } else { KeyLines::Here };
+        Redactor { key_lines: self.key_lines.max(key_lines), ..self.clone() }
+    }
+
+    /// Whether lines of a private key are looked for.
+    fn in_key(&self) -> bool {
+        self.key_lines != KeyLines::No && self.rules.wants(blocks::KIND)
+    }
+
+    fn is_key_open(&self) -> bool {
+        self.key_lines == KeyLines::Open && self.rules.wants(blocks::KIND)
+    }
+
     /// Whether a text may hold a secret; false is certain.
     #[inline]
     pub fn suspects(&self, text: &str) -> bool {
-        search::suspects(text.as_bytes()) || self.rules.touches_fields()
+        search::suspects(text.as_bytes()) || self.rules.touches_fields() || self.in_key()
     }
 
     /// Whether a record may hold a secret, the values of telling members apart; false is certain. Strings that had escapes
@@ -151,6 +182,7 @@ impl Redactor {
         search::suspects_record(root.source().as_bytes())
             || (!unescaped.is_empty() && search::suspects(unescaped))
             || self.rules.touches_fields()
+            || self.in_key()
     }
 
     /// The text with its secrets replaced.
@@ -183,8 +215,10 @@ impl Redactor {
                 }
             }
         }
-        let net = Net { rules: &self.rules, loose: false, depth };
-        let hits = search::hits(text.as_bytes(), net);
+        let hits = match self.in_key() && blocks::is_last_line(text.as_bytes()) {
+            true => vec![Hit { start: 0, end: text.len(), kind: blocks::KIND, why: Why::Shape }],
+            false => search::hits(text.as_bytes(), Net { loose: false, depth, ..self.loosely() }),
+        };
         if let Some(watch) = watch {
             watch.hits(text.as_bytes(), &hits);
         }
@@ -323,9 +357,16 @@ impl Redactor {
         }
     }
 
-    /// Bytes that nothing could read.
+    /// Bytes that nothing could read. While a private key is open they are its lines, to the one that ends it; of what would have
+    /// been an object only the words are.
     fn unread<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
-        self.behind_escapes(bytes, self.loosely())
+        if !self.is_key_open() || bytes.is_empty() || bytes.trim_ascii_start().starts_with(b"{") {
+            return self.behind_escapes(bytes, self.loosely());
+        }
+        let end = blocks::end(bytes, 0).unwrap_or(bytes.len());
+        let mut out = self.marker(blocks::KIND, &bytes[..end]).into_bytes();
+        out.extend_from_slice(&self.behind_escapes(&bytes[end..], self.loosely()));
+        Cow::Owned(out)
     }
 
     /// Looked at as they are, and as a reader would have them that takes escapes and zeros away.
@@ -343,7 +384,7 @@ impl Redactor {
     }
 
     fn loosely(&self) -> Net<'_> {
-        Net { rules: &self.rules, loose: true, depth: search::DEPTH_MAX }
+        Net { rules: &self.rules, loose: true, depth: search::DEPTH_MAX, in_key: self.in_key() }
     }
 
     fn loose<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
@@ -354,8 +395,12 @@ impl Redactor {
     pub fn reject_value(&self, reason: &'static str, detail: String, value: Value<'_>, bytes: &[u8]) -> Rejection {
         let mut written = String::new();
         let manner = Manner { dirty: true, sorted: false, taken: None };
-        let mut writer = Writer::new(self, manner, search::DEPTH_MAX, None);
-        writer.value(value, &mut written);
+        let mut writer = Writer::new(self, manner, search::DEPTH_MAX, None).of_rejected();
+        // A line of a key may be a number, or a text between quotes.
+        match self.is_key_open() && !matches!(value.kind(), Kind::Object | Kind::Array) {
+            true => writer.key_line(value.source(), &mut written),
+            false => writer.value(value, &mut written),
+        }
         let mut raw = match writer.found() {
             true => written.into_bytes(),
             false => bytes[..bytes.len().min(RAW_BYTES_MAX)].to_vec(),
@@ -378,7 +423,8 @@ impl Redactor {
         const DETAIL_CHARS_MAX: usize = 500;
         // It may quote what nothing could read.
         let dirty = self.suspects(&detail) || plain::is_other(detail.as_bytes());
-        let mut detail = if dirty { utf8(self.unread(detail.as_bytes()).into_owned()) } else { detail };
+        let looked = || utf8(self.behind_escapes(detail.as_bytes(), self.loosely()).into_owned());
+        let mut detail = if dirty { looked() } else { detail };
         if let Some((cut, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
             detail.truncate(cut);
             detail.push('…');

@@ -9,6 +9,7 @@ mod explain;
 mod exports;
 mod hostile;
 mod kept;
+mod keys;
 mod ladder;
 mod leaks;
 mod mapping;

@@ -150,7 +150,7 @@ fn a_rule_file_says_what_is_wrong_with_it() {
 fn the_version_tells_policies_apart() {
     let plain = redactor("");
     assert!(
-        plain.policy_version().starts_with("r4-") && plain.policy_version().len() == 11,
+        plain.policy_version().starts_with("r5-") && plain.policy_version().len() == 11,
         "{}",
         plain.policy_version()
     );

@@ -5,10 +5,12 @@
 //! or by mistake, adds nothing; a file that was replaced is another source. Big plain files are read in segments by
 //! several workers at once and committed in the order of the file. Compressed files count in unpacked bytes.
 
+mod key_lines;
+
 use crate::lake::{Lake, LakeError};
 use crate::worker::{Counts, FlushError, Partition, Record, Sealed, Settings, Worker, land};
 use catena_decode::frame::{self, Packing};
-use catena_decode::{Context, Decoder, Format, Redactor, Sink};
+use catena_decode::{Block, Context, Decoder, Format, Redactor, Sink};
 use catena_schemas::authority::Entry;
 use catena_schemas::rows::Rejection;
 use catena_schemas::{Event, EventKind, Micros, canonical};
@@ -127,10 +129,12 @@ fn read(
             counts.add(&reader.plain(path, from, length)?);
         }
         Shape::Stream(mut stream) => {
+            let mut before = key_lines::Tail::of((&mut stream).take(from));
             if from > 0 {
-                counts.add(&reader.recount(&mut (&mut stream).take(from)).map_err(unreadable)?);
+                counts.add(&reader.recount(&mut before).map_err(unreadable)?);
             }
-            counts.add(&reader.stream(path, stream, from)?);
+            let block = before.block();
+            counts.add(&reader.stream(path, stream, (from, block))?);
         }
         Shape::Document(bytes) => counts.add(&reader.document(&bytes, from)?),
     }
@@ -285,7 +289,10 @@ impl Ingestion<'_> {
         if !first {
             at += reader.skip_until(b'\n').map_err(unreadable)? as u64;
         }
+        let block = key_lines::before(&mut reader, at).map_err(unreadable)?;
+        reader.seek(SeekFrom::Start(at)).map_err(unreadable)?;
         worker.begin(self.partition, at as i64);
+        worker.begin_within(self.partition, block);
         let mut line = Vec::new();
         let mut sealed = Vec::new();
         let mut reported = at;
@@ -311,8 +318,8 @@ impl Ingestion<'_> {
         Ok(sealed)
     }
 
-    fn stream(&self, path: &Path, stream: Box<dyn Read + Send>, from: u64) -> Result<Counts, FileError> {
-        let (work, todo) = mpsc::sync_channel::<(u64, u64, Vec<u8>)>(1);
+    fn stream(&self, path: &Path, stream: Box<dyn Read + Send>, from: (u64, Block)) -> Result<Counts, FileError> {
+        let (work, todo) = mpsc::sync_channel::<(u64, (u64, Block), Vec<u8>)>(1);
         let todo = parking_lot::Mutex::new(todo);
         let (send, receive) = mpsc::channel();
         std::thread::scope(|scope| {
@@ -322,8 +329,9 @@ impl Ingestion<'_> {
                     let mut worker = Worker::new(self.lake.clone(), self.job.settings.clone());
                     loop {
                         let received = todo.lock().recv();
-                        let Ok((number, start, bytes)) = received else { break };
+                        let Ok((number, (start, block), bytes)) = received else { break };
                         worker.begin(self.partition, start as i64);
+                        worker.begin_within(self.partition, block);
                         let (mut at, received) = (0, (self.job.now)());
                         for line in bytes.split_inclusive(|b| *b == b'\n') {
                             self.push(&mut worker, line, start + at, received);
@@ -359,8 +367,8 @@ impl Ingestion<'_> {
     fn cut(
         &self,
         mut stream: Box<dyn Read + Send>,
-        mut start: u64,
-        work: &mpsc::SyncSender<(u64, u64, Vec<u8>)>,
+        (mut start, mut block): (u64, Block),
+        work: &mpsc::SyncSender<(u64, (u64, Block), Vec<u8>)>,
     ) -> std::io::Result<()> {
         let (mut carry, mut number) = (Vec::new(), 0);
         loop {
@@ -379,9 +387,11 @@ impl Ingestion<'_> {
                 carry = bytes.split_off(if end == 0 { bytes.len() } else { end });
             }
             let length = bytes.len() as u64;
-            if work.send((number, start, bytes)).is_err() {
+            let behind = key_lines::behind(block, &bytes);
+            if work.send((number, (start, block), bytes)).is_err() {
                 break;
             }
+            block = behind;
             // Segments land in the order of their numbers: none may be left out.
             (start, number) = (start + length, number + 1);
         }
@@ -394,9 +404,12 @@ impl Ingestion<'_> {
         worker.begin(self.partition, from as i64);
         let mut sealed = Vec::new();
         let mut counts = Counts::default();
+        let mut block = Block::default();
         let received = (self.job.now)();
         for (at, record) in document_records(bytes) {
             if (at as u64) < from {
+                block = block.after(record);
+                worker.begin_within(self.partition, block);
                 let mut tally = Tally::default();
                 self.recount_record(&mut self.decoder(), record, &mut tally);
                 counts.add(&tally.counts());
@@ -617,6 +630,7 @@ impl Ingestion<'_> {
         let inode = file.metadata().map_err(unreadable)?.ino();
         let mut at = self.runtime.block_on(self.lake.position(&self.partition.app))?.unwrap_or(0) as u64;
         worker.begin(self.partition, at as i64);
+        worker.begin_within(self.partition, key_lines::before(&mut file, at).map_err(unreadable)?);
         let mut carry = Vec::new();
         let mut rotated = false;
         loop {

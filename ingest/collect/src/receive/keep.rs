@@ -9,7 +9,7 @@ use crate::intake::{Batch, Intake};
 use crate::worker;
 use catena_decode::mapping::Mappings;
 use catena_decode::redact::Rules;
-use catena_decode::{Context, Decoder, Format, Redactor, Sink};
+use catena_decode::{Block, Context, Decoder, Format, Redactor, Sink};
 use catena_schemas::authority::Entry;
 use catena_schemas::rows::Rejection;
 use catena_schemas::{Event, Micros, canonical, wire};
@@ -113,12 +113,36 @@ impl Keeper {
         headers: &[(&str, &[u8])],
         records: impl IntoIterator<Item = &'r [u8]>,
     ) -> (Batch, Answer) {
-        self.decode_within(tenant, format, headers, records, Within::ANY).expect("anything is within that")
+        self.decode_after(&mut Block::default(), tenant, format, headers, records)
+    }
+
+    /// The same for records that go on a sequence, such as that of a connection: a private key may be open behind those before.
+    pub fn decode_after<'r>(
+        &self,
+        block: &mut Block,
+        tenant: &str,
+        format: Format,
+        headers: &[(&str, &[u8])],
+        records: impl IntoIterator<Item = &'r [u8]>,
+    ) -> (Batch, Answer) {
+        self.keep(block, tenant, format, headers, records, Within::ANY).expect("anything is within that")
     }
 
     /// The same within limits: beyond them the decoder is heard out, nothing more is kept, and all of it is refused.
     pub fn decode_within<'r>(
         &self,
+        tenant: &str,
+        format: Format,
+        headers: &[(&str, &[u8])],
+        records: impl IntoIterator<Item = &'r [u8]>,
+        within: Within,
+    ) -> Result<(Batch, Answer), TooMuch> {
+        self.keep(&mut Block::default(), tenant, format, headers, records, within)
+    }
+
+    fn keep<'r>(
+        &self,
+        block: &mut Block,
         tenant: &str,
         format: Format,
         headers: &[(&str, &[u8])],
@@ -132,7 +156,7 @@ impl Keeper {
         for record in records {
             let fallback_id = format!("{request}/{}", kept.answer.records);
             let context = Context { received, fallback_id: &fallback_id, headers, trusted: false };
-            decoder.record(format, record, &context, &mut kept);
+            decoder.record_after(block, format, record, &context, &mut kept);
             kept.answer.records += 1;
             if kept.beyond.is_some() {
                 break;

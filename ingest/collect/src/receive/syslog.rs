@@ -10,7 +10,7 @@
 
 use super::keep::Keeper;
 use crate::intake::AppendError;
-use catena_decode::Format;
+use catena_decode::{Block, Format};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -172,6 +172,7 @@ async fn listen(
     cancel: &CancellationToken,
 ) {
     let mut buffer: Vec<u8> = Vec::with_capacity(64 << 10);
+    let mut block = Block::default();
     loop {
         let read = tokio::select! {
             () = cancel.cancelled() => break,
@@ -186,7 +187,8 @@ async fn listen(
             }
         };
         if !messages.is_empty() {
-            let (batch, _) = keeper.decode(&settings.tenant, settings.format, &[], messages.iter().map(|m| content(m)));
+            let contents = messages.iter().map(|m| content(m));
+            let (batch, _) = keeper.decode_after(&mut block, &settings.tenant, settings.format, &[], contents);
             loop {
                 match keeper.intake().append(batch.clone()).await {
                     Ok(_) => break,

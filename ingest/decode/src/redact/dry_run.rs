@@ -3,7 +3,7 @@
 //! Guarantee: finds exactly what decoding would replace in the record as it stands (by the same code), shows of a secret no more
 //! than its first four characters and of a short one fewer, and keeps nothing.
 
-use super::search::{self, Net};
+use super::search;
 use super::tokens::Hit;
 use super::write::Writer;
 use super::{Manner, Redactor, Why, personal};
@@ -75,6 +75,7 @@ impl fmt::Display for DryRun {
 /// Looks at a sample as decoding would. Tokens and handles of native events, which become digests whatever they look like, are
 /// not told: `docs/native-event.md` lists them.
 pub fn dry_run(redactor: &Redactor, bytes: &[u8]) -> DryRun {
+    let redactor = &if super::speaks(bytes) { redactor.for_key_lines(false) } else { redactor.clone() };
     let mut watch = Watch::default();
     let mut personal = Vec::new();
     let mut tape = Tape::default();
@@ -87,8 +88,7 @@ pub fn dry_run(redactor: &Redactor, bytes: &[u8]) -> DryRun {
             true
         }
         Err(_) => {
-            let net = Net { rules: &redactor.rules, loose: true, depth: search::DEPTH_MAX };
-            for hit in search::hits(bytes, net) {
+            for hit in search::hits(bytes, redactor.loosely()) {
                 watch.push(format!("@{}", hit.start), hit.kind, hit.why, &bytes[hit.start..hit.end]);
             }
             false

@@ -60,9 +60,60 @@ pub(crate) const TELLING: &[&str] = &[
     "connectionstring",
     "xamzsignature",
     "xgoogsignature",
+    "clientkeydata",
+    "presharedkey",
+    "mnemonic",
+    "seedphrase",
+    "recoverycode",
+    "recoverycodes",
+    "backupcode",
+    "backupcodes",
+    "pw",
+    "psw",
+    "pswd",
+    "passwrd",
+    "pword",
+    // `pass` by itself ends other words: bypass, compass.
+    "dbpass",
+    "userpass",
+    "adminpass",
+    "rootpass",
+    "authpass",
+    "smtppass",
+    "mailpass",
+    "mysqlpass",
+    "redispass",
+    "ldappass",
+    "bindpass",
+    "proxypass",
+    "keypass",
+    "storepass",
+    "sshpass",
+    // Password in German, Scandinavian languages, Dutch, Finnish, Portuguese, Spanish, French, Polish, Czech, Hungarian, Turkish.
+    "passwort",
+    "kennwort",
+    "passord",
+    "losenord",
+    "adgangskode",
+    "wachtwoord",
+    "salasana",
+    "senha",
+    "contrasena",
+    "motdepasse",
+    "haslo",
+    "heslo",
+    "jelszo",
+    "sifre",
 ];
+/// The same in letters that are not ASCII.
+const FOREIGN: &[&str] =
+    &["contraseña", "lösenord", "hasło", "jelszó", "пароль", "密码", "密碼", "口令", "パスワード", "비밀번호"];
+/// What may stand behind a telling name and says only how the value is written.
+const TAILS: &[&str] =
+    &["value", "text", "string", "hash", "header", "plain", "plaintext", "encrypted", "raw", "base", "data"];
 /// Whole names that are telling when a scalar stands under them; as objects they are structure.
-const TELLING_SCALARS: &[&str] = &["token", "auth", "pass", "pin", "otp", "cvv", "cvc"];
+const TELLING_SCALARS: &[&str] =
+    &["token", "auth", "pass", "pin", "otp", "cvv", "cvc", "psk", "mdp", "parola", "pincode"];
 /// Ends of names that are telling when the value looks random.
 const WEAK: &[&str] = &["token", "sig", "signature", "jwt", "bearer", "hmackey", "authkey", "sastoken"];
 /// Ends of names that are not, though they end in one of these.
@@ -150,15 +201,69 @@ static LAST: [u32; 26] = {
     last
 };
 
-/// Whether a name may tell, by its last two letters; false is certain.
+/// The same for [`TAILS`].
+static TAIL_LAST: [u32; 26] = {
+    let mut last = [0u32; 26];
+    let mut n = 0;
+    while n < TAILS.len() {
+        let name = TAILS[n].as_bytes();
+        last[(name[name.len() - 1] - b'a') as usize] |= 1 << (name[name.len() - 2] - b'a');
+        n += 1;
+    }
+    last
+};
+
+/// Whether a name may tell, by its last two letters, or those before a tail; false is certain.
 #[inline]
 pub(crate) fn may_tell(name: &[u8]) -> bool {
+    match last_two(name) {
+        Some((last, before)) if LAST[last] >> before & 1 == 1 => true,
+        Some((last, before)) if TAIL_LAST[last] >> before & 1 == 1 => without_tail(name)
+            .is_some_and(|rest| last_two(rest).is_none_or(|(last, before)| LAST[last] >> before & 1 == 1)),
+        Some(_) => false,
+        // Names in other alphabets are compared as a whole.
+        None => name.iter().rev().take(2).any(|b| *b >= 0x80),
+    }
+}
+
+/// The last two letters of a name, counted from `a`; `None` when they are none of ASCII.
+#[inline]
+fn last_two(name: &[u8]) -> Option<(usize, u32)> {
     let mut letters = name.iter().rev().filter(|b| !is_separator(b)).skip(number(name));
     let mut letter = || letters.next().map(|b| (b | 0x20).wrapping_sub(b'a')).filter(|n| *n < 26);
     match (letter(), letter()) {
-        (Some(last), Some(before)) => LAST[usize::from(last)] >> before & 1 == 1,
-        _ => false,
+        (Some(last), Some(before)) => Some((usize::from(last), u32::from(before))),
+        _ => None,
     }
+}
+
+/// A name without what only says how its value is written: `passwordValue`.
+fn without_tail(name: &[u8]) -> Option<&[u8]> {
+    const REST_MIN: usize = 2;
+    let end = name.iter().rposition(|b| !is_separator(b) && !b.is_ascii_digit())? + 1;
+    let name = &name[..end];
+    TAILS.iter().find_map(|tail| {
+        let from = name.len().checked_sub(tail.len()).filter(|from| *from >= REST_MIN)?;
+        // Most differ in the first letter.
+        if name[from] | 0x20 != tail.as_bytes()[0] {
+            return None;
+        }
+        name[from..].eq_ignore_ascii_case(tail.as_bytes()).then(|| &name[..from])
+    })
+}
+
+/// The member by which a key of JOSE (JWK) is known, and those that are its secret part.
+pub(crate) const KEY_TYPE: &str = "kty";
+const KEY_PARTS: &[&str] = &["d", "k", "p", "q", "dp", "dq", "qi", "oth"];
+
+/// Whether a member of a key of JOSE is secret.
+pub(crate) fn is_key_part(name: &[u8]) -> bool {
+    name.len() <= 3 && KEY_PARTS.iter().any(|part| part.as_bytes() == name)
+}
+
+/// Whether an object is a key of JOSE.
+pub(crate) fn is_key(object: Value<'_>) -> bool {
+    object.entries().any(|(key, v)| key == KEY_TYPE && v.as_str().is_some())
 }
 
 /// What a name says of its value.
@@ -168,10 +273,18 @@ pub(crate) fn says(name: &[u8], scalar: bool) -> Says {
 }
 
 fn said(name: &[u8], scalar: bool) -> Says {
+    match (whole(name, scalar), without_tail(name)) {
+        (Says::Nothing, Some(rest)) => whole(rest, scalar),
+        (says, _) => says,
+    }
+}
+
+/// What a name says as it is.
+fn whole(name: &[u8], scalar: bool) -> Says {
     let folded = Folded::new(name);
     let any = |ends: &[&str]| ends.iter().any(|end| folded.ends_with(end));
-    let whole = || !folded.numbered && TELLING_SCALARS.iter().any(|t| folded.as_bytes() == t.as_bytes());
-    if any(TELLING) || (scalar && whole()) {
+    let alone = || !folded.numbered && TELLING_SCALARS.iter().any(|t| folded.as_bytes() == t.as_bytes());
+    if any(TELLING) || any(FOREIGN) || (scalar && alone()) {
         Says::Secret
     } else if scalar && any(WEAK) && !any(PLAIN) {
         Says::Perhaps
@@ -191,7 +304,7 @@ pub(crate) fn is_scalar(value: Value<'_>) -> bool {
 pub(crate) fn tells(value: Value<'_>) -> bool {
     match value.kind() {
         Kind::Object => {
-            value.entries().any(|(key, v)| says(key.as_bytes(), true) != Says::Nothing || tells(v))
+            value.entries().any(|(key, v)| key == KEY_TYPE || says(key.as_bytes(), true) != Says::Nothing || tells(v))
                 || named_beside(value).is_some_and(|name| says(name.as_bytes(), true) != Says::Nothing)
         }
         Kind::Array => {
@@ -280,7 +393,12 @@ pub(crate) fn is_placeholder(value: &[u8]) -> bool {
     const WORDS: &[&[u8]] =
         &[b"null", b"none", b"nil", b"true", b"false", b"undefined", b"redacted", b"hidden", b"masked"];
     let lower = value.to_ascii_lowercase();
-    value.iter().all(|b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'?' | b'-'))
+    let variable = value.strip_prefix(b"$").is_some_and(|name| {
+        name.first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_')
+            && name.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_')
+    });
+    variable
+        || value.iter().all(|b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'?' | b'-'))
         || WORDS.contains(&lower.as_slice())
         || starts_as_placeholder(value)
         || is_marker(value)
@@ -294,7 +412,7 @@ pub(crate) fn starts_as_placeholder(value: &[u8]) -> bool {
 
 /// What the names are, for the policy's version.
 pub(crate) fn describe() -> String {
-    [TELLING, TELLING_SCALARS, WEAK, PLAIN].map(|names| names.join(" ")).join("\n")
+    [TELLING, TELLING_SCALARS, WEAK, PLAIN, FOREIGN, TAILS].map(|names| names.join(" ")).join("\n")
 }
 
 #[cfg(test)]
@@ -304,7 +422,7 @@ mod tests {
     /// A name that the quick look misses would not be looked at.
     #[test]
     fn every_telling_name_is_looked_at() {
-        for name in TELLING.iter().chain(TELLING_SCALARS).chain(WEAK) {
+        for name in TELLING.iter().chain(TELLING_SCALARS).chain(WEAK).chain(FOREIGN) {
             assert_ne!(says(name.as_bytes(), true), Says::Nothing, "{name}");
         }
     }
@@ -318,6 +436,26 @@ mod tests {
             ("token", Says::Secret),
             ("password2", Says::Secret),
             ("newPassword_1 ", Says::Secret),
+            ("passwordValue", Says::Secret),
+            ("secretText", Says::Secret),
+            ("tokenValue", Says::Secret),
+            ("deviceTokenValue", Says::Perhaps),
+            ("apiKeyHeader", Says::Secret),
+            ("secret_key_base", Says::Secret),
+            ("password_hash", Says::Secret),
+            ("PASSWORD-BASE64", Says::Secret),
+            ("pw", Says::Secret),
+            ("bind_pw2", Says::Secret),
+            ("Passwort", Says::Secret),
+            ("mot_de_passe", Says::Secret),
+            ("пароль", Says::Secret),
+            ("db_密码", Says::Secret),
+            ("имя", Says::Nothing),
+            ("value", Says::Nothing),
+            ("stringValue", Says::Nothing),
+            ("user_data", Says::Nothing),
+            ("password_policy", Says::Nothing),
+            ("bypass", Says::Nothing),
             ("auth0", Says::Nothing),
             ("password-2026", Says::Nothing),
             ("2", Says::Nothing),

@@ -11,6 +11,7 @@
 use super::names::{self, Says};
 use super::search::Net;
 use super::tokens::{self, Hit, Why};
+use super::{blocks, commands};
 
 /// Longest authority of a URL that is looked at.
 const AUTHORITY_MAX: usize = 1024;
@@ -47,14 +48,20 @@ pub(crate) fn is_valued(key: &str) -> bool {
 pub(crate) fn announced(text: &[u8], at: usize) -> bool {
     match text[at] {
         // Nearly every sign stands right behind a word that tells nothing.
+        b'=' if code(text, at).is_some() || password_call(text, at).is_some() => true,
         b'=' | b':' if is_plain(text, at) => false,
         b'=' | b':' => {
             let named = named_before(text, at);
-            names::says(named.name, true) != Says::Nothing
+            blocks::is_putty(named.name)
+                || named.name == names::KEY_TYPE.as_bytes()
+                || names::says(named.name, true) != Says::Nothing
                 || named_value(text, at, &named).is_some_and(|(name, _)| names::says(name, true) != Says::Nothing)
         }
         b'@' => authority_before(text, at).is_some_and(|at| url_password(text, at).is_some()),
-        b'-' => is_private_key(text, at - 1) || names::says(option_at(text, at), true) != Says::Nothing,
+        b'-' if text[at - 1] == b'-' => {
+            blocks::begins(text, at - 1) || names::says(option_at(text, at), true) != Says::Nothing
+        }
+        b'-' | b'\'' => commands::announced(text, at),
         b'>' => element(text, at).is_some_and(|name| names::says(name, true) != Says::Nothing),
         b' ' => scheme(text, at).is_some(),
         _ => false,
@@ -72,13 +79,17 @@ fn is_plain(text: &[u8], at: usize) -> bool {
 
 /// What is found at a sign.
 pub(crate) fn found(text: &[u8], at: usize, net: Net<'_>) -> Option<Hit> {
+    if let Some(start) = block_at(text, at) {
+        return Some(blocks::block(text, start));
+    }
     match text[at] {
         b'=' | b':' => assigned(text, at, net),
         b'@' => authority_before(text, at)
             .and_then(|at| url_password(text, at))
             .map(|(start, end)| hit(start, end, "url_password", Why::Place)),
-        b'-' if is_private_key(text, at - 1) => Some(private_key(text, at - 1)),
-        b'-' => argument(text, at, net),
+        b'-' if text[at - 1] == b'-' => argument(text, at, net),
+        b'-' => commands::option(text, at, net),
+        b'\'' => commands::quoted(text, at, net),
         b'>' => content(text, at, net),
         b' ' => scheme(text, at),
         _ => None,
@@ -89,20 +100,17 @@ fn hit(start: usize, end: usize, kind: &'static str, why: Why) -> Hit {
     Hit { start, end, kind, why }
 }
 
-/// Whether a private key begins here.
-pub(crate) fn is_private_key(text: &[u8], at: usize) -> bool {
-    const HEAD_MAX: usize = 64;
-    let head = &text[at..text.len().min(at + HEAD_MAX)];
-    head.starts_with(b"-----BEGIN ") && memchr::memmem::find(head, b"PRIVATE KEY").is_some()
-}
-
-/// PEM and PGP blocks: to the end of the block, or of the text when it is cut.
-fn private_key(text: &[u8], at: usize) -> Hit {
-    let end = memchr::memmem::find(&text[at..], b"-----END ").map_or(text.len(), |end| {
-        let close = at + end + 9;
-        memchr::memmem::find(&text[close..], b"-----").map_or(text.len(), |n| close + n + 5)
-    });
-    hit(at, end, "private_key", Why::Proven)
+/// Where the private key begins that a sign announces.
+#[inline]
+pub(crate) fn block_at(text: &[u8], at: usize) -> Option<usize> {
+    match text[at] {
+        b'-' => at.checked_sub(1).filter(|start| blocks::begins(text, *start)),
+        b':' => {
+            let name = word_before(text, at);
+            blocks::is_putty(name).then(|| at - name.len())
+        }
+        _ => None,
+    }
 }
 
 /// Where the `://` stands whose authority an `@` is part of, the first of several.
@@ -192,7 +200,7 @@ fn named_before(text: &[u8], at: usize) -> Named<'_> {
 }
 
 #[inline]
-fn word_before(text: &[u8], end: usize) -> &[u8] {
+pub(super) fn word_before(text: &[u8], end: usize) -> &[u8] {
     let floor = end.saturating_sub(NAME_MAX);
     let named = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     let start = floor + text[floor..end].iter().rposition(|b| !named(b)).map_or(0, |n| n + 1);
@@ -205,8 +213,22 @@ fn spaces(text: &[u8], from: usize) -> usize {
 
 /// `name=value`, `name: value`, and `"name": value`.
 fn assigned(text: &[u8], at: usize, net: Net<'_>) -> Option<Hit> {
+    if text[at] == b'='
+        && let Some((start, end)) = code(text, at)
+    {
+        return Some(hit(start, end, "oauth_code", Why::Place));
+    }
+    if let Some(quote) = password_call(text, at) {
+        let (start, end) = bare_or_quoted(text, quote, net.loose);
+        return judge(text, start, end, Says::Secret, "assignment", 1);
+    }
     let named = named_before(text, at);
-    let says = net.says(named.name);
+    let says = match net.says(named.name) {
+        Says::Nothing if net.loose && named.quoted && names::is_key_part(named.name) && speaks_of_key(text, at) => {
+            Says::Perhaps
+        }
+        says => says,
+    };
     if says == Says::Nothing {
         let (name, end) = named_value(text, at, &named)?;
         let (says, from) = (net.says(name), beside(text, end)?);
@@ -234,6 +256,10 @@ fn assigned(text: &[u8], at: usize, net: Net<'_>) -> Option<Hit> {
     }
     let colon = text[at] == b':';
     let from = if colon || named.apart || net.loose { spaces(text, from) } else { from };
+    let from = match colon {
+        true => next_line(text, from).unwrap_or(from),
+        false => wrapped(text, from),
+    };
     if colon && let Some(header) = header(text, from, named.name, net) {
         return header;
     }
@@ -254,6 +280,71 @@ fn assigned(text: &[u8], at: usize, net: Net<'_>) -> Option<Hit> {
     };
     let (start, end) = bare_or_quoted(text, from, net.loose);
     (!prose || odd(&text[start..end])).then(|| judge(text, start, end, says, "assignment", VALUE_MIN)).flatten()
+}
+
+/// The code of an OAuth redirect in a URL, `?code=X`: long and mixed, or shorter beside a `state`. Others are numbers and words.
+fn code(text: &[u8], at: usize) -> Option<(usize, usize)> {
+    const QUERY_MAX: usize = 256;
+    const ALONE_MIN: usize = 16;
+    const BESIDE_STATE_MIN: usize = 6;
+    let name = text[..at].strip_suffix(b"code")?;
+    if !matches!(name.last(), Some(b'?' | b'&')) {
+        return None;
+    }
+    let ends = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'<' | b'>' | b'\\' | b')');
+    let near = &text[at + 1..text.len().min(at + 1 + QUERY_MAX)];
+    let query = &near[..near.iter().position(ends).unwrap_or(near.len())];
+    let value = query.split(|b| matches!(b, b'&' | b'#')).next()?;
+    let before = &name[name.len().saturating_sub(QUERY_MAX)..];
+    let before = before.rsplit(ends).next().unwrap_or_default();
+    let beside = [before, query]
+        .iter()
+        .any(|part| [&b"?state="[..], b"&state="].iter().any(|state| memchr::memmem::find(part, state).is_some()));
+    let mixed = value.iter().any(u8::is_ascii_digit) && value.iter().any(u8::is_ascii_alphabetic);
+    let min = if beside { BESIDE_STATE_MIN } else { ALONE_MIN };
+    (value.len() >= min && mixed && !names::is_placeholder(value)).then_some((at + 1, at + 1 + value.len()))
+}
+
+/// Whether a text says near a place that it is a key of JOSE: `"kty"`.
+fn speaks_of_key(text: &[u8], at: usize) -> bool {
+    const NEAR: usize = 1024;
+    memchr::memmem::find(&text[at.saturating_sub(NEAR)..text.len().min(at + NEAR)], b"\"kty\"").is_some()
+}
+
+/// The value of YAML that stands on the line after its name, as it is or as a block, given where it would stand on the same.
+fn next_line(text: &[u8], from: usize) -> Option<usize> {
+    const INDENT_MAX: usize = 64;
+    let block = text[from..].iter().take(3).take_while(|b| matches!(b, b'|' | b'>' | b'-' | b'+')).count();
+    let end = spaces(text, from + block);
+    let rest = text[end..].strip_prefix(b"\r").unwrap_or(&text[end..]);
+    // Also as it is written in JSON that could not be read.
+    let broken = rest.strip_prefix(b"\n").or_else(|| rest.strip_prefix(b"\\n"))?;
+    let start = text.len() - broken.len();
+    let indent = broken.iter().take(INDENT_MAX).take_while(|b| **b == b' ').count();
+    let word = broken[indent..].split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    let value = indent > 0 && !word.is_empty() && !word.ends_with(b":") && word != b"-" && !word.starts_with(b"#");
+    value.then_some(start + indent)
+}
+
+/// Where the quote stands in `= PASSWORD('x')`, whatever the name before it.
+fn password_call(text: &[u8], at: usize) -> Option<usize> {
+    const CALL: &[u8] = b"password('";
+    let from = spaces(text, at + 1);
+    let is_call = text[at] == b'=' && text.get(from..from + CALL.len())?.eq_ignore_ascii_case(CALL);
+    is_call.then(|| from + CALL.len() - 1)
+}
+
+/// Where the quote stands that a call or a letter of SQL is around: `PASSWORD('x')`, `N'x'`.
+fn wrapped(text: &[u8], from: usize) -> usize {
+    const CALL_MAX: usize = 16;
+    let word = text[from..].iter().take(CALL_MAX).take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+    let open = from + word;
+    let quote = |at: usize| text.get(at) == Some(&b'\'');
+    match word {
+        1 if quote(open) => open,
+        1.. if text.get(open) == Some(&b'(') && quote(open + 1) => open + 1,
+        _ => from,
+    }
 }
 
 /// `Cookie: value` and `Authorization: value`, to their ends.
@@ -310,7 +401,7 @@ fn beside(text: &[u8], from: usize) -> Option<usize> {
     signed.then(|| sign + 1 + text[sign + 1..].iter().take_while(|b| b.is_ascii_whitespace()).count())
 }
 
-fn judge(text: &[u8], start: usize, end: usize, says: Says, kind: &'static str, min: usize) -> Option<Hit> {
+pub(super) fn judge(text: &[u8], start: usize, end: usize, says: Says, kind: &'static str, min: usize) -> Option<Hit> {
     let value = &text[start..end];
     let why = match says {
         Says::Secret => Why::Place,
@@ -370,7 +461,7 @@ fn container(text: &[u8], from: usize) -> Option<(usize, usize)> {
 }
 
 /// A value without its quotes, from where it begins.
-fn bare_or_quoted(text: &[u8], from: usize, loose: bool) -> (usize, usize) {
+pub(super) fn bare_or_quoted(text: &[u8], from: usize, loose: bool) -> (usize, usize) {
     if let Some(quoted) = quoted(text, from) {
         return quoted;
     }
@@ -412,7 +503,7 @@ fn quoted(text: &[u8], from: usize) -> Option<(usize, usize)> {
 }
 
 /// Whether a word is none of a language. In prose a colon follows telling names too: `the secret: patience`.
-fn odd(value: &[u8]) -> bool {
+pub(super) fn odd(value: &[u8]) -> bool {
     let [first, inner @ .., _] = value else { return false };
     let sign = |b: &u8| matches!(b, b'!' | b'@' | b'#' | b'$' | b'%' | b'^' | b'*' | b'=' | b'+');
     value.len() >= 6

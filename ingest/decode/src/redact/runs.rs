@@ -24,8 +24,8 @@ static OF_RUN: [bool; 256] = {
     table
 };
 
-/// Which bytes are of a run, and which are signs: `= > ? @ %`, a colon, the second of two dashes, and a space that could be the one after
-/// `Bearer`, `Basic` or `DPoP`. Without `MEMBERS` a colon after a quote is none: in JSON every member has one. Written so that
+/// Which bytes are of a run, and which are signs: `= > ? @ %`, a colon, the second of two dashes, a dash or a single quote behind a
+/// space or a quote, and a space that could be the one after `Bearer`, `Basic` or `DPoP`. Without `MEMBERS` a colon after a quote is none: in JSON every member has one. Written so that
 /// compilers make vector instructions of it; in one loop it takes half as long again.
 #[inline]
 fn flags<const MEMBERS: bool>(block: &[u8; 64], before: &[u8; 64]) -> ([u8; 64], [u8; 64]) {
@@ -37,12 +37,15 @@ fn flags<const MEMBERS: bool>(block: &[u8; 64], before: &[u8; 64]) -> ([u8; 64],
         *word = u8::from(letter | digit | (b == b'+') | (b == b'-') | (b == b'_'));
     }
     for ((sign, &b), &p) in signs.iter_mut().zip(block).zip(before) {
+        // A space or a double quote.
+        let gap = (p & 0xfd) == b' ';
         // `p` and `r`, small or not, and `c`.
         let scheme = ((p | 0x22) == b'r') | ((p | 0x20) == b'c');
         let is_sign = (b.wrapping_sub(b'=') < 4)
             | (b == b'%')
             | ((b == b':') & (MEMBERS | (p != b'"')))
             | ((b == b'-') & (p == b'-'))
+            | (((b == b'-') | (b == b'\'')) & gap)
             | ((b == b' ') & scheme);
         *sign = u8::from(is_sign);
     }
@@ -156,7 +159,8 @@ mod tests {
             match text[*at] {
                 b'=' | b'>' | b'?' | b'@' | b'%' => true,
                 b':' => before != b'"',
-                b'-' => before == b'-',
+                b'-' => matches!(before, b'-' | b' ' | b'"'),
+                b'\'' => matches!(before, b' ' | b'"'),
                 b' ' => matches!(before | 0x22, b'r') || matches!(before | 0x20, b'c'),
                 _ => false,
             }
@@ -191,7 +195,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn agrees_with_the_plain_way(text in "([a-zA-Z0-9+/_-]{0,40}[ .,:@\\[`{é=>?%\"rcPR-]{1,3}){0,12}") {
+        fn agrees_with_the_plain_way(text in "([a-zA-Z0-9+/_-]{0,40}[ .,:@\\[`{é=>?%\"'rcPR-]{1,3}){0,12}") {
             check(text.as_bytes());
         }
     }

@@ -7,7 +7,7 @@
 use super::Rules;
 use super::names::{self, Says};
 use super::tokens::{self, Hit};
-use super::{places, runs};
+use super::{blocks, commands, places, runs};
 
 /// Encodings within encodings that are undone.
 pub(crate) const DEPTH_MAX: u8 = 4;
@@ -23,6 +23,8 @@ pub(crate) struct Net<'n> {
     pub(crate) loose: bool,
     /// Encodings that may still be undone.
     pub(crate) depth: u8,
+    /// Whether words may be part of a private key that begins in another text.
+    pub(crate) in_key: bool,
 }
 
 impl Net<'_> {
@@ -87,6 +89,11 @@ pub(crate) fn hits(text: &[u8], net: Net<'_>) -> Vec<Hit> {
         text,
         |start, end| {
             tokens::all_within(text, (start, end), &mut hits);
+            match (net.in_key, net.loose) {
+                (true, _) => blocks::words(text, (start, end), &mut hits),
+                (false, true) => blocks::lines(text, (start, end), &mut hits),
+                (false, false) => {}
+            }
             false
         },
         |at| {
@@ -99,7 +106,7 @@ pub(crate) fn hits(text: &[u8], net: Net<'_>) -> Vec<Hit> {
     let (mut value, mut block) = (0..0, 0..0);
     for at in signs {
         let is_value = !matches!(text[at], b'@' | b' ');
-        let is_block = text[at] == b'-' && !block.contains(&at) && places::is_private_key(text, at - 1);
+        let is_block = !block.contains(&at) && places::block_at(text, at).is_some();
         if is_value && !is_block && value.contains(&at) && !places::leads_on(text, at, value.end) {
             continue;
         }
@@ -115,6 +122,7 @@ pub(crate) fn hits(text: &[u8], net: Net<'_>) -> Vec<Hit> {
     }
     if net.loose {
         places::fields(text, net, &mut hits);
+        commands::netrc(text, net, &mut hits);
     }
     hits.retain(|h| net.rules.wants(h.kind) && !in_marker(text, h.start, h.end));
     let hits = disjoint(hits);
@@ -207,14 +215,51 @@ fn encoded(text: &[u8], start: usize, end: usize, mut found: impl FnMut((usize, 
     false
 }
 
-/// What a word says in base64, when it says text.
+/// What a word says in base64, hexadecimal digits or base 32, when it says text.
 fn plain_text(word: &[u8]) -> Option<Vec<u8>> {
-    if word.len() < ENCODED_MIN || !ascii_behind(word) {
+    if word.len() < ENCODED_MIN {
         return None;
     }
-    let plain = tokens::decode(&word[..word.len() - usize::from(word.len() % 4 == 1)])?;
+    let base64 = || tokens::decode(&word[..word.len() - usize::from(word.len() % 4 == 1)]);
+    let plain = if ascii_behind(word) { base64() } else { None };
+    let plain = plain.or_else(|| of_digits(word)).or_else(|| of_base32(word))?;
     let control = |b: &u8| (*b < 0x20 && !matches!(b, b'\t' | b'\n' | b'\r')) || *b == 0x7f;
     (!plain.iter().any(control) && (plain.is_ascii() || std::str::from_utf8(&plain).is_ok())).then_some(plain)
+}
+
+/// The bytes that hexadecimal digits stand for, if the first of them are characters: no more than one id in a hundred begins so.
+fn of_digits(word: &[u8]) -> Option<Vec<u8>> {
+    const CHECKED: usize = 4;
+    let character = |pair: &[u8; 2]| matches!(pair[0], b'2'..=b'7');
+    let pairs = word.as_chunks::<2>().0;
+    if word.len() % 2 == 1 || !pairs.iter().take(CHECKED).all(character) {
+        return None;
+    }
+    hex::decode(word).ok()
+}
+
+/// The same for base 32, without padding.
+fn of_base32(word: &[u8]) -> Option<Vec<u8>> {
+    let five = |b: &u8| match b {
+        b'A'..=b'Z' => Some(b - b'A'),
+        b'2'..=b'7' => Some(b - b'2' + 26),
+        _ => None,
+    };
+    // The first five bits of a character.
+    if !matches!(word.first()?, b'E'..=b'P') || !word.iter().all(|b| five(b).is_some()) {
+        return None;
+    }
+    let (mut out, mut bits, mut held) = (Vec::with_capacity(word.len() * 5 / 8), 0u32, 0u32);
+    for b in word {
+        held = held << 5 | u32::from(five(b)?);
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            out.push((held >> bits) as u8);
+            held &= (1 << bits) - 1;
+        }
+    }
+    Some(out)
 }
 
 /// Whether the first nine bytes behind a word of base64 are ASCII: their high bits are fixed bits of the characters. Costs
@@ -286,7 +331,7 @@ mod tests {
             "|--pass-word |Bearer 9tGk2LmQx7|https://a:b@|%70assword%3Dabc|\"name\":\"pin\",\"value\":|[a-z :]{0,5}){0,8}"
         )) {
             let rules = Rules::default();
-            let found = hits(text.as_bytes(), Net { rules: &rules, loose: false, depth: DEPTH_MAX });
+            let found = hits(text.as_bytes(), Net { rules: &rules, loose: false, depth: DEPTH_MAX, in_key: false });
             assert!(found.is_empty() || suspects(text.as_bytes()), "{text}: {found:?}");
         }
     }

@@ -156,6 +156,7 @@ const SHAPES: &[Shape] = shapes! {
     "grafana_token": ["glc_"] Base64 32..400 None;
     "newrelic_key": ["NRAK-", "NRJS-", "NRII-"] Url 19..64 None;
     "atlassian_token": ["ATATT3", "ATCTT3", "ATBB"] Base64 28..400 Random;
+    "minisign_key": ["RWRTY0Iy"] Base64 180..240 None;
     "age_key": ["AGE-SECRET-KEY-1"] Alnum 58..58 None;
     "supabase_key": ["sbp_", "sb_secret_"] Word 20..80 None;
     "planetscale_token": ["pscale_tkn_", "pscale_pw_", "pscale_oauth_"] Dotted 32..80 None;
@@ -176,6 +177,7 @@ pub(crate) fn kinds() -> impl Iterator<Item = &'static str> {
         "discord_token",
         "slack_webhook",
         "url_password",
+        "oauth_code",
         "bearer",
         "header",
         "assignment",

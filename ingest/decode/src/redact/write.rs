@@ -5,9 +5,10 @@
 
 use super::dry_run::Watch;
 use super::names::{self, Says};
-use super::{Action, Manner, Redactor, Why, left, places};
+use super::{Action, Manner, Redactor, Why, blocks, commands, left, places};
 use crate::json::{Kind, Value, write_string};
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 /// What becomes of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,9 @@ enum Fate {
     Never,
 }
 
+/// Items of a list before an option in which its program is looked for.
+const COMMAND_ITEMS_MAX: usize = 16;
+
 pub(crate) struct Writer<'w> {
     redactor: &'w Redactor,
     manner: Manner<'w>,
@@ -34,6 +38,8 @@ pub(crate) struct Writer<'w> {
     path: Option<Vec<String>>,
     watch: Option<&'w mut Watch>,
     found: bool,
+    /// Whether the record was rejected: a text that is a line of a key by its look alone goes too.
+    rejected: bool,
 }
 
 impl<'w> Writer<'w> {
@@ -44,7 +50,21 @@ impl<'w> Writer<'w> {
         watch: Option<&'w mut Watch>,
     ) -> Writer<'w> {
         let path = redactor.rules.has_rules().then(Vec::new);
-        Writer { redactor, manner, depth, path, watch, found: false }
+        Writer { redactor, manner, depth, path, watch, found: false, rejected: false }
+    }
+
+    /// The same for a record that was rejected.
+    pub(crate) fn of_rejected(self) -> Writer<'w> {
+        Writer { rejected: true, ..self }
+    }
+
+    /// What is one of the lines of a private key, whatever it looks like.
+    pub(crate) fn key_line(&mut self, line: &str, out: &mut String) {
+        self.found = true;
+        if let Some(watch) = &mut self.watch {
+            watch.whole(line, blocks::KIND, Why::Shape);
+        }
+        write_string(&self.redactor.marker(blocks::KIND, line.as_bytes()), out);
     }
 
     /// Whether anything was replaced.
@@ -157,9 +177,11 @@ impl<'w> Writer<'w> {
         let left = |v: &Value<'_>| !taken.is_some_and(|taken| taken.contains(*v));
         let judged = matches!(fate, Fate::Look | Fate::Perhaps);
         let pairs = judged && names::pairs(value);
+        let key_lines = if judged && self.redactor.in_key() { blocks::items(value) } else { Vec::new() };
         // What the item before says of the next: `"--password", "..."`.
         let mut next = Fate::Look;
-        for (i, item) in value.items().filter(left).enumerate() {
+        let mut command: VecDeque<&str> = VecDeque::new();
+        for (i, (at, item)) in value.items().enumerate().filter(|(_, v)| left(v)).enumerate() {
             if i > 0 {
                 out.push(',');
             }
@@ -169,15 +191,31 @@ impl<'w> Writer<'w> {
             let before = std::mem::replace(&mut next, Fate::Look);
             match item.as_str() {
                 Some(s) if judged && !s.starts_with('-') && before != Fate::Look => self.write(item, before, out),
+                Some(s)
+                    if judged && let Some(commands::Item::Holds(from)) = commands::item(s, command.iter().copied()) =>
+                {
+                    let secret = self.whole(&s[from..], Fate::Secret(Why::Place));
+                    write_string(&format!("{}{secret}", &s[..from]), out);
+                }
+                Some(s) if key_lines.get(at) == Some(&true) => self.key_line(s, out),
                 _ if pairs => self.pair(item, fate, out),
                 _ => self.write(item, fate, out),
-            }
-            if let Some(option) = item.as_str().filter(|_| judged).and_then(places::option) {
-                next = self.told(option.as_bytes(), true);
             }
             if let Some(watch) = &mut self.watch {
                 watch.leave();
             }
+            let Some(s) = item.as_str().filter(|_| judged) else { continue };
+            if s.starts_with('-') {
+                next = match (places::option(s), commands::item(s, command.iter().copied())) {
+                    (Some(option), _) => self.told(option.as_bytes(), true),
+                    (None, Some(commands::Item::Announces)) => Fate::Secret(Why::Place),
+                    _ => Fate::Look,
+                };
+            }
+            if command.len() == COMMAND_ITEMS_MAX {
+                command.pop_front();
+            }
+            command.push_back(s);
         }
         out.push(']');
     }
@@ -206,6 +244,7 @@ impl<'w> Writer<'w> {
             _ => None,
         }
         .unwrap_or(Fate::Look);
+        let is_key = matches!(fate, Fate::Look | Fate::Perhaps) && names::is_key(value);
         let mut first = true;
         let mut member = |(key, value): (&str, Value<'_>)| {
             if !std::mem::take(&mut first) {
@@ -216,7 +255,11 @@ impl<'w> Writer<'w> {
                 false => write_string(key, out),
             }
             out.push(':');
-            let beside = if beside != Fate::Look && places::is_valued(key) { beside } else { Fate::Look };
+            let beside = match () {
+                () if is_key && names::is_key_part(key.as_bytes()) => Fate::Secret(Why::Name),
+                () if places::is_valued(key) => beside,
+                () => Fate::Look,
+            };
             self.member(key, value, (fate, beside), out);
         };
         if sorted {
@@ -237,6 +280,10 @@ impl<'w> Writer<'w> {
             }
             Fate::Secret(_) | Fate::Digest => Cow::Owned(self.whole(s, fate)),
             Fate::Perhaps if names::random(s.as_bytes()) => Cow::Owned(self.whole(s, Fate::Secret(Why::Entropy))),
+            _ if self.rejected && blocks::is_key_line(s.as_bytes()) && self.redactor.rules.wants(blocks::KIND) => {
+                self.found = true;
+                Cow::Owned(self.redactor.marker(blocks::KIND, s.as_bytes()))
+            }
             _ if self.manner.dirty => self.look(s),
             _ => Cow::Borrowed(s),
         }

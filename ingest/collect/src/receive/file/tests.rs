@@ -96,6 +96,54 @@ fn every_record_once_however_the_file_is_cut() {
     }
 }
 
+/// Segments are read side by side, a run goes on where another stopped, and a packed file passes in parts: none of them begins a
+/// key, but its lines are theirs.
+#[test]
+fn a_private_key_is_redacted_however_the_file_is_cut() {
+    let key_line = |n: usize| {
+        format!("M1z{}", format!("{:04}Ab/+", n % 10_000).repeat(8)).chars().take(63).collect::<String>() + "="
+    };
+    let filler = format!("{{\"level\":\"{}\"}}\n", "info ".repeat(200)).repeat(((1 << 20) - 2000) / 1013);
+    let mut text = filler.clone();
+    // The borders between segments, wherever they are, lie within a key.
+    for block in 0..160 {
+        text += "-----BEGIN RSA PRIVATE KEY-----\n";
+        (0..120).for_each(|n| text += &(key_line(block * 120 + n) + "\n"));
+        text += "aB1=\n-----END RSA PRIVATE KEY-----\n";
+    }
+    let rejects = |t: &Try| {
+        let mut raws = Vec::new();
+        for file in t.runtime.block_on(t.lake.files()) {
+            let bytes = t.runtime.block_on(t.lake.get(&file.path)).unwrap();
+            for batch in ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap() {
+                let batch = batch.unwrap();
+                let raw = batch.column_by_name("raw").unwrap().as_binary::<i32>().clone();
+                raws.extend(raw.iter().flatten().map(<[u8]>::to_vec));
+            }
+        }
+        raws
+    };
+    let gzip = {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(text.as_bytes()).unwrap();
+        gzip.finish().unwrap()
+    };
+    for (name, threads, whole) in [("log", 1, true), ("log", 3, true), ("log", 1, false), ("log.gz", 2, true)] {
+        let t = Try::new();
+        let bytes = if name == "log" { text.as_bytes() } else { &gzip };
+        if !whole {
+            // In the middle of a key.
+            let half = filler.len() + 500;
+            let half = text[..half].rfind('\n').unwrap() + 1;
+            t.ingest(&t.write(name, &bytes[..half]), threads);
+        }
+        t.ingest(&t.write(name, bytes), threads);
+        let raws = rejects(&t);
+        let kept = raws.iter().filter(|raw| raw.windows(3).any(|w| w == b"M1z" || w == b"aB1")).count();
+        assert!(raws.len() >= 160 * 122 && kept == 0, "{name}, {threads} threads: {kept} of {}", raws.len());
+    }
+}
+
 #[test]
 fn threads_end_together() {
     const MB: u64 = 1 << 20;
