@@ -9,6 +9,7 @@
 mod args;
 mod commands;
 mod config;
+mod said;
 
 use std::process::ExitCode;
 
@@ -16,7 +17,6 @@ use std::process::ExitCode;
 const READER_GONE: i32 = 141;
 
 fn main() -> ExitCode {
-    let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // `catena ... | head` has read enough: there is nobody left to tell.
         let told = panic.payload_as_str().unwrap_or_default();
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
             #[expect(clippy::disallowed_methods, reason = "there is no way back from here, and nothing left to write")]
             std::process::exit(READER_GONE);
         }
-        usual(panic);
+        said::panic(panic);
     }));
     commands::run()
 }

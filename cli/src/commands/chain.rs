@@ -4,6 +4,7 @@ use super::sql::scope;
 use super::{not_found, open_engine};
 use crate::args::{Chain, ChainList, ChainShow, Picture};
 use crate::config::Config;
+use crate::said;
 use anyhow::{Context, Result};
 use catena_analysis::chain::{Limits as Drawing, Lineage};
 use catena_engine::Limits;
@@ -64,7 +65,7 @@ async fn show(config: &Config, tenant: Option<&str>, args: &ChainShow) -> Result
     let engine = open_engine(config).await?;
     let shown = engine.session(scope(tenant)).chain(&args.id, &Limits::local()).await?;
     if shown.is_empty() {
-        eprintln!("error: no chain, decision, session or trace `{}`\n  hint: `catena chain ls` lists chains", args.id);
+        said::error(&format!("no chain, decision, session or trace `{}`", args.id), "`catena chain ls` lists chains");
         return Ok(not_found());
     }
     for found in &shown {

@@ -3,6 +3,7 @@
 mod chain;
 mod demo;
 mod ingest;
+mod key_files;
 mod maintain;
 mod mapping;
 mod redact;
@@ -15,8 +16,10 @@ mod why;
 
 use crate::args::{Cli, Command, ConfigCommand, Global};
 use crate::config::{self, Config};
+use crate::said;
 use anyhow::{Context, Result};
 use catena_collect::lake::Lake;
+use catena_collect::private::NotPrivate;
 use catena_collect::store::StoreOptions;
 use catena_decode::mapping::Mappings;
 use catena_decode::redact::Rules;
@@ -39,11 +42,11 @@ pub(crate) fn run() -> ExitCode {
     let filter = match filter {
         Ok(filter) => filter,
         Err(e) => {
-            eprintln!("error: --log: {e}\n  hint: try `info`");
+            said::error(&format!("--log: {e}"), "try `info`");
             return ExitCode::from(2);
         }
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    said::log(filter);
     let outcome = match cli.command {
         Command::Config(ConfigCommand::Defaults) => {
             print!("{}", config::DEFAULTS);
@@ -51,7 +54,7 @@ pub(crate) fn run() -> ExitCode {
         }
         command => match settings(&cli.global, &command) {
             Err(e) => {
-                eprintln!("error: {e:#}\n  hint: `catena config defaults` prints every setting");
+                said::error(&format!("{e:#}"), "`catena config defaults` prints every setting");
                 return ExitCode::from(BAD_CONFIGURATION);
             }
             Ok(config) => dispatch(command, &cli.global, config),
@@ -69,8 +72,8 @@ pub(crate) fn run() -> ExitCode {
         }
         Err(e) => {
             let _ = std::io::stdout().flush();
-            eprintln!("error: {e:#}");
-            ExitCode::FAILURE
+            said::error(&format!("{e:#}"), "");
+            failed(&e)
         }
     }
 }
@@ -112,6 +115,14 @@ fn dispatch(command: Command, global: &Global, config: Config) -> Result<ExitCod
             println!("settings are fine; lake {}, address {}", config.lake, config.listen);
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// Exit code of an error: a key file that others can read is a wrong set-up.
+fn failed(e: &anyhow::Error) -> ExitCode {
+    match e.chain().any(|cause| cause.is::<NotPrivate>()) {
+        true => ExitCode::from(BAD_CONFIGURATION),
+        false => ExitCode::FAILURE,
     }
 }
 

@@ -11,10 +11,12 @@ use super::sql::scope;
 use super::{flush_settings, not_found, now, open_engine, open_lake};
 use crate::args::{RejectFilter, Rejects, RejectsList, RejectsRetry, RejectsShow};
 use crate::config::{Config, parse_format};
+use crate::said;
 use anyhow::{Context as _, Result, bail};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
+use catena_analysis::text::escape_lines;
 use catena_collect::worker::{Again, Counts, Partition, Record, Worker};
 use catena_decode::{Context, Decoder, Format, Redactor, Sink, reasons};
 use catena_engine::output::{Format as Shape, Writer};
@@ -108,9 +110,9 @@ async fn show(config: &Config, tenant: Option<&str>, args: &RejectsShow) -> Resu
     let mut rejected = kept(&engine, tenant, "rejects", &condition, 1000).await?;
     rejected.extend(kept(&engine, tenant, "asides", &condition, 1000).await?);
     if rejected.is_empty() {
-        eprintln!(
-            "error: nothing was rejected or set aside at `{}`\n  hint: `catena rejects ls --each` lists ids",
-            args.id
+        said::error(
+            &format!("nothing was rejected or set aside at `{}`", args.id),
+            "`catena rejects ls --each` lists ids",
         );
         return Ok(not_found());
     }
@@ -333,21 +335,9 @@ fn local() -> Limits {
     Limits { rows: u64::MAX, bytes: u64::MAX, ..Limits::local() }
 }
 
-/// Bytes of strangers, harmless to a terminal: whatever could move its cursor or reorder text is escaped.
+/// Bytes of strangers, harmless to a terminal.
 fn printable(bytes: &[u8]) -> String {
-    let mut out = String::new();
-    for c in String::from_utf8_lossy(bytes).chars() {
-        match c {
-            '\n' | '\t' => out.push(c),
-            c if c.is_control()
-                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e007f}') =>
-            {
-                out.extend(c.escape_unicode());
-            }
-            c => out.push(c),
-        }
-    }
-    out
+    escape_lines(&String::from_utf8_lossy(bytes))
 }
 
 #[cfg(test)]
@@ -366,6 +356,6 @@ mod tests {
     #[test]
     fn what_strangers_wrote_cannot_move_the_cursor() {
         assert_eq!(printable(b"a\x1b[2Jb\xff"), "a\\u{1b}[2Jb\u{fffd}");
-        assert_eq!(printable("x\u{202e}y".as_bytes()), "x\\u{202e}y");
+        assert_eq!(printable("x\u{202e}y\u{ad}z".as_bytes()), "x\\u{202e}y\\u{ad}z");
     }
 }

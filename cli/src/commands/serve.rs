@@ -2,7 +2,7 @@
 
 use super::ingest::chosen;
 use super::maintain::upkeep;
-use super::{flush_settings, mappings, now, open_engine, open_lake, watch};
+use super::{flush_settings, key_files, mappings, now, open_engine, open_lake, watch};
 use crate::args::{Role, Serve};
 use crate::config::{Config, Start, parse_format};
 use anyhow::{Context, Result};
@@ -75,6 +75,7 @@ struct Collector {
 
 impl Service {
     pub(crate) async fn start(config: &Config, roles: &[Role]) -> Result<Service> {
+        key_files::check(config)?;
         let auth = auth(config)?;
         auth.check_listener(config.listen)?;
         let listener =

@@ -4,6 +4,7 @@ use super::sql::scope;
 use super::{not_found, open_engine};
 use crate::args::Why;
 use crate::config::Config;
+use crate::said;
 use anyhow::Result;
 use catena_analysis::text::escape;
 use catena_engine::Limits;
@@ -14,9 +15,9 @@ pub(crate) async fn run(config: &Config, tenant: Option<&str>, args: &Why) -> Re
     let engine = open_engine(config).await?;
     let answers = engine.session(scope(tenant)).why(&args.id, &Limits::local()).await?;
     if answers.is_empty() {
-        eprintln!(
-            "error: no decision `{}`\n  hint: `catena chain ls` lists chains, `catena chain show` their decisions",
-            args.id
+        said::error(
+            &format!("no decision `{}`", args.id),
+            "`catena chain ls` lists chains, `catena chain show` their decisions",
         );
         return Ok(not_found());
     }

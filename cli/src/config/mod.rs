@@ -181,6 +181,7 @@ impl Config {
         for (key, text) in flags {
             set(&mut settings, &known, key, text)?;
         }
+        check_open(&settings)?;
         let mut config: Config = Value::Table(settings).try_into().map_err(|e| anyhow!("wrong setting: {e}"))?;
         config.resolve()?;
         Ok(config)
@@ -253,6 +254,20 @@ fn merge(into: &mut Table, from: Table) {
 /// Sections whose keys are somebody else's.
 fn is_open(path: &str) -> bool {
     matches!(path, "store" | "kafka.properties")
+}
+
+/// Values of sections whose keys are somebody else's are text. Said here, because the message of another type quotes the value, and
+/// passwords stand there.
+fn check_open(settings: &Table) -> Result<()> {
+    let kafka = settings.get("kafka").and_then(|kafka| kafka.get("properties"));
+    for (section, values) in [("store", settings.get("store")), ("kafka.properties", kafka)] {
+        for (key, value) in values.and_then(Value::as_table).into_iter().flatten() {
+            if !value.is_str() {
+                bail!("`{section}.{key}` is {}, not text; put it in quotes", value.type_str());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_keys(known: &Table, given: &Table, path: &str) -> Result<()> {
@@ -369,6 +384,11 @@ mod tests {
         check("[flush]\nage_ms = \"x\"", &[], Err("invalid type"));
         check("", &[("CATENA_FLUSH__AGE_MS", "x")], Err("`x` is not a whole number"));
         check("", &[("CATENA_LAEK", "x")], Err("did you mean `lake`?"));
+        check(
+            "[kafka.properties]\n\"sasl.password\" = 4242",
+            &[],
+            Err("`kafka.properties.sasl.password` is integer, not text"),
+        );
         check("tenant = \"A\"", &[], Err("tenant `A` is not"));
         check("[kafka]\nbrokers = \"h:1\"", &[], Err("`kafka.topics` names none"));
         check("[kafka]\ntopics = [{name = \"d\", format = \"opus\"}]", &[], Err("`opus` is no known format"));

@@ -4,11 +4,12 @@
 //!
 //! ```text
 //!  <lake>/records/            the Delta table that ingestion writes
-//!  <lake>/_catena/secret.key  32 bytes in hex: the root of every keyed digest. Made once, readable by its owner
+//!  <lake>/_catena/secret.key  32 bytes in hex: the root of every keyed digest. Made once, readable by its owner alone
 //! ```
 
 use crate::commit::{CommitError, Committed, DataFile, Patience, Range, Table, TableSpec};
 use crate::log::{ActiveFile, LogError, object_path};
+use crate::private::{self, NotPrivate};
 use crate::store::{Store, StoreError, StoreOptions, read};
 use bytes::Bytes;
 use catena_schemas::table::{PARTITIONS, RECORDS, STATISTICS, delta_schema};
@@ -47,6 +48,9 @@ pub enum LakeError {
         /// Path below the lake.
         path: &'static str,
     },
+    /// Others can read the secret.
+    #[error("the secret of the lake is not private")]
+    NotPrivate(#[source] NotPrivate),
     /// A data file is not readable Parquet.
     #[error("could not read data file `{path}`")]
     DataFile {
@@ -188,12 +192,16 @@ pub fn records_spec() -> TableSpec {
     }
 }
 
-/// Reads the secret, or makes it. Two that make it at once end with the same one.
+/// Reads the secret, or makes it; one in a folder that others can read is refused. Two that make it at once end with the same one.
 async fn secret(store: &Store) -> Result<[u8; 32], LakeError> {
     let path = Path::from(SECRET);
     let failed = |attempted| move |source| LakeError::Store { attempted, path: SECRET.to_owned(), source };
     loop {
         if let Some(bytes) = read(store.objects.as_ref(), &path).await.map_err(failed("read"))? {
+            if let Some(folder) = &store.folder {
+                let file = folder.file(&path).map_err(failed("read"))?;
+                private::check(&file).map_err(LakeError::NotPrivate)?;
+            }
             let mut secret = [0; 32];
             hex::decode_to_slice(bytes.trim_ascii(), &mut secret).map_err(|_| LakeError::Secret { path: SECRET })?;
             return Ok(secret);

@@ -17,6 +17,7 @@ pub mod intake;
 pub mod lake;
 pub mod log;
 pub mod metrics;
+pub mod private;
 pub mod publish;
 pub mod receive;
 pub mod store;

@@ -285,6 +285,11 @@ impl Folder {
         .await
     }
 
+    /// The file that holds an object.
+    pub fn file(&self, location: &Path) -> Result<PathBuf, Error> {
+        self.files.path_to_filesystem(location)
+    }
+
     /// Makes durable what is there already under a name: after a write that failed half way, and was seen to be there.
     pub async fn confirm(&self, location: &Path) -> Result<(), Error> {
         let target = self.files.path_to_filesystem(location)?;

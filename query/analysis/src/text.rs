@@ -22,6 +22,12 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The same for a text of several lines: line breaks and tabs stay.
+pub fn escape_lines(text: &str) -> String {
+    let lines = text.split('\n').map(|line| line.split('\t').map(escape).collect::<Vec<_>>().join("\t"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Controls (C0, DEL, C1), and zero-width, direction and tag characters.
 fn is_harmful(c: char) -> bool {
     c.is_control()
@@ -39,6 +45,7 @@ mod tests {
         assert_eq!(escape("a\nb\tc"), "a\\nb\\tc");
         assert_eq!(escape("\u{1b}[2Jgone"), "\\u{1b}[2Jgone");
         assert_eq!(escape("abc\u{202e}fdp"), "abc\\u{202e}fdp");
+        assert_eq!(escape_lines("a\n\tb\r\u{1b}\n"), "a\n\tb\\r\\u{1b}\n");
         assert_eq!(escape("\u{e0041}\u{9b}1m"), "\\u{e0041}\\u{9b}1m");
     }
 }

@@ -37,6 +37,25 @@ async fn many_that_create_at_once_share_one_lake() {
 }
 
 #[tokio::test]
+async fn a_secret_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempdir().unwrap();
+    let secret = open(folder.path()).await.secret();
+    let key = folder.path().join("_catena/secret.key");
+    for (mode, private) in [(0o644, false), (0o640, false), (0o606, false), (0o400, true), (0o600, true)] {
+        std::fs::set_permissions(&key, PermissionsExt::from_mode(mode)).unwrap();
+        let url = folder.path().to_string_lossy().into_owned();
+        match Lake::open(&url, &StoreOptions::default()).await {
+            Ok(lake) => assert!(private && lake.secret() == secret, "{mode:o}"),
+            Err(e) => {
+                let cause = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
+                assert!(!private && cause.contains("run `chmod 600 "), "{mode:o}: {e}: {cause}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_lake_is_addressed_as_folder_or_url() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("a b/lake");
