@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""What a lake survives: upkeep that is killed under ingest, and a bucket that many writers share.
+"""What a lake survives: upkeep that is killed under ingest, a bucket that many writers share, and files that change under their reader.
 
-Usage: hazards.py [upkeep|bucket ...]     CATENA_BIN names the binary, CATENA_PEERS_PY a Python with deltalake and moto
+Usage: hazards.py [upkeep|bucket|files ...]     CATENA_BIN names the binary, CATENA_PEERS_PY a Python with deltalake and moto
 
 `upkeep` ends `catena maintain` with SIGKILL at random moments while files are ingested, and after each kill holds the
 counts against what went in. `bucket` starts an S3 server (moto) and lets several `catena ingest` and a `catena maintain`
 commit to one lake at the same time. At the end of both, every event stands in the lake once, and delta-rs counts as many.
-Sizes and seed: CATENA_HAZARD_FILES, CATENA_SEED. Exit code 0 when everything holds.
+`files` rotates, copies, truncates, overwrites, renames and deletes a file that `catena ingest --follow` follows, and ends
+that with SIGKILL at random moments. At the end every line stands in the lake once.
+Sizes and seed: CATENA_HAZARD_FILES, CATENA_HAZARD_ROTATIONS, CATENA_SEED. Exit code 0 when everything holds.
 """
 
 import json
@@ -27,6 +29,7 @@ BIN = os.environ.get("CATENA_BIN", str(TARGET / "debug" / "catena"))
 PEERS = os.environ.get("CATENA_PEERS_PY", str(ROOT / ".cache" / "peers" / "bin" / "python"))
 # Taken out, because the product refuses settings that it does not know.
 FILES = int(os.environ.pop("CATENA_HAZARD_FILES", "40"))
+ROTATIONS = int(os.environ.pop("CATENA_HAZARD_ROTATIONS", "60"))
 SEED = int(os.environ.pop("CATENA_SEED", time.time_ns() % 1_000_000))
 EVENTS = 400
 COUNT = "SELECT count(*) AS n, count(DISTINCT event_id) AS ids FROM decisions"
@@ -163,12 +166,122 @@ def bucket(dice):
             server.wait()
 
 
+class Rotated:
+    """A log that is followed, and all that happens to it. Lines are destroyed only when they were read, or lie in a file beside."""
+
+    BANNER = '{"msg":"gateway 1.4 started"}\n'
+
+    def __init__(self, dice, folder):
+        self.dice, self.folder, self.lake = dice, folder, folder / "lake"
+        self.path, self.written, self.kills, self.reader = folder / "live.log", 0, 0, None
+        self.said = open(folder / "said", "ab")
+
+    def start(self):
+        if self.reader is None:
+            env = {**os.environ, "CATENA_FLUSH__AGE_MS": "100"}
+            self.reader = subprocess.Popen([BIN, "ingest", "--lake", self.lake, "--follow", self.path], stderr=self.said, env=env)
+
+    def kill(self):
+        if self.reader:
+            self.reader.kill()
+            self.reader.wait()
+            self.reader, self.kills = None, self.kills + 1
+
+    def rows(self):
+        return [row["n"] for row in json.loads(catena("sql", "--lake", self.lake, "-o", "json", "SELECT event_id, count(*) AS n FROM records WHERE class = 'decision' GROUP BY event_id"))]
+
+    def settle(self):
+        """Waits until all that was written is in the lake."""
+        self.start()
+        deadline = time.monotonic() + 60
+        while len(self.rows()) < self.written:
+            if time.monotonic() > deadline or self.reader.poll() is not None:
+                raise RuntimeError(f"{len(self.rows())} of {self.written} lines; {(self.folder / 'said').read_text()[-600:]}")
+            time.sleep(0.1)
+
+    def lines(self):
+        first, self.written = self.written, self.written + self.dice.randint(1, 6)
+        return "".join(f'{{"id":"e{n:06}","time":"2026-11-21T00:00:00Z","decision":{{"verdict":"allow"}}}}\n' for n in range(first, self.written))
+
+    def fresh(self):
+        return (self.BANNER if self.dice.random() < 0.8 else "") + self.lines()
+
+    def append(self, path, text):
+        with open(path, "a", encoding="utf-8") as out:
+            out.write(text)
+
+    def beside(self, ending):
+        return Path(f"{self.path}{ending}")
+
+    def shift(self):
+        if self.beside(".6").exists():
+            self.settle()
+        for n in range(5, 0, -1):
+            if self.beside(f".{n}").exists():
+                self.beside(f".{n}").rename(self.beside(f".{n + 1}"))
+
+    def act(self):
+        what, exists = self.dice.choice(["append", "append", "rotate", "rotate", "copytruncate", "overwrite", "copyback", "rewrite", "backup", "delete"]), self.path.exists()
+        if what == "append" or not exists:
+            self.append(self.path, self.lines() if exists else self.fresh())
+        elif what == "rotate":
+            self.shift()
+            self.path.rename(self.beside(".1"))
+            if self.dice.random() < 0.5:
+                self.append(self.path, self.fresh())
+            if self.dice.random() < 0.3:
+                self.append(self.beside(".1"), self.lines())
+        elif what == "copytruncate":
+            self.shift()
+            self.beside(".1").write_bytes(self.path.read_bytes())
+            self.path.write_text(self.fresh(), encoding="utf-8")
+        elif what == "overwrite":
+            self.settle()
+            self.path.write_text(self.fresh(), encoding="utf-8")
+        elif what == "copyback" and self.beside(".1").exists():
+            self.settle()
+            self.beside(".tmp").write_bytes(self.beside(".1").read_bytes())
+            self.beside(".tmp").rename(self.path)
+        elif what == "rewrite":
+            beside = self.folder / "sedAbC"
+            beside.write_text(self.path.read_text(encoding="utf-8") + self.lines(), encoding="utf-8")
+            beside.rename(self.path)
+        elif what == "backup":
+            self.beside(".bak").write_bytes(self.path.read_bytes())
+        elif what == "delete":
+            self.settle()
+            self.path.unlink()
+
+
+def rotations(dice):
+    """A followed file is changed in every way while its reader is killed; every line is in the lake once."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Rotated(dice, Path(folder))
+        try:
+            for _ in range(ROTATIONS):
+                log.act()
+                if dice.random() < 0.7:
+                    log.start()
+                    time.sleep(dice.uniform(0, 0.6))
+                if dice.random() < 0.3:
+                    log.kill()
+            log.settle()
+            time.sleep(1)
+            rows = log.rows()
+            same("lines", (len(rows), sum(rows)), (log.written, log.written))
+            if log.kills < ROTATIONS // 10:
+                sys.exit(f"only {log.kills} kills in {ROTATIONS} steps")
+            print(f"files: {ROTATIONS} steps, {log.kills} killed; {log.written} lines once")
+        finally:
+            log.kill()
+
+
 def main():
     print(f"CATENA_SEED={SEED}")
     dice = random.Random(SEED)
-    wanted = sys.argv[1:] or ["upkeep", "bucket"]
+    wanted = sys.argv[1:] or ["upkeep", "bucket", "files"]
     for name in wanted:
-        {"upkeep": upkeep, "bucket": bucket}[name](dice)
+        {"upkeep": upkeep, "bucket": bucket, "files": rotations}[name](dice)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,9 @@ pub(crate) struct Ingest {
     /// Keep reading as the files grow, until interrupted
     #[arg(long)]
     pub(crate) follow: bool,
+    /// Follow files whose path is a symbolic link
+    #[arg(long, requires = "follow")]
+    pub(crate) follow_symlinks: bool,
     /// Print totals as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -131,6 +131,7 @@ async fn read_files(config: &Config, folder: &Path) -> Result<Counts> {
             tenant: config.tenant.clone(),
             threads: 1,
             settings: super::flush_settings(&config)?,
+            follow_symlinks: false,
             now,
         };
         let mut counts = Counts::default();

@@ -32,6 +32,7 @@ pub(crate) fn run(runtime: &tokio::runtime::Runtime, config: &Config, args: &Ing
         tenant: config.tenant.clone(),
         threads: args.threads.unwrap_or(cores),
         settings,
+        follow_symlinks: args.follow_symlinks,
         now,
     };
     if args.follow {
@@ -164,6 +165,9 @@ fn follow(
         let _ = tokio::signal::ctrl_c().await;
         STOP.store(true, Ordering::Relaxed);
     });
+    for path in &args.files {
+        file::followable(path, job)?;
+    }
     let handle = runtime.handle();
     std::thread::scope(|scope| {
         let followers: Vec<_> = args

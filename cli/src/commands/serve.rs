@@ -177,6 +177,7 @@ impl Collector {
                 tenant: followed.tenant.clone(),
                 threads: 1,
                 settings: worker::Settings { report: metrics.report("file"), ..settings.clone() },
+                follow_symlinks: followed.follow_symlinks,
                 now,
             };
             let (lake, runtime, stop, path) = (lake.clone(), runtime.clone(), stop.clone(), followed.path.clone());

@@ -97,7 +97,8 @@ mod tests {
         let line = format!(
             r#"{{"id":"{id}","time":"2026-11-21T00:00:00Z","decision":{{"verdict":"allow"}},"session":{{"id":"{id}"}},"requester":{{"id":"a"}}}}"#
         );
-        let job = Job { format: Format::Catena, tenant, threads: 1, settings: Default::default(), now };
+        let settings = Default::default();
+        let job = Job { format: Format::Catena, tenant, threads: 1, settings, follow_symlinks: false, now };
         let ingest =
             move || file::ingest_lines(&lake, &runtime, std::path::Path::new("decisions"), line, &job).map(|_| ());
         tokio::task::spawn_blocking(ingest).await.unwrap().unwrap();

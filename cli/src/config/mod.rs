@@ -124,6 +124,8 @@ pub(crate) struct Follow {
     pub(crate) format: String,
     #[serde(default)]
     pub(crate) tenant: String,
+    #[serde(default)]
+    pub(crate) follow_symlinks: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]

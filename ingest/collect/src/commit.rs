@@ -49,7 +49,7 @@ pub struct DataFile {
 /// Offsets of one partition of one source that a commit covers: `from` included, `to` not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// Delta application id: `kafka:<cluster>/<topic>@<epoch>/<partition>`, `wal:<node>/<partition>`, `file:<identity>`.
+    /// Delta application id: `kafka:<cluster>/<topic>@<epoch>/<partition>`, `wal:<node>/<partition>`, `file:<source>/<generation>`.
     pub app: String,
     /// The position that the table must hold for `app` (no entry counts as `start`).
     pub from: i64,
@@ -133,6 +133,7 @@ pub struct Faults {
     pub accept_any_position: std::sync::atomic::AtomicBool,
     pub move_on_when_unknown: std::sync::atomic::AtomicBool,
     pub trust_old_head: std::sync::atomic::AtomicBool,
+    pub go_on_in_any_file: std::sync::atomic::AtomicBool,
 }
 
 /// How a commit is retried.
@@ -198,6 +199,8 @@ pub(crate) struct Change {
     pub(crate) adds: Vec<DataFile>,
     pub(crate) removes: Vec<DataFile>,
     pub(crate) ranges: Vec<Range>,
+    /// Further `txn` entries that land with the ranges and are not checked: what a source keeps beside its position.
+    pub(crate) marks: BTreeMap<String, i64>,
     pub(crate) info: Map<String, Value>,
     pub(crate) operation: &'static str,
     /// Whether rows come or go, as opposed to being rewritten.
@@ -294,6 +297,12 @@ impl Table {
         let mut head = self.head.lock().await;
         self.refresh(&mut head).await?;
         Ok(head.state.txns.iter().map(|(app, p)| (app.clone(), p.version)).collect())
+    }
+
+    /// When a position below a prefix of application ids last moved, in milliseconds since the epoch.
+    pub(crate) async fn last_moved(&self, below: &str) -> Option<i64> {
+        let head = self.head.lock().await;
+        head.state.txns.iter().filter(|(app, _)| app.starts_with(below)).filter_map(|(_, p)| p.updated).max()
     }
 
     /// Files of the newest version that has been read, newest first.
@@ -554,7 +563,9 @@ impl Table {
         let mut lines = Vec::with_capacity(change.adds.len() + change.removes.len() + change.ranges.len() + 2);
         lines.extend(change.metadata.iter().cloned());
         // The last range of an app is where it stands; `check` has seen that they join.
-        let positions: BTreeMap<&str, i64> = change.ranges.iter().map(|r| (r.app.as_str(), r.to)).collect();
+        let marks = change.marks.iter().map(|(app, mark)| (app.as_str(), *mark));
+        let positions: BTreeMap<&str, i64> =
+            marks.chain(change.ranges.iter().map(|r| (r.app.as_str(), r.to))).collect();
         lines.extend(
             positions.iter().map(|(app, to)| json!({"txn": {"appId": app, "version": to, "lastUpdated": now}})),
         );

@@ -11,7 +11,7 @@ mod tenant;
 pub use counts::Counts;
 
 use crate::batch;
-use crate::commit::{CommitError, DataFile, Range};
+use crate::commit::{Change, CommitError, DataFile, Range};
 use crate::duplicates::{Duplicates, Landing};
 use crate::lake::{Lake, LakeError};
 use crate::metrics::Standing;
@@ -24,7 +24,7 @@ use catena_schemas::canonical;
 use catena_schemas::rows::Rejection;
 use catena_schemas::table::Class;
 use parquet::file::properties::WriterProperties;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tenant::Tenant;
@@ -166,6 +166,8 @@ pub struct Sealed {
     pub counts: Counts,
     /// Where its partitions stand afterwards.
     pub standings: Vec<Standing>,
+    /// What sources keep beside their positions, as `txn` entries of the same commit.
+    pub marks: Vec<(String, i64)>,
     info: serde_json::Map<String, serde_json::Value>,
     landing: Landing,
 }
@@ -308,29 +310,7 @@ impl Worker {
         tenant: &str,
         received: Micros,
     ) -> Option<(&mut Tenant, &mut Span)> {
-        // The last span is nearly always the one: receivers hand over runs of one partition.
-        let at = match self
-            .spans
-            .iter()
-            .rposition(|s| Arc::ptr_eq(&s.partition, partition) || s.partition.app == partition.app)
-        {
-            Some(at) => at,
-            None => {
-                let from = self.positions.get(&partition.app).copied().unwrap_or(offset);
-                let leaves = Accumulator::default();
-                self.spans.push(Span {
-                    partition: partition.clone(),
-                    from,
-                    to: from,
-                    gaps: 0,
-                    records: 0,
-                    seen: received,
-                    block: self.blocks.remove(&partition.app).unwrap_or_default(),
-                    leaves,
-                });
-                self.spans.len() - 1
-            }
-        };
+        let at = self.span(partition, offset, received);
         let span = &mut self.spans[at];
         if offset < span.to {
             return None;
@@ -365,6 +345,36 @@ impl Worker {
             true => self.blocks.insert(partition.app.clone(), block),
             false => self.blocks.remove(&partition.app),
         };
+    }
+
+    /// Says that a partition has been read up to a position, and that nothing lies between its last record and there.
+    pub fn reach(&mut self, partition: &Arc<Partition>, position: i64) {
+        let at = self.span(partition, position, Micros::default());
+        let span = &mut self.spans[at];
+        if position > span.to {
+            span.gaps += (position - span.to) as u64;
+            span.to = position;
+        }
+    }
+
+    /// Index of the span of a partition; it is made when there is none.
+    fn span(&mut self, partition: &Arc<Partition>, offset: i64, seen: Micros) -> usize {
+        // The last span is nearly always the one: receivers hand over runs of one partition.
+        let of = |s: &Span| Arc::ptr_eq(&s.partition, partition) || s.partition.app == partition.app;
+        self.spans.iter().rposition(of).unwrap_or_else(|| {
+            let from = self.positions.get(&partition.app).copied().unwrap_or(offset);
+            self.spans.push(Span {
+                partition: partition.clone(),
+                from,
+                to: from,
+                gaps: 0,
+                records: 0,
+                seen,
+                block: self.blocks.remove(&partition.app).unwrap_or_default(),
+                leaves: Accumulator::default(),
+            });
+            self.spans.len() - 1
+        })
     }
 
     /// When the oldest buffered record reaches its age; `None` when nothing is buffered.
@@ -475,7 +485,7 @@ impl Worker {
         for (tenant, class, arrived, rows) in batches {
             match batch::encode(&rows, &self.properties) {
                 Ok(bytes) => {
-                    files.push(batch::data_file(&rows, bytes.len() as u64, &tenant, class, arrived));
+                    files.push(batch::data_file(&rows, &bytes, &tenant, class, arrived));
                     encoded.push(bytes);
                 }
                 Err(source) => {
@@ -494,7 +504,7 @@ impl Worker {
             }
             Ok(())
         });
-        Ok(Some(Sealed { files, writing, ranges, counts, standings, info, landing }))
+        Ok(Some(Sealed { files, writing, ranges, counts, standings, marks: Vec::new(), info, landing }))
     }
 }
 
@@ -502,6 +512,7 @@ impl Worker {
 pub async fn land(lake: &Lake, sealed: Vec<Sealed>) -> Result<Landed, FlushError> {
     let (mut files, mut ranges, mut counts) = (Vec::new(), Vec::<Range>::new(), Counts::default());
     let (mut info, mut landings, mut standings) = (Vec::new(), Vec::new(), Vec::new());
+    let mut marks = BTreeMap::new();
     for s in sealed {
         match s.writing.await.map_err(tokio::task::JoinError::try_into_panic) {
             Ok(written) => written?,
@@ -517,12 +528,15 @@ pub async fn land(lake: &Lake, sealed: Vec<Sealed>) -> Result<Landed, FlushError
         }
         counts.add(&s.counts);
         standings.extend(s.standings);
+        marks.extend(s.marks);
         info.push(serde_json::Value::Object(s.info));
         landings.push(s.landing);
     }
     let positions = ranges.iter().map(|r| (r.app.clone(), r.to)).collect();
     let info = serde_json::Map::from_iter([("flushes".to_owned(), serde_json::Value::Array(info))]);
-    let committed = lake.commit(files, ranges, info).await?;
+    let change =
+        Change { adds: files, ranges, marks, info, operation: "WRITE", data_change: true, ..Change::default() };
+    let committed = lake.records().apply(change).await?;
     landings.into_iter().for_each(Landing::landed);
     Ok(Landed { version: committed.version, positions, counts, standings })
 }

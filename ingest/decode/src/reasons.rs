@@ -168,6 +168,11 @@ const REASONS: &[(&str, &str, &str)] = &[
         "Look at the topic's format and at the headers that name the encoding.",
     ),
     (
+        "record_too_large",
+        "A line of a file is longer than 16 MiB, which is the most that is taken as one record.",
+        "Its beginning is kept. Look what writes it: a program that does not open its log for appending leaves zeros when the file is truncated.",
+    ),
+    (
         "record_unknown",
         "A record that would be set aside with all others of its kind shows that it tells of a call or of a verdict.",
         "Look at the record; write a mapping, then `catena rejects retry --mapping FILE`.",
