@@ -11,10 +11,11 @@ use std::process::Command;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("catena-schemas", &[]),
     ("catena-evidence", &[]),
+    ("catena-lake", &["catena-schemas"]),
     ("catena-decode", &["catena-schemas"]),
-    ("catena-collect", &["catena-schemas", "catena-evidence", "catena-decode"]),
+    ("catena-collect", &["catena-schemas", "catena-evidence", "catena-lake", "catena-decode"]),
     ("catena-analysis", &["catena-schemas"]),
-    ("catena-engine", &["catena-schemas", "catena-analysis"]),
+    ("catena-engine", &["catena-schemas", "catena-lake", "catena-analysis"]),
     ("catena-server", &["catena-schemas", "catena-evidence", "catena-analysis", "catena-engine"]),
     (
         "catena",
@@ -38,7 +39,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("datafusion", &["catena-engine"]),
     ("ballista", &["catena-engine"]),
     ("tantivy", &["catena-engine"]),
-    ("parquet", &["catena-collect", "catena-engine"]),
+    ("parquet", &["catena-lake", "catena-collect", "catena-engine"]),
     ("object_store", &["catena-collect", "catena-engine"]),
     ("axum", &["catena-collect", "catena-server", "catena"]),
     ("hyper", &["catena-collect", "catena-server", "catena"]),
