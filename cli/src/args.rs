@@ -366,6 +366,12 @@ pub(crate) struct Sources {
 
 #[derive(Debug, Args)]
 pub(crate) struct MaintainOnce {
+    /// Change nothing: compare every data file with the digest in the log, and name those that are damaged
+    #[arg(long, conflicts_with = "unexplained_max")]
+    pub(crate) scrub: bool,
+    /// Delete up to N files that no log entry explains, also when the log is in doubt
+    #[arg(long, value_name = "N")]
+    pub(crate) unexplained_max: Option<usize>,
     /// Print as JSON
     #[arg(long)]
     pub(crate) json: bool,

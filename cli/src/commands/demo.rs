@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail};
 use catena_analysis::chain::Limits as Drawing;
 use catena_collect::lake::Lake;
 use catena_collect::receive::file::{self, Job};
-use catena_collect::store::StoreOptions;
 use catena_collect::worker::Counts;
 use catena_decode::Format;
 use catena_engine::chains::{Filter, Shown};
@@ -123,7 +122,7 @@ async fn post(address: SocketAddr, bytes: &[u8]) -> Result<String> {
 
 /// Writes the bundled files down and reads them as `catena ingest` would.
 async fn read_files(config: &Config, folder: &Path) -> Result<Counts> {
-    let lake = Lake::open(&config.lake, &StoreOptions::new(config.store.clone())).await?;
+    let lake = Lake::open(&config.lake, &super::store_options(config)).await?;
     let (config, folder, runtime) = (config.clone(), folder.to_owned(), tokio::runtime::Handle::current());
     tokio::task::spawn_blocking(move || {
         let job = Job {

@@ -15,12 +15,13 @@ mod watch;
 mod why;
 
 use crate::args::{Cli, Command, ConfigCommand, Global};
-use crate::config::{self, Config};
+use crate::config::{self, Config, LakeAccess};
+use crate::memory::process_bytes_max;
 use crate::said;
 use anyhow::{Context, Result};
 use catena_collect::lake::Lake;
 use catena_collect::private::NotPrivate;
-use catena_collect::store::StoreOptions;
+use catena_collect::store::{Access, StoreOptions};
 use catena_decode::mapping::Mappings;
 use catena_decode::redact::Rules;
 use catena_engine::{Engine, Options};
@@ -34,6 +35,9 @@ use std::sync::Arc;
 const BAD_CONFIGURATION: u8 = 78;
 /// Exit code of an id that is not there.
 const NOT_FOUND: u8 = 5;
+
+/// How long a service that has stopped waits for threads that were given up.
+const LINGER: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Reads arguments and runs the command.
 pub(crate) fn run() -> ExitCode {
@@ -94,14 +98,23 @@ fn settings(global: &Global, command: &Command) -> Result<Config> {
     }
     // clap has read CATENA_LAKE and its like already; they are the flags above.
     let environment = std::env::vars().filter(|(name, _)| !matches!(name.as_str(), "CATENA_LAKE" | "CATENA_TENANT"));
-    Config::load(global.config.as_deref(), environment, &flags)
+    let config = Config::load(global.config.as_deref(), environment, &flags)?;
+    if matches!(command, Command::Serve(_) | Command::Demo(_) | Command::Config(_)) {
+        serve::check(&config)?;
+    }
+    Ok(config)
 }
 
 fn dispatch(command: Command, global: &Global, config: Config) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
         Command::Demo(args) => demo::run(&runtime, config, &args),
-        Command::Serve(args) => serve::run(&runtime, config, &args),
+        Command::Serve(args) => {
+            let outcome = serve::run(&runtime, config, &args);
+            // A part that was given up may hang for ever; dropping the runtime would wait for it.
+            runtime.shutdown_timeout(LINGER);
+            outcome
+        }
         Command::Ingest(args) => ingest::run(&runtime, &config, &args),
         Command::Sql(args) => runtime.block_on(sql::run(&config, global.tenant.as_deref(), &args)),
         Command::Chain(args) => runtime.block_on(chain::run(&config, global.tenant.as_deref(), &args)),
@@ -133,17 +146,40 @@ pub(crate) fn now() -> Micros {
     Micros(elapsed.as_micros() as i64)
 }
 
+/// How the lake is reached, and with which modes files are made in it.
+pub(crate) fn store_options(config: &Config) -> StoreOptions {
+    let access = match config.lake_access {
+        LakeAccess::Owner => Access::Owner,
+        LakeAccess::Group => Access::Group,
+        LakeAccess::Umask => Access::Umask,
+    };
+    StoreOptions { access, ..StoreOptions::new(config.store.clone()) }
+}
+
 /// Opens the lake for writing, making it if there is none.
 pub(crate) async fn open_lake(config: &Config) -> Result<Arc<Lake>> {
-    let options = StoreOptions::new(config.store.clone());
-    Ok(Lake::open(&config.lake, &options).await?)
+    let options = store_options(config);
+    Lake::open(&config.lake, &options).await.with_context(|| not_opened(config))
+}
+
+fn not_opened(config: &Config) -> String {
+    format!("could not open the lake `{}`", config.lake)
 }
 
 /// Opens the lake for reading.
 pub(crate) async fn open_engine(config: &Config) -> Result<Engine> {
-    let options =
-        Options { store: config.store.clone(), chains_bytes: config.query.chains_bytes, ..Options::default() };
-    Ok(Engine::open(&config.lake, options).await?)
+    let options = Options {
+        store: config.store.clone(),
+        chains_bytes: config.query.chains_bytes,
+        queries_bytes: config.query.memory_total_bytes,
+        process_bytes_max: match config.query.process_bytes {
+            0 => process_bytes_max(),
+            bytes => Some(bytes),
+        },
+        verify_share: config.query.verify_share,
+        ..Options::default()
+    };
+    Engine::open(&config.lake, options).await.with_context(|| not_opened(config))
 }
 
 /// How workers of this process flush.

@@ -95,7 +95,7 @@ impl Service {
             router = router.merge(answers(open_engine(config).await?, config));
         }
         let upkeep = roles.contains(&Role::Maintain).then(|| {
-            let (upkeep, cancel) = (upkeep(lake.clone(), config), cancel.clone());
+            let (upkeep, cancel) = (upkeep(lake.clone(), config, None).counting(metrics.clone()), cancel.clone());
             let every = std::time::Duration::from_secs(config.maintain.every_s);
             tokio::spawn(async move { upkeep.run(every, cancel).await })
         });

@@ -19,6 +19,7 @@ pub(crate) struct Config {
     pub(crate) lake: String,
     pub(crate) listen: std::net::SocketAddr,
     pub(crate) tenant: String,
+    pub(crate) lake_access: LakeAccess,
     pub(crate) mappings: Vec<String>,
     pub(crate) redaction: PathBuf,
     pub(crate) store: BTreeMap<String, String>,
@@ -31,6 +32,15 @@ pub(crate) struct Config {
     pub(crate) syslog: Syslog,
     pub(crate) maintain: Maintain,
     pub(crate) query: Query,
+}
+
+/// Who besides the process may read the files of `records`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LakeAccess {
+    Owner,
+    Group,
+    Umask,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -145,6 +155,8 @@ pub(crate) struct Maintain {
     pub(crate) every_s: u64,
     pub(crate) target_bytes: u64,
     pub(crate) keep_removed_h: u64,
+    /// Below 0: as many as dead writers leave behind.
+    pub(crate) unexplained_max: i64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -154,6 +166,7 @@ pub(crate) struct Query {
     pub(crate) rows_max: usize,
     pub(crate) seconds_max: u64,
     pub(crate) chains_bytes: usize,
+    pub(crate) verify_share: f64,
 }
 
 impl Config {
@@ -190,6 +203,9 @@ impl Config {
     }
 
     fn resolve(&mut self) -> Result<()> {
+        if !(0.0..=1.0).contains(&self.query.verify_share) {
+            bail!("`query.verify_share` is a part, from 0 to 1, not {}", self.query.verify_share);
+        }
         for tenant in self
             .kafka
             .topics

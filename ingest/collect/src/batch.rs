@@ -1,7 +1,7 @@
 //! One flush becomes files: a sorted batch of rows to Parquet bytes, and what the Delta log says of it.
 //!
 //! Guarantee: a file holds rows of one tenant, one day of arrival and one class, in the order of [`catena_schemas::rows`];
-//! the statistics of its log entry bound every value in it. Ids and arguments are written without a dictionary, which
+//! the statistics of its log entry bound every value in it, and its digest covers every byte. Ids and arguments are written without a dictionary, which
 //! would only be built to be thrown away; instants and offsets as deltas; everything with zstd 1, which costs little
 //! over encoded pages.
 
@@ -9,6 +9,7 @@ use crate::commit::{DataFile, folder_name};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, RecordBatch};
+use catena_lake::digest;
 use catena_schemas::Micros;
 use catena_schemas::table::{Class, Field, Kind, STATISTICS, file_schema};
 use parquet::arrow::ArrowWriter;
@@ -58,8 +59,8 @@ pub fn encode(batch: &RecordBatch, properties: &WriterProperties) -> Result<Vec<
     writer.into_inner()
 }
 
-/// The log entry of a file that is about to be written.
-pub fn data_file(batch: &RecordBatch, size: u64, tenant: &str, class: Class, arrived: Micros) -> DataFile {
+/// The log entry of a file that is about to be written with these bytes.
+pub fn data_file(batch: &RecordBatch, bytes: &[u8], tenant: &str, class: Class, arrived: Micros) -> DataFile {
     let (date, class) = (arrived.date(), class.as_str());
     DataFile {
         path: format!(
@@ -67,7 +68,7 @@ pub fn data_file(batch: &RecordBatch, size: u64, tenant: &str, class: Class, arr
             folder_name("tenant", tenant),
             Uuid::new_v4()
         ),
-        size,
+        size: bytes.len() as u64,
         rows: batch.num_rows() as u64,
         partition: BTreeMap::from([
             ("tenant".to_owned(), tenant.to_owned()),
@@ -75,6 +76,7 @@ pub fn data_file(batch: &RecordBatch, size: u64, tenant: &str, class: Class, arr
             ("class".to_owned(), class.to_owned()),
         ]),
         stats: statistics(batch).to_string(),
+        digest: Some(digest::of(bytes)),
     }
 }
 

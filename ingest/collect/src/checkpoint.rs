@@ -1,21 +1,19 @@
 //! Checkpoints of a Delta log: the table at a version, in one Parquet file.
 //!
 //! Guarantee: what [`write`] wrote, [`read_state`] reads back to the same state, and so does every Delta reader. A checkpoint is
-//! read back and compared before anybody is pointed to it. Actions pass through the same JSON lines as in commits, so a
-//! checkpoint means exactly what the commits below it mean. Memory grows with the active files, about 1 kB each.
+//! read back and compared before readers are pointed to it. Memory grows with the active files, about 1 kB each.
 
 use crate::commit::metadata_line;
-use crate::log::{Commit, LogError, State};
+use crate::log::{LogError, State};
 use crate::store::read;
-use arrow_json::LineDelimitedWriter;
 use arrow_json::reader::{Decoder, ReaderBuilder};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
 use bytes::Bytes;
+use catena_lake::checkpoint::CheckpointError;
+use catena_lake::commit::Fault;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
@@ -117,8 +115,11 @@ pub(crate) fn write(state: &State, removed_since: i64) -> Result<(Bytes, usize),
     }
     for active in state.newest_first() {
         let f = &active.file;
-        let action = json!({"add": {"path": f.path, "partitionValues": f.partition, "size": f.size,
+        let mut action = json!({"add": {"path": f.path, "partitionValues": f.partition, "size": f.size,
             "modificationTime": active.modified, "dataChange": false, "stats": f.stats}});
+        if let Some(tags) = f.tags() {
+            action["add"]["tags"] = tags;
+        }
         push(action, &mut writer, &mut decoder)?;
     }
     for (path, t) in state.tombstones.iter().filter(|(_, t)| t.deleted >= removed_since) {
@@ -147,7 +148,13 @@ pub(crate) async fn read_state(
         })?;
         let broken = |detail| LogError::Broken { path: path.to_string(), table: table.to_owned(), detail };
         let bytes = bytes.ok_or_else(|| broken("it is gone".into()))?;
-        let commit = parse(bytes).map_err(|e| broken(e.to_string()))?;
+        let commit = match catena_lake::checkpoint::parse(bytes) {
+            Ok(commit) => commit,
+            Err(CheckpointError::Action(Fault::Unsupported { what, .. })) => {
+                return Err(LogError::Unsupported { table: table.to_owned(), what: what.into() });
+            }
+            Err(e) => return Err(broken(e.to_string())),
+        };
         state.apply(version, commit);
     }
     if state.metadata.is_none() || state.protocol.is_none() {
@@ -159,29 +166,4 @@ pub(crate) async fn read_state(
         });
     }
     Ok(state)
-}
-
-/// Reads the actions of one checkpoint file. Columns that others add (parsed statistics) are left out.
-fn parse(bytes: Bytes) -> Result<Commit, Box<dyn Error + Send + Sync>> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
-    let columns = builder.parquet_schema().columns();
-    let known = |path: &[String]| match path {
-        [root, field, ..] => {
-            SCHEMA.field_with_name(root).is_ok_and(|f| match f.data_type() {
-                DataType::Struct(fields) => fields.find(field).is_some(),
-                _ => false,
-            }) || (root == "add" && field == "deletionVector")
-        }
-        _ => false,
-    };
-    let wanted = (0..columns.len()).filter(|i| known(columns[*i].path().parts()));
-    let mask = ProjectionMask::leaves(builder.parquet_schema(), wanted);
-    let mut commit = Commit::default();
-    for batch in builder.with_projection(mask).with_batch_size(BATCH).build()? {
-        let mut lines = LineDelimitedWriter::new(Vec::new());
-        lines.write(&batch?)?;
-        lines.finish()?;
-        commit.take(&lines.into_inner())?;
-    }
-    Ok(commit)
 }

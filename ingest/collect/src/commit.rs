@@ -20,15 +20,20 @@
 //! One trap is left: where old commits were cleaned up, creating a stale version succeeds and nobody reads it. So a head
 //! that was last seen to be current more than [`HEAD_AGE_MAX`] ago, by either clock, is checked before it is used.
 
-use crate::log::{ActiveFile, Commit, LOG, LogError, Metadata, Name, Protocol, Replayed, State, commit_path, replay};
+use crate::log::{
+    ActiveFile, Commit, LOG, LogError, Metadata, Name, Replayed, State, added, broken, commit_path, name_of, replay,
+};
 use crate::store::{Clock, Folder, list_from, read};
 use bytes::Bytes;
+use catena_lake::digest::{self, Digest};
+use catena_lake::protocol::not_writable;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, PutMode};
 use rand::Rng;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A data file that is durable and not yet part of the table.
@@ -44,6 +49,15 @@ pub struct DataFile {
     pub partition: BTreeMap<String, String>,
     /// Delta statistics: `numRecords`, `minValues`, `maxValues`, `nullCount` as JSON text.
     pub stats: String,
+    /// Digest of its bytes; files of older builds have none.
+    pub digest: Option<Digest>,
+}
+
+impl DataFile {
+    /// What the log says of it besides what Delta asks for.
+    pub(crate) fn tags(&self) -> Option<Value> {
+        self.digest.map(|digest| json!({digest::TAG: digest::text(&digest)}))
+    }
 }
 
 /// Offsets of one partition of one source that a commit covers: `from` included, `to` not.
@@ -121,8 +135,9 @@ pub const HEAD_AGE_MAX: Duration = Duration::from_secs(600);
 const PUT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Adds of others that nobody has asked for; beyond it the oldest are forgotten.
 const FOREIGN_MAX: usize = 100_000;
-/// Removed files are remembered this long, so that they are deleted late and other tools can do it too.
-pub(crate) const TOMBSTONES_KEPT: Duration = Duration::from_secs(7 * 86_400);
+/// Removed files are remembered this long at least, so that they are deleted late and other tools can do it too. Vacuum takes
+/// them after seven days and runs once a day: two days more, and it still knows why they may go.
+const TOMBSTONES_KEPT: Duration = Duration::from_secs(9 * 86_400);
 const TOMBSTONES_MIN: usize = 10_000;
 
 /// Parts of the protection that a test may switch off, to see that it fails then.
@@ -176,6 +191,8 @@ pub struct Table {
     patience: Patience,
     head: tokio::sync::Mutex<Head>,
     sidelined: Vec<String>,
+    /// Seconds for which removed files are remembered.
+    tombstones_kept_s: AtomicU64,
     /// Switches for tests.
     #[cfg(any(test, feature = "faults"))]
     pub faults: Faults,
@@ -248,6 +265,7 @@ impl Table {
             patience,
             head: tokio::sync::Mutex::new(head),
             sidelined,
+            tombstones_kept_s: AtomicU64::new(TOMBSTONES_KEPT.as_secs()),
             #[cfg(any(test, feature = "faults"))]
             faults: Faults::default(),
         };
@@ -271,6 +289,16 @@ impl Table {
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
+    }
+
+    /// Remembers removed files for longer: whoever deletes them late has to know then that they were removed.
+    pub(crate) fn keep_tombstones(&self, at_least: Duration) {
+        self.tombstones_kept_s.fetch_max(at_least.as_secs(), Ordering::Relaxed);
+    }
+
+    /// How long removed files are remembered.
+    pub(crate) fn tombstones_kept(&self) -> Duration {
+        Duration::from_secs(self.tombstones_kept_s.load(Ordering::Relaxed))
     }
 
     /// Files that were put aside when the table was opened, with what was wrong with them.
@@ -354,7 +382,7 @@ impl Table {
             let version = head.state.version + 1;
             match self.create(version, &bytes, &nonce).await? {
                 Outcome::Landed => {
-                    let own = Commit::parse(&bytes).map_err(|detail| self.broken(version, detail))?;
+                    let own = Commit::parse(&bytes).map_err(|e| broken(&commit_path(version), &self.name, &e))?;
                     self.advance(&mut head, version, own, true);
                     return Ok(Committed { version, contended });
                 }
@@ -472,7 +500,7 @@ impl Table {
         let listed = list_from(self.objects.as_ref(), &Path::from(LOG), Some(&before))
             .await
             .map_err(|source| LogError::Store { attempted: "list the log".into(), table: self.name.clone(), source })?;
-        let names: HashSet<Name> = listed.iter().map(|o| Name::of(&o.location)).collect();
+        let names: HashSet<Name> = listed.iter().map(|o| name_of(&o.location)).collect();
         let later = names.iter().any(|n| n.version().is_some_and(|v| v > version));
         let stands = match later {
             true => names.contains(&Name::Commit(version + 1)),
@@ -500,15 +528,16 @@ impl Table {
 
     /// Takes a version into the head. One that we gave up on and that landed later is another's: its rows are news.
     fn advance(&self, head: &mut Head, version: u64, commit: Commit, own: bool) {
-        if !own && commit.new_rows {
-            head.foreign.extend(commit.adds.iter().cloned().map(Arc::new));
+        let (files, new_rows) = if own { (Vec::new(), false) } else { added(&commit) };
+        if new_rows {
+            head.foreign.extend(files);
             while head.foreign.len() > FOREIGN_MAX {
                 head.foreign.pop_front();
             }
         }
         head.state.apply(version, commit);
         if head.state.tombstones.len() >= head.tombstones_max {
-            let since = self.clock.wall().millis() - TOMBSTONES_KEPT.as_millis() as i64;
+            let since = self.clock.wall().millis() - self.tombstones_kept().as_millis() as i64;
             head.state.tombstones.retain(|_, t| t.deleted >= since);
             head.tombstones_max = (2 * head.state.tombstones.len()).max(TOMBSTONES_MIN);
         }
@@ -523,17 +552,13 @@ impl Table {
             source,
         })?;
         let Some(bytes) = bytes else { return Ok(None) };
-        let commit = Commit::parse(&bytes).map_err(|detail| self.broken(version, detail))?;
+        let commit = Commit::parse(&bytes).map_err(|e| broken(&commit_path(version), &self.name, &e))?;
         if commit.protocol.is_some() || commit.metadata.is_some() {
             let mut state = State::empty();
             (state.protocol, state.metadata) = (commit.protocol.clone(), commit.metadata.clone());
             supported(&self.name, &state)?;
         }
         Ok(Some(commit))
-    }
-
-    fn broken(&self, version: u64, detail: String) -> LogError {
-        LogError::Broken { path: commit_path(version).to_string(), table: self.name.clone(), detail }
     }
 
     /// Full jitter: with many writers, those who wait for different times meet less.
@@ -570,8 +595,12 @@ impl Table {
             positions.iter().map(|(app, to)| json!({"txn": {"appId": app, "version": to, "lastUpdated": now}})),
         );
         lines.extend(change.adds.iter().map(|file| {
-            json!({"add": {"path": file.path, "partitionValues": file.partition, "size": file.size,
-                "modificationTime": now, "dataChange": change.data_change, "stats": file.stats}})
+            let mut action = json!({"add": {"path": file.path, "partitionValues": file.partition, "size": file.size,
+                "modificationTime": now, "dataChange": change.data_change, "stats": file.stats}});
+            if let Some(tags) = file.tags() {
+                action["add"]["tags"] = tags;
+            }
+            action
         }));
         lines.extend(change.removes.iter().map(|file| {
             json!({"remove": {"path": file.path, "deletionTimestamp": now, "dataChange": change.data_change,
@@ -671,21 +700,9 @@ pub(crate) fn metadata_line(m: &Metadata) -> Value {
 
 /// Refuses a table that we would damage.
 fn supported(table: &str, state: &State) -> Result<(), LogError> {
-    let unsupported = |what| Err(LogError::Unsupported { table: table.to_owned(), what });
-    match &state.protocol {
-        Some(Protocol { min_reader_version: 3.., .. } | Protocol { min_writer_version: 3.., .. }) => {
-            let p = state.protocol.as_ref().expect("it was just matched");
-            unsupported(format!(
-                "Delta reader version {} and writer version {}",
-                p.min_reader_version, p.min_writer_version
-            ))
-        }
-        _ => match &state.metadata {
-            Some(m) if m.configuration.get("delta.columnMapping.mode").is_some_and(|mode| mode != "none") => {
-                unsupported("column mapping".into())
-            }
-            _ => Ok(()),
-        },
+    match not_writable(state.protocol.as_ref(), state.metadata.as_ref()) {
+        Some(what) => Err(LogError::Unsupported { table: table.to_owned(), what }),
+        None => Ok(()),
     }
 }
 

@@ -4,10 +4,11 @@
 //! both lie within the last [`Window`] of facts, only the first is unmarked. Contents are 128 bits of SHA-256, so nobody can make two different facts look
 //! the same. A flush that does not land takes its contents back out. What another process commits while a flush is being
 //! encoded is not seen by it: a record sent to two collectors within that moment shows twice. A process that starts
-//! remembers what stands in the newest files, not the whole window of the one before it.
+//! remembers what stands in the newest files, not the whole window of the one before it. A damaged file is passed over.
 
 use crate::commit::DataFile;
 use crate::lake::{Lake, LakeError};
+use catena_lake::parquet_file::{check_bytes, guarded};
 use catena_schemas::canonical::{self, LeafEncoder};
 use catena_schemas::table::Class;
 use hashbrown::HashSet;
@@ -120,7 +121,14 @@ impl Duplicates {
             files.reverse();
         }
         for file in files.iter().filter(|f| holds_facts(f)) {
-            let contents = contents_of(lake, file).await?;
+            let contents = match contents_of(lake, file).await {
+                // A damaged file must not stop what comes in. What it held is not recognised when it is sent again.
+                Err(LakeError::DataFile { path, source }) => {
+                    tracing::error!(path, error = %source, "damaged data file; its records are not recognised when sent again");
+                    continue;
+                }
+                contents => contents?,
+            };
             let mut window = self.window.lock();
             contents.into_iter().for_each(|c| {
                 window.insert(c);
@@ -141,16 +149,17 @@ async fn contents_of(lake: &Lake, file: &DataFile) -> Result<Vec<u128>, LakeErro
     let tenant = file.partition.get("tenant").cloned().unwrap_or_default();
     let bytes = lake.get(&file.path).await?;
     let unreadable = |source| LakeError::DataFile { path: file.path.clone(), source };
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
-        .and_then(|b| b.with_batch_size(8192).build())
-        .map_err(unreadable)?;
+    check_bytes(&bytes).map_err(unreadable)?;
     let mut leaf = LeafEncoder::new(canonical::tenant_key(&lake.secret(), &tenant));
-    let mut contents = Vec::with_capacity(file.rows as usize);
-    for batch in reader {
-        let batch = batch.map_err(|e| unreadable(e.into()))?;
-        contents.extend((0..batch.num_rows()).map(|row| leaf.row(&tenant, &batch, row).content));
-    }
-    Ok(contents)
+    let read = || {
+        let mut contents = Vec::with_capacity(file.rows as usize);
+        for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.with_batch_size(8192).build()? {
+            let batch = batch?;
+            contents.extend((0..batch.num_rows()).map(|row| leaf.row(&tenant, &batch, row).content));
+        }
+        Ok(contents)
+    };
+    guarded(read).map_err(unreadable)
 }
 
 /// The contents that a flush adds to the window: kept when it lands, taken out again when it is dropped before.

@@ -19,6 +19,7 @@ mod block;
 
 pub use block::{Batch, Body, Record, Records};
 
+use crate::store::{Access, make_folders};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use parking_lot::{Mutex, RwLock};
 use std::fs::{File, TryLockError};
@@ -261,6 +262,22 @@ struct Partition {
     aligned: bool,
 }
 
+/// Shuts a folder that an older version, or an installer, made for others to look into. The store below it makes files by the
+/// umask, and the folder is what keeps others out.
+fn owner_only(path: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(path)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode & 0o700))?;
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
 impl Intake {
     /// Opens the log in a folder, creating both when missing. Appends are refused until every partition was
     /// [aligned](Intake::align) with the lake.
@@ -269,7 +286,9 @@ impl Intake {
             return Err(IntakeError::Partitions(settings.partitions));
         }
         let folder = |source| IntakeError::Folder { path: path.to_owned(), source };
-        std::fs::create_dir_all(path).map_err(folder)?;
+        // What waits here is as confidential as the lake, and no other engine reads it.
+        make_folders(path, Access::Owner).map_err(folder)?;
+        owner_only(path).map_err(folder)?;
         let lock = File::options().create(true).truncate(false).write(true).open(path.join("lock")).map_err(folder)?;
         acquire(&lock, path)?;
         clear_unfinished(&path.join("log")).map_err(folder)?;

@@ -85,7 +85,7 @@ impl Lake {
         options: &StoreOptions,
         patience: Patience,
     ) -> Result<Arc<Lake>, LakeError> {
-        let secret = secret(&store).await?;
+        // The table first: a place that is refused stays as it was.
         let folder = store.folder.clone().map(|f| (f, Path::from(RECORDS)));
         let records = Table::open(
             store.below(RECORDS),
@@ -96,6 +96,13 @@ impl Lake {
             patience,
         )
         .await?;
+        let (secret, is_fresh) = secret(&store).await?;
+        if is_fresh && !records.files().await.is_empty() {
+            tracing::warn!(
+                path = SECRET,
+                "the lake holds rows and its secret was missing: digests of tokens from now on do not match older ones; restore the file if there is a copy"
+            );
+        }
         Ok(Arc::new(Lake { store, records, secret, url: url.to_owned() }))
     }
 
@@ -192,10 +199,12 @@ pub fn records_spec() -> TableSpec {
     }
 }
 
-/// Reads the secret, or makes it; one in a folder that others can read is refused. Two that make it at once end with the same one.
-async fn secret(store: &Store) -> Result<[u8; 32], LakeError> {
+/// Reads the secret, or makes it, and says so; one in a folder that others can read is refused. Two that make it at once end with the
+/// same one.
+async fn secret(store: &Store) -> Result<([u8; 32], bool), LakeError> {
     let path = Path::from(SECRET);
     let failed = |attempted| move |source| LakeError::Store { attempted, path: SECRET.to_owned(), source };
+    let mut is_fresh = false;
     loop {
         if let Some(bytes) = read(store.objects.as_ref(), &path).await.map_err(failed("read"))? {
             if let Some(folder) = &store.folder {
@@ -204,9 +213,10 @@ async fn secret(store: &Store) -> Result<[u8; 32], LakeError> {
             }
             let mut secret = [0; 32];
             hex::decode_to_slice(bytes.trim_ascii(), &mut secret).map_err(|_| LakeError::Secret { path: SECRET })?;
-            return Ok(secret);
+            return Ok((secret, is_fresh));
         }
         let fresh: [u8; 32] = rand::random();
-        store.create_private(&path, format!("{}\n", hex::encode(fresh)).into()).await.map_err(failed("write"))?;
+        let secret = format!("{}\n", hex::encode(fresh)).into();
+        is_fresh = store.create_private(&path, secret).await.map_err(failed("write"))?;
     }
 }

@@ -55,6 +55,12 @@ struct Failure {
     kind: &'static str,
 }
 
+/// A step of upkeep.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Step {
+    step: &'static str,
+}
+
 /// What landed in one flush, counted in facts: decisions, executions and records of authority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Landing {
@@ -102,6 +108,8 @@ pub struct Metrics {
     version: Gauge,
     http: Family<Route, Counter>,
     sent: Family<Sent, Counter>,
+    upkeep_failures: Family<Step, Counter>,
+    vacuum_refused: Gauge,
 }
 
 impl Default for Metrics {
@@ -123,6 +131,8 @@ impl Default for Metrics {
             version: Gauge::default(),
             http: Family::default(),
             sent: Family::default(),
+            upkeep_failures: Family::default(),
+            vacuum_refused: Gauge::default(),
         };
         metrics.register(|r| {
             let m = &metrics;
@@ -149,8 +159,20 @@ impl Default for Metrics {
             );
             r.register("http_answers", "Answers of the ingest routes by status", m.http.clone());
             r.register("http_sent", "What bodies held, by format, as answered with 200", m.sent.clone());
+            r.register("upkeep_failures", "Steps of upkeep that failed or were refused", m.upkeep_failures.clone());
+            r.register(
+                "vacuum_refused_files",
+                "Files that the last vacuum left because the log does not explain them",
+                m.vacuum_refused.clone(),
+            );
         });
         metrics
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
     }
 }
 
@@ -172,6 +194,16 @@ impl Metrics {
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry.lock());
         text
+    }
+
+    /// A step of upkeep failed.
+    pub fn upkeep_failed(&self, step: &'static str) {
+        self.upkeep_failures.get_or_create(&Step { step }).inc();
+    }
+
+    /// How many files the last vacuum refused to delete.
+    pub fn vacuum_refused(&self, files: usize) {
+        self.vacuum_refused.set(files as i64);
     }
 
     /// A flush landed.

@@ -24,7 +24,7 @@ pub async fn publish(
 ) -> Result<Committed, FlushError> {
     let failed = |source| FlushError::Encode { rows: rows.num_rows(), source };
     let bytes = batch::encode(rows, &batch::writer_properties(1)).map_err(failed)?;
-    let file = batch::data_file(rows, bytes.len() as u64, tenant, class, now);
+    let file = batch::data_file(rows, &bytes, tenant, class, now);
     let path = file.path.clone();
     lake.put(&path, bytes.into()).await.map_err(|source| FlushError::Put { path, source })?;
     let info = Map::from_iter([

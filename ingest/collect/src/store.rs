@@ -9,6 +9,8 @@
 //!                                   fails when the name is taken                    and once of those above it
 //! ```
 //!
+//! Files and folders are made for their owner alone, unless [`Access`] lets others read `records`.
+//!
 //! In a bucket the same promises are the store's: a put is atomic and durable, and `If-None-Match: *` makes it a
 //! test-and-set.
 
@@ -88,6 +90,43 @@ impl Clock for SystemClock {
     }
 }
 
+/// Who may read the files of a lake in a folder, besides the user of the process. What lies below `_catena` is the owner's
+/// alone, whatever is said here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Nobody else.
+    #[default]
+    Owner,
+    /// The group of the files: other engines under another user.
+    Group,
+    /// Whom the umask of the process leaves.
+    Umask,
+}
+
+impl Access {
+    /// Modes of files and folders; `None` leaves them to the umask.
+    const fn modes(self) -> Option<(u32, u32)> {
+        match self {
+            Access::Owner => Some((0o600, 0o700)),
+            Access::Group => Some((0o640, 0o750)),
+            Access::Umask => None,
+        }
+    }
+}
+
+/// Makes a folder and those above it that are missing, for nobody else to look into unless `access` says so.
+pub(crate) fn make_folders(path: &FilePath, access: Access) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    if let Some((_, folder)) = access.modes() {
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, folder);
+    }
+    #[cfg(not(unix))]
+    let _ = access;
+    builder.create(path)
+}
+
 /// How a lake is reached, and what it may rely on.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -100,6 +139,8 @@ pub struct StoreOptions {
     pub clock: Arc<dyn Clock>,
     /// Name of this process in what it commits.
     pub collector: String,
+    /// Who else reads the files, when the lake is a folder.
+    pub access: Access,
 }
 
 impl Default for StoreOptions {
@@ -109,6 +150,7 @@ impl Default for StoreOptions {
             durability: Arc::new(Fsync),
             clock: Arc::new(SystemClock::default()),
             collector: String::new(),
+            access: Access::default(),
         }
     }
 }
@@ -191,7 +233,7 @@ impl Store {
             None if url.contains("://") || url.is_empty() => return Err(StoreError::Scheme { url: url.to_owned() }),
             None => PathBuf::from(url),
         };
-        let folder = Arc::new(Folder::open(&path, options.durability.clone())?);
+        let folder = Arc::new(Folder::open(&path, options.durability.clone(), options.access)?);
         Ok(Store { objects: folder.clone(), folder: Some(folder) })
     }
 
@@ -226,6 +268,7 @@ pub struct Folder {
 struct Shared {
     root: PathBuf,
     durability: Arc<dyn Durability>,
+    access: Access,
     /// Folders whose entries, up to the root, this process knows to be durable. Another process may have made a
     /// folder and died before its fsync, so each is synced once by everyone who writes below it.
     settled: Mutex<HashSet<PathBuf>>,
@@ -233,7 +276,7 @@ struct Shared {
 
 impl Folder {
     /// Opens a folder; it and those above it are made when missing.
-    pub fn open(path: &FilePath, durability: Arc<dyn Durability>) -> Result<Folder, StoreError> {
+    pub fn open(path: &FilePath, durability: Arc<dyn Durability>, access: Access) -> Result<Folder, StoreError> {
         let failed = |source| StoreError::Folder { path: path.to_owned(), source };
         let mut missing = Vec::new();
         let mut at = std::path::absolute(path).map_err(failed)?;
@@ -244,7 +287,7 @@ impl Folder {
                 None => break,
             }
         }
-        std::fs::create_dir_all(path).map_err(failed)?;
+        make_folders(path, access).map_err(failed)?;
         for made in missing.iter().rev() {
             if let Some(parent) = made.parent() {
                 durability.folder(parent).map_err(failed)?;
@@ -253,7 +296,7 @@ impl Folder {
         let root = path.canonicalize().map_err(failed)?;
         let files = LocalFileSystem::new_with_prefix(&root)
             .map_err(|source| StoreError::Open { url: path.display().to_string(), source })?;
-        let shared = Arc::new(Shared { root: root.clone(), durability, settled: Mutex::default() });
+        let shared = Arc::new(Shared { root: root.clone(), durability, access, settled: Mutex::default() });
         Ok(Folder { files, root, shared })
     }
 
@@ -332,6 +375,9 @@ impl Folder {
     }
 }
 
+/// Folder of what belongs to the lake itself: secret, intake log.
+const OWN: &str = "_catena";
+
 /// Temporary names end in `#` and digits, which `LocalFileSystem` does not list.
 fn is_staged(name: &str) -> bool {
     name.rsplit_once('#').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
@@ -344,16 +390,16 @@ impl Shared {
         let staged = target.with_file_name(format!("{name}#{}", rand::random::<u64>()));
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
+        let is_private = private || target.strip_prefix(&self.root).is_ok_and(|below| below.starts_with(OWN));
+        let access = if is_private { Access::Owner } else { self.access };
         #[cfg(unix)]
-        if private {
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        if let Some((file, _)) = access.modes() {
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, file);
         }
-        #[cfg(not(unix))]
-        let _ = private;
         match options.open(&staged) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 let parent = target.parent().unwrap_or(&self.root);
-                std::fs::create_dir_all(parent).map_err(|e| failed("create folder", parent, e))?;
+                make_folders(parent, access).map_err(|e| failed("create folder", parent, e))?;
                 // Somebody removed folders that were settled: they are new ones now.
                 self.settled.lock().retain(|known| !known.starts_with(parent));
                 options.open(&staged)

@@ -6,6 +6,7 @@
 
 use crate::bounded;
 use crate::chains;
+use crate::damage::Readers;
 use crate::error::{Code, LakeError, QueryError, nearest};
 use crate::gate::{self, Asked, CATALOG, COLUMNS_MAX, SCHEMA};
 use crate::lake::Place;
@@ -54,12 +55,21 @@ pub struct Options {
     pub spill: Option<PathBuf>,
     /// Memory for chains.
     pub chains_bytes: usize,
+    /// Part of the opened files that is compared with its digest, from 0 to 1.
+    pub verify_share: f64,
 }
 
 impl Default for Options {
     fn default() -> Options {
         let threads = std::thread::available_parallelism().map_or(2, |n| n.get());
-        Options { store: BTreeMap::new(), threads, metadata_cache_bytes: 64 << 20, spill: None, chains_bytes: 4 << 30 }
+        Options {
+            store: BTreeMap::new(),
+            threads,
+            metadata_cache_bytes: 64 << 20,
+            spill: None,
+            chains_bytes: 4 << 30,
+            verify_share: 0.01,
+        }
     }
 }
 
@@ -78,6 +88,7 @@ struct Inner {
     /// Only one reader of the log at a time: the others take what it finds.
     refreshing: tokio::sync::Mutex<()>,
     base: Arc<RuntimeEnv>,
+    readers: Readers,
     threads: Threads,
     queries: AtomicU64,
     chains: chains::Cache,
@@ -130,6 +141,10 @@ impl Engine {
             .map_err(|e| failed(e.strip_backtrace()))?;
         base.register_object_store(place.store_url.as_ref(), place.store.clone());
         let log = Log::new(place.store.clone(), &place.root);
+        let footers = base.cache_manager.get_file_metadata_cache();
+        let factory = CachedParquetFileReaderFactory::new(place.store.clone(), footers);
+        let is_local = place.store_url.as_str().starts_with("file:");
+        let readers = Readers::new(place.store.clone(), factory, place.root.clone(), options.verify_share, is_local);
         let current = Mutex::new(Current { snapshot: Arc::default(), looked: None });
         let engine = Engine {
             inner: Arc::new(Inner {
@@ -139,6 +154,7 @@ impl Engine {
                 current,
                 refreshing: tokio::sync::Mutex::new(()),
                 base,
+                readers,
                 threads: Threads(Some(runtime)),
                 queries: AtomicU64::new(0),
                 chains: chains::Cache::default(),
@@ -200,9 +216,8 @@ impl Engine {
     }
 
     /// Opens files of the lake, and remembers their footers.
-    pub(crate) fn readers(&self) -> CachedParquetFileReaderFactory {
-        let cache = self.inner.base.cache_manager.get_file_metadata_cache();
-        CachedParquetFileReaderFactory::new(self.inner.place.store.clone(), cache)
+    pub(crate) fn readers(&self) -> Readers {
+        self.inner.readers.clone()
     }
 
     /// Runs something on the engine's threads.
@@ -251,10 +266,10 @@ impl Engine {
             .with_session_id(format!("q{}", inner.queries.fetch_add(1, Ordering::Relaxed)))
             .build();
         let context = SessionContext::new_with_state(state);
-        let (store, store_url) = (inner.place.store.clone(), inner.place.store_url.clone());
+        let (readers, store_url) = (inner.readers.clone(), inner.place.store_url.clone());
         chains::register(&context, self, &snapshot, scope)?;
         let chain_of = chains::ChainOf::new(self, &snapshot, scope);
-        views::register(&context, RecordsTable { snapshot, scope: scope.clone(), store, store_url }, chain_of)?;
+        views::register(&context, RecordsTable { snapshot, scope: scope.clone(), readers, store_url }, chain_of)?;
         Ok(context)
     }
 

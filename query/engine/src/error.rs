@@ -98,6 +98,14 @@ impl QueryError {
 
 impl From<LakeError> for QueryError {
     fn from(error: LakeError) -> QueryError {
+        // Which file it is stands in the log of the service: whoever asks over the API is not told the names of files.
+        if let LakeError::Damaged { .. } = error {
+            return QueryError::new(Code::Lake, "a file of the lake is damaged; `catena maintain --scrub` names it");
+        }
+        if let LakeError::NoLog { .. } = error {
+            let message = "the lake holds data files without their log; restore `records/_delta_log`";
+            return QueryError::new(Code::Lake, message);
+        }
         let mut message = error.to_string();
         let mut cause = std::error::Error::source(&error);
         while let Some(c) = cause {
@@ -151,12 +159,29 @@ pub enum LakeError {
         source: object_store::Error,
     },
     /// A checkpoint could not be read.
-    #[error("could not read the checkpoint `{path}`")]
+    #[error("could not read the checkpoint `{path}`: {reason}")]
     Checkpoint {
         /// Path below the lake.
         path: String,
-        /// Cause.
-        source: parquet::errors::ParquetError,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Data files without the log that says which of them count.
+    #[error(
+        "`records` holds data files (`{example}`), but its log `records/_delta_log` is missing or empty: probably a copy or \
+         restore left out names that begin with `_`; restore the log too, or name an empty place"
+    )]
+    NoLog {
+        /// One of the files, below the lake.
+        example: String,
+    },
+    /// A data file is not what was written.
+    #[error("`{path}` is damaged: {detail}; restore it from a copy, and find out why the disk changed it")]
+    Damaged {
+        /// Path below the lake.
+        path: String,
+        /// How.
+        detail: String,
     },
 }
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`engine`] | SQL over one version of the lake, within limits |
 //! | [`log`] | the Delta log, replayed |
+//! | `damage` | data files opened, and damaged ones noticed |
 //! | [`table`] | `records` for DataFusion: which files, which columns |
 //! | [`views`] | `decisions`, `executions`, `rejects`, `asides`, and the tables of authority |
 //! | [`gate`] | which SQL may run |
@@ -19,6 +20,7 @@ mod authority;
 pub mod bounded;
 pub mod chains;
 pub mod completeness;
+mod damage;
 pub mod engine;
 pub mod error;
 pub mod gate;

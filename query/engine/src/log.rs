@@ -2,20 +2,22 @@
 //!
 //! Guarantees: a [`Snapshot`] is one version of the table, whole; it never changes. A refresh reads only the entries
 //! that are new. What this reader does not understand (deletion vectors, column mapping, unknown features) is refused,
-//! never guessed. An entry that cannot be parsed and is the last one is taken as not yet written.
+//! never guessed. An entry that is not whole is an error that names it, also when it is the last one: its rows may have been
+//! acknowledged. Data files without a log are an error too, not an empty lake. What is whole is decided in
+//! `catena-lake`, for the writer too.
 
 use crate::error::LakeError;
-use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
-use arrow_array::{Array, RecordBatch, StructArray};
 use bytes::Bytes;
+use catena_lake::checkpoint::{self, CheckpointError};
+use catena_lake::commit::{Add, Commit, Fault};
+use catena_lake::digest::Digest;
+use catena_lake::names::{self, HINT, LOG, Plan};
+use catena_lake::protocol::not_readable;
 use catena_schemas::Micros;
 use catena_schemas::table::{Field, Kind, PARTITIONS, RECORDS};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -40,6 +42,8 @@ pub struct DataFile {
     pub class: Arc<str>,
     /// Rows, if the log says.
     pub rows: Option<u64>,
+    /// Digest of its bytes, if the log says.
+    pub digest: Option<Digest>,
     /// All its rows were in the lake from this version on, in this file or in those that it was made from. Or from an earlier
     /// one: whoever reads a checkpoint does not know.
     pub(crate) rows_since: u64,
@@ -144,60 +148,6 @@ pub(crate) struct Log {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Action {
-    add: Option<Add>,
-    remove: Option<Remove>,
-    meta_data: Option<MetaData>,
-    protocol: Option<Protocol>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Add {
-    path: String,
-    #[serde(default)]
-    partition_values: HashMap<String, Option<String>>,
-    size: i64,
-    #[serde(default)]
-    modification_time: i64,
-    stats: Option<String>,
-    deletion_vector: Option<serde_json::Value>,
-    #[serde(default = "changes")]
-    data_change: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Remove {
-    path: String,
-    #[serde(default = "changes")]
-    data_change: bool,
-}
-
-/// Whoever does not say that rows stay what they are may have changed them.
-fn changes() -> bool {
-    true
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct MetaData {
-    #[serde(default)]
-    partition_columns: Vec<String>,
-    #[serde(default)]
-    configuration: HashMap<String, Option<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Protocol {
-    min_reader_version: i64,
-    #[serde(default)]
-    reader_features: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Stats {
     num_records: Option<u64>,
     #[serde(default)]
@@ -214,7 +164,7 @@ impl Log {
     }
 
     fn entry(&self, name: &str) -> Path {
-        self.table.clone().join("_delta_log").join(name)
+        self.table.clone().join(LOG).join(name)
     }
 
     async fn get(&self, path: &Path) -> Result<Option<Bytes>, LakeError> {
@@ -245,11 +195,9 @@ impl Log {
             return self.load().await.map(Some);
         }
         let mut next = None;
-        while let Some(bytes) = self.get(&self.entry(&entry_name(version + 1))).await? {
+        while let Some(bytes) = self.get(&self.entry(&names::commit(version + 1))).await? {
             let snapshot = next.get_or_insert_with(|| from.clone());
-            if !self.apply(snapshot, version + 1, &bytes).await? {
-                break;
-            }
+            self.apply(snapshot, version + 1, &bytes)?;
             version += 1;
         }
         Ok(next.filter(|s| s.version != from.version))
@@ -259,38 +207,66 @@ impl Log {
     pub(crate) async fn load(&self) -> Result<Snapshot, LakeError> {
         let hint = self.checkpoint_hint().await?;
         // A hint that lies (a checkpoint that is not there) costs one more listing, not the answer.
-        let mut listed = self.list(hint.unwrap_or(0)).await?;
-        if hint.is_some() && listed.checkpoint.is_none() {
-            listed = self.list(0).await?;
+        let mut plan = self.list(hint.unwrap_or(0)).await?;
+        let mut begun = self.newest_checkpoint(&plan).await?;
+        if begun.is_none() && hint.is_some() {
+            plan = self.list(0).await?;
+            begun = self.newest_checkpoint(&plan).await?;
         }
-        let mut snapshot = Snapshot::default();
-        if let Some((version, parts)) = &listed.checkpoint {
-            for part in parts {
-                self.read_checkpoint(&mut snapshot, *version, part).await?;
-            }
-            (snapshot.version, snapshot.begun) = (Some(*version), Some(*version));
+        if plan.is_empty() {
+            self.check_nothing(hint).await?;
+            return Ok(Snapshot::default());
         }
-        let after = snapshot.version;
-        let versions: Vec<u64> = listed.entries.iter().copied().filter(|v| after.is_none_or(|a| *v > a)).collect();
-        let mut entries = stream::iter(versions.clone())
-            .map(|version| async move { (version, self.get(&self.entry(&entry_name(version))).await) })
+        let mut snapshot = begun.unwrap_or_default();
+        let versions = plan.after(snapshot.version).map_err(|gap| {
+            let reason = format!("`{LOG}/{}` is missing", names::commit(gap.0));
+            LakeError::Log { version: gap.0, reason }
+        })?;
+        let mut entries = stream::iter(versions)
+            .map(|version| async move { (version, self.get(&self.entry(&names::commit(version))).await) })
             .buffered(READ_AHEAD);
         while let Some((version, bytes)) = entries.next().await {
-            let expected = snapshot.version.map_or(0, |v| v + 1);
-            if version != expected {
-                return Err(LakeError::Log {
-                    version: expected,
-                    reason: format!("the entry is missing, but {version} is there"),
-                });
-            }
             let Some(bytes) = bytes? else {
                 return Err(LakeError::Log { version, reason: "the entry went away while it was read".into() });
             };
-            if !self.apply(&mut snapshot, version, &bytes).await? {
-                break;
-            }
+            self.apply(&mut snapshot, version, &bytes)?;
         }
         Ok(snapshot)
+    }
+
+    /// The newest checkpoint that is complete and can be read: an older one, or the entries, may tell the whole story too.
+    async fn newest_checkpoint(&self, plan: &Plan) -> Result<Option<Snapshot>, LakeError> {
+        for (version, parts) in &plan.checkpoints {
+            match self.read_checkpoint(*version, parts).await {
+                Ok(snapshot) => return Ok(Some(snapshot)),
+                Err(LakeError::Checkpoint { path, reason }) => tracing::warn!(path, reason, "checkpoint skipped"),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(None)
+    }
+
+    /// A log without a version is an empty lake only if nothing else is there.
+    async fn check_nothing(&self, hint: Option<u64>) -> Result<(), LakeError> {
+        if let Some(version) = hint {
+            let reason = "the log names a checkpoint of this version and holds no entry; restore `_delta_log` whole";
+            return Err(LakeError::Log { version, reason: reason.into() });
+        }
+        let failed = |source| LakeError::Store { path: RECORDS.to_owned(), source };
+        let depth = self.table.parts().count();
+        let mut files = self.store.list(Some(&self.table));
+        while let Some(found) = files.try_next().await.map_err(failed)? {
+            let hidden = found.location.parts().nth(depth).is_none_or(|p| p.as_ref().starts_with(['_', '.']));
+            if hidden || !found.location.as_ref().ends_with(".parquet") {
+                continue;
+            }
+            // A collector may have made the table since the log was listed.
+            return match self.list(0).await?.is_empty() {
+                true => Err(LakeError::NoLog { example: self.shown(&found.location) }),
+                false => Ok(()),
+            };
+        }
+        Ok(())
     }
 
     async fn checkpoint_hint(&self) -> Result<Option<u64>, LakeError> {
@@ -298,63 +274,36 @@ impl Log {
         struct LastCheckpoint {
             version: u64,
         }
-        let hint = self.get(&self.entry("_last_checkpoint")).await?;
+        let hint = self.get(&self.entry(HINT)).await?;
         Ok(hint.and_then(|bytes| serde_json::from_slice::<LastCheckpoint>(&bytes).ok()).map(|h| h.version))
     }
 
-    async fn list(&self, from: u64) -> Result<Listed, LakeError> {
-        let folder = self.table.clone().join("_delta_log");
+    async fn list(&self, from: u64) -> Result<Plan, LakeError> {
+        let folder = self.table.clone().join(LOG);
         let failed = |source| LakeError::Store { path: self.shown(&folder), source };
         // The offset is exclusive, so it has to sort before the first name of that version.
         let offset = folder.clone().join(format!("{:020}", from));
-        let mut list = self.store.list_with_offset(Some(&folder), &offset);
-        let (mut entries, mut checkpoints) = (Vec::new(), BTreeMap::<u64, Vec<Path>>::new());
-        let mut expected = HashMap::new();
-        while let Some(found) = list.try_next().await.map_err(failed)? {
-            let Some(name) = found.location.filename() else { continue };
-            let Some(version) = name.split('.').next().filter(|v| v.len() == 20).and_then(|v| v.parse::<u64>().ok())
-            else {
-                continue;
-            };
-            let rest: Vec<&str> = name.split('.').skip(1).collect();
-            match rest.as_slice() {
-                ["json"] => entries.push(version),
-                ["checkpoint", "parquet"] => {
-                    expected.insert(version, 1);
-                    checkpoints.insert(version, vec![found.location.clone()]);
-                }
-                ["checkpoint", _, parts, "parquet"] if expected.get(&version) != Some(&1) => {
-                    if let Ok(parts) = parts.parse::<usize>() {
-                        expected.insert(version, parts);
-                        checkpoints.entry(version).or_default().push(found.location.clone());
-                    }
-                }
-                _ => {}
-            }
-        }
-        entries.sort_unstable();
-        let checkpoint =
-            checkpoints.into_iter().rev().find(|(version, parts)| expected.get(version) == Some(&parts.len()));
-        Ok(Listed { entries, checkpoint })
+        let list = self.store.list_with_offset(Some(&folder), &offset);
+        let found: Vec<Path> = list.map_ok(|o| o.location).try_collect().await.map_err(failed)?;
+        Ok(Plan::of(found.iter().filter_map(Path::filename)))
     }
 
-    /// Applies an entry; `false` when it is not whole and nothing stands behind it.
-    async fn apply(&self, snapshot: &mut Snapshot, version: u64, bytes: &[u8]) -> Result<bool, LakeError> {
-        let actions: Result<Vec<Action>, _> = serde_json::Deserializer::from_slice(bytes).into_iter().collect();
-        let actions = match actions {
-            Ok(actions) if !actions.is_empty() => actions,
-            broken => {
-                let reason = broken.err().map_or_else(|| "it is empty".to_owned(), |e| e.to_string());
-                if self.get(&self.entry(&entry_name(version + 1))).await?.is_none() {
-                    tracing::warn!(version, reason, "the last entry of the log is not whole; left out");
-                    return Ok(false);
-                }
-                return Err(LakeError::Log { version, reason });
-            }
-        };
+    /// Applies an entry.
+    fn apply(&self, snapshot: &mut Snapshot, version: u64, bytes: &[u8]) -> Result<(), LakeError> {
+        let commit = Commit::parse(bytes).map_err(|fault| match fault {
+            Fault::Unsupported { what, .. } => LakeError::Unsupported { what: what.into() },
+            fault => LakeError::Log { version, reason: format!("`{LOG}/{}`: {fault}", names::commit(version)) },
+        })?;
+        self.take(snapshot, version, commit)
+    }
+
+    fn take(&self, snapshot: &mut Snapshot, version: u64, commit: Commit) -> Result<(), LakeError> {
+        if let Some(what) = not_readable(commit.protocol.as_ref(), commit.metadata.as_ref()) {
+            return Err(LakeError::Unsupported { what });
+        }
         // Rows of files that were merged, by tenant: since when they are there.
         let mut merged: HashMap<Arc<str>, u64> = HashMap::new();
-        for remove in actions.iter().filter_map(|action| action.remove.as_ref()) {
+        for remove in &commit.removes {
             let Some(gone) = snapshot.remove(&remove.path) else { continue };
             if remove.data_change {
                 Arc::make_mut(&mut snapshot.lost).insert(gone.tenant.clone(), version);
@@ -363,157 +312,63 @@ impl Log {
                 *since = gone.rows_since.max(*since);
             }
         }
-        for action in actions {
-            if let Some(protocol) = action.protocol {
-                check_protocol(&protocol)?;
+        for add in commit.adds {
+            let mut file = self.data_file(version, &add)?;
+            if let Some(since) = merged.get(&file.tenant).filter(|_| !add.data_change) {
+                file.rows_since = *since;
             }
-            if let Some(meta) = action.meta_data {
-                check_meta(&meta)?;
-            }
-            if let Some(add) = action.add {
-                if add.deletion_vector.is_some_and(|v| !v.is_null()) {
-                    return Err(LakeError::Unsupported { what: "deletion vectors".into() });
-                }
-                let value = |name: &str| add.partition_values.get(name).cloned().flatten();
-                let mut file =
-                    self.data_file(version, &add.path, add.size, add.modification_time, value, add.stats.as_deref())?;
-                if let Some(since) = merged.get(&file.tenant).filter(|_| !add.data_change) {
-                    file.rows_since = *since;
-                }
-                snapshot.add(add.path.into(), file);
-            }
+            snapshot.add(add.path.into(), file);
         }
         snapshot.version = Some(version);
-        Ok(true)
-    }
-
-    async fn read_checkpoint(&self, snapshot: &mut Snapshot, version: u64, part: &Path) -> Result<(), LakeError> {
-        let failed = |source| LakeError::Checkpoint { path: self.shown(part), source };
-        let Some(bytes) = self.get(part).await? else {
-            return Err(LakeError::Log { version, reason: "the checkpoint went away while it was read".into() });
-        };
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(failed)?;
-        let schema = builder.parquet_schema();
-        let wanted = ["add", "metaData", "protocol", "sidecar"];
-        let roots: Vec<usize> = schema
-            .root_schema()
-            .get_fields()
-            .iter()
-            .enumerate()
-            .filter(|(_, f)| wanted.contains(&f.name()))
-            .map(|(i, _)| i)
-            .collect();
-        let mask = ProjectionMask::roots(schema, roots);
-        for batch in builder.with_projection(mask).build().map_err(failed)? {
-            self.apply_checkpoint(snapshot, version, &batch.map_err(|e| failed(e.into()))?)?;
-        }
         Ok(())
     }
 
-    fn apply_checkpoint(&self, snapshot: &mut Snapshot, version: u64, batch: &RecordBatch) -> Result<(), LakeError> {
-        let damaged = |reason: &str| LakeError::Log { version, reason: format!("checkpoint: {reason}") };
-        let part = |name: &str| batch.column_by_name(name).and_then(|c| c.as_struct_opt());
-        let rows = |part: &StructArray| (0..part.len()).filter(|row| part.is_valid(*row)).collect::<Vec<_>>();
-        if part("sidecar").is_some_and(|sidecar| !rows(sidecar).is_empty()) {
-            return Err(LakeError::Unsupported { what: "v2Checkpoint".into() });
+    async fn read_checkpoint(&self, version: u64, parts: &[String]) -> Result<Snapshot, LakeError> {
+        let mut snapshot = Snapshot::default();
+        let mut is_described = (false, false);
+        for part in parts {
+            let path = self.entry(part);
+            let broken = |reason: String| LakeError::Checkpoint { path: self.shown(&path), reason };
+            let bytes = self.get(&path).await?.ok_or_else(|| broken("it is gone".into()))?;
+            let commit = match checkpoint::parse(bytes) {
+                Ok(commit) => commit,
+                Err(CheckpointError::Action(Fault::Unsupported { what, .. })) => {
+                    return Err(LakeError::Unsupported { what: what.into() });
+                }
+                Err(e) => return Err(broken(e.to_string())),
+            };
+            is_described.0 |= commit.protocol.is_some();
+            is_described.1 |= commit.metadata.is_some();
+            self.take(&mut snapshot, version, Commit { removes: Vec::new(), ..commit })?;
         }
-        if let Some(protocol) = part("protocol") {
-            for row in rows(protocol) {
-                let min_reader_version =
-                    long(protocol, "minReaderVersion", row).ok_or_else(|| damaged("no reader version"))?;
-                check_protocol(&Protocol {
-                    min_reader_version,
-                    reader_features: texts(protocol, "readerFeatures", row),
-                })?;
-            }
+        if is_described != (true, true) {
+            let path = parts.first().map(|part| self.shown(&self.entry(part))).unwrap_or_default();
+            return Err(LakeError::Checkpoint { path, reason: "it has no metadata or protocol".into() });
         }
-        if let Some(meta) = part("metaData") {
-            for row in rows(meta) {
-                let partition_columns = texts(meta, "partitionColumns", row).unwrap_or_default();
-                check_meta(&MetaData { partition_columns, configuration: map(meta, "configuration", row) })?;
-            }
-        }
-        let Some(add) = part("add") else { return Ok(()) };
-        for row in rows(add) {
-            if add.column_by_name("deletionVector").is_some_and(|v| v.is_valid(row)) {
-                return Err(LakeError::Unsupported { what: "deletion vectors".into() });
-            }
-            let path = text(add, "path", row).ok_or_else(|| damaged("a file without path"))?;
-            let size = long(add, "size", row).ok_or_else(|| damaged("a file without size"))?;
-            let modified = long(add, "modificationTime", row).unwrap_or(0);
-            let values = map(add, "partitionValues", row);
-            let stats = text(add, "stats", row);
-            let file =
-                self.data_file(version, &path, size, modified, |n| values.get(n).cloned().flatten(), stats.as_deref())?;
-            snapshot.add(path.into(), file);
-        }
-        Ok(())
+        (snapshot.version, snapshot.begun) = (Some(version), Some(version));
+        Ok(snapshot)
     }
 
-    fn data_file(
-        &self,
-        version: u64,
-        path: &str,
-        size: i64,
-        modified: i64,
-        value: impl Fn(&str) -> Option<String>,
-        stats: Option<&str>,
-    ) -> Result<DataFile, LakeError> {
-        let damaged = |reason: String| LakeError::Log { version, reason };
-        if path.contains("://") || path.starts_with('/') {
-            return Err(LakeError::Unsupported { what: "files outside of the table".into() });
-        }
-        // Paths in the log are URLs relative to the table; the store wants them decoded, and refuses `..`.
-        let below = Path::from_url_path(path).map_err(|e| damaged(format!("path of a file: {e}")))?;
+    fn data_file(&self, version: u64, add: &Add) -> Result<DataFile, LakeError> {
+        // Paths in the log are URLs relative to the table; the store wants them decoded.
+        let below = Path::from_url_path(&add.path)
+            .map_err(|e| LakeError::Log { version, reason: format!("path of a file: {e}") })?;
         let location = Path::from_iter(self.table.parts().chain(below.parts()));
-        let [tenant, ingest_date, class] = PARTITIONS.map(|name| value(name).map(Arc::<str>::from));
-        let whole = |v: Option<Arc<str>>, name: &str| {
-            v.ok_or_else(|| damaged(format!("a file without partition value `{name}`")))
-        };
-        let (rows, bounds) = stats.map(read_stats).unwrap_or_default();
+        let [tenant, ingest_date, class] =
+            PARTITIONS.map(|name| Arc::<str>::from(add.partition.get(name).map_or("", String::as_str)));
+        let (rows, bounds) = add.stats.as_deref().map(read_stats).unwrap_or_default();
         Ok(DataFile {
             location,
-            size: u64::try_from(size).map_err(|_| damaged("a file of negative size".into()))?,
-            modified,
-            tenant: whole(tenant, PARTITIONS[0])?,
-            ingest_date: whole(ingest_date, PARTITIONS[1])?,
-            class: whole(class, PARTITIONS[2])?,
+            size: add.size,
+            modified: add.modified,
+            tenant,
+            ingest_date,
+            class,
             rows,
+            digest: add.digest,
             rows_since: version,
             bounds,
         })
-    }
-}
-
-struct Listed {
-    entries: Vec<u64>,
-    checkpoint: Option<(u64, Vec<Path>)>,
-}
-
-fn entry_name(version: u64) -> String {
-    format!("{version:020}.json")
-}
-
-fn check_protocol(protocol: &Protocol) -> Result<(), LakeError> {
-    /// Features that change nothing for a reader of this table.
-    const KNOWN: &[&str] = &["timestampNtz", "vacuumProtocolCheck"];
-    match protocol.min_reader_version {
-        1 | 2 => Ok(()),
-        3 => match protocol.reader_features.iter().flatten().find(|f| !KNOWN.contains(&f.as_str())) {
-            Some(feature) => Err(LakeError::Unsupported { what: feature.clone() }),
-            None => Ok(()),
-        },
-        other => Err(LakeError::Unsupported { what: format!("reader version {other}") }),
-    }
-}
-
-fn check_meta(meta: &MetaData) -> Result<(), LakeError> {
-    if meta.partition_columns != PARTITIONS {
-        return Err(LakeError::Unsupported { what: format!("it is partitioned by {:?}", meta.partition_columns) });
-    }
-    match meta.configuration.get("delta.columnMapping.mode").and_then(|m| m.as_deref()) {
-        None | Some("none") => Ok(()),
-        Some(mode) => Err(LakeError::Unsupported { what: format!("column mapping by {mode}") }),
     }
 }
 
@@ -550,38 +405,4 @@ fn widen(field: Field, bound: Bound) -> Bound {
         Bound::Long(us) if field.kind() == Kind::Time => Bound::Long(us.saturating_add(999)),
         other => other,
     }
-}
-
-fn long(part: &StructArray, name: &str, row: usize) -> Option<i64> {
-    let column = arrow::compute::cast(part.column_by_name(name)?, &arrow_schema::DataType::Int64).ok()?;
-    column.is_valid(row).then(|| column.as_primitive::<Int64Type>().value(row))
-}
-
-fn text(part: &StructArray, name: &str, row: usize) -> Option<String> {
-    text_at(part.column_by_name(name)?, row)
-}
-
-fn text_at(column: &dyn Array, row: usize) -> Option<String> {
-    let valid = column.is_valid(row);
-    match column.data_type() {
-        arrow_schema::DataType::Utf8 => valid.then(|| column.as_string::<i32>().value(row).to_owned()),
-        arrow_schema::DataType::LargeUtf8 => valid.then(|| column.as_string::<i64>().value(row).to_owned()),
-        arrow_schema::DataType::Utf8View => valid.then(|| column.as_string_view().value(row).to_owned()),
-        _ => None,
-    }
-}
-
-fn texts(part: &StructArray, name: &str, row: usize) -> Option<Vec<String>> {
-    let list = part.column_by_name(name)?.as_list_opt::<i32>()?;
-    let items = list.is_valid(row).then(|| list.value(row))?;
-    Some((0..items.len()).filter_map(|i| text_at(&items, i)).collect())
-}
-
-fn map(part: &StructArray, name: &str, row: usize) -> HashMap<String, Option<String>> {
-    let Some(map) = part.column_by_name(name).and_then(|c| c.as_map_opt()).filter(|m| m.is_valid(row)) else {
-        return HashMap::new();
-    };
-    let entries = map.value(row);
-    let (keys, values) = (entries.column(0), entries.column(1));
-    (0..entries.len()).filter_map(|i| text_at(keys, i).map(|key| (key, text_at(values, i)))).collect()
 }

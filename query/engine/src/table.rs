@@ -4,6 +4,7 @@
 //! bounds of the log rule out. What comes out is a plain Parquet scan, which any DataFusion can run or ship. Columns
 //! that an older file lacks come out null.
 
+use crate::damage::Readers;
 use crate::log::{Bound, DataFile, Snapshot};
 use arrow_array::{
     ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
@@ -18,7 +19,6 @@ use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -29,7 +29,7 @@ use datafusion::physical_expr::{PhysicalExpr, conjunction};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
-use object_store::{ObjectMeta, ObjectStore};
+use object_store::ObjectMeta;
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
@@ -78,7 +78,7 @@ pub(crate) fn scan_schema() -> SchemaRef {
 pub(crate) struct RecordsTable {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) scope: Scope,
-    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) readers: Readers,
     pub(crate) store_url: ObjectStoreUrl,
 }
 
@@ -119,6 +119,7 @@ impl TableProvider for RecordsTable {
             let columns = projection.map_or_else(|| Ok((*schema).clone()), |p| schema.project(p))?;
             return Ok(Arc::new(EmptyExec::new(Arc::new(columns))));
         }
+        self.readers.compare(&files).await?;
         let mut rows = Some(0u64);
         for file in &files {
             rows = rows.zip(file.rows).map(|(sum, n)| sum + n);
@@ -127,10 +128,9 @@ impl TableProvider for RecordsTable {
         if let Some(rows) = rows.and_then(|n| usize::try_from(n).ok()) {
             statistics.num_rows = Precision::Exact(rows);
         }
-        let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
         let source = ParquetSource::new(SCAN_SCHEMA.clone())
             .with_table_parquet_options(state.default_table_options().parquet)
-            .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(self.store.clone(), cache)))
+            .with_parquet_file_reader_factory(Arc::new(self.readers.clone()))
             .with_pushdown_filters(true)
             .with_enable_page_index(true);
         let config = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))

@@ -3,6 +3,7 @@
 
 mod chaos;
 mod commits;
+mod damage;
 mod power;
 mod tables;
 mod upkeeps;
@@ -106,7 +107,7 @@ fn rows(app: &str, from: i64, to: i64) -> RecordBatch {
 async fn write(lake: &Lake, app: &str, from: i64, to: i64) -> DataFile {
     let batch = rows(app, from, to);
     let bytes = encode(&batch, &writer_properties(1)).unwrap();
-    let file = data_file(&batch, bytes.len() as u64, TENANT, Class::Decision, Micros(NOON));
+    let file = data_file(&batch, &bytes, TENANT, Class::Decision, Micros(NOON));
     lake.put(&file.path, bytes.into()).await.unwrap();
     file
 }
@@ -129,6 +130,7 @@ fn paper(n: i64) -> DataFile {
             ("class".into(), "decision".into()),
         ]),
         stats: r#"{"numRecords":1}"#.into(),
+        digest: None,
     }
 }
 

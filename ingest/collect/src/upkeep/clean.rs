@@ -3,12 +3,13 @@
 //! Guarantee: a checkpoint is pointed to only after it was read back and found equal to the table; commits are deleted
 //! only below a checkpoint that can be read and is itself older than the retention, so every version within it can still
 //! be rebuilt; a file is deleted only if it was seen before the newest version was read, is not part of that, left it
-//! longer ago than the retention (or never was part of it and is older than that), and nobody keeps it.
+//! longer ago than the retention (or never was part of it and is older than that), is not kept by a hold, and if `explain`
+//! has no doubt about the log. In doubt nothing is deleted, and that is an error with counts.
 
+use super::explain::{self, Unneeded};
 use super::{Upkeep, UpkeepError};
 use crate::checkpoint;
-use crate::commit::TOMBSTONES_KEPT;
-use crate::log::{LOG, LogError, Name, State, checkpoint_path, hint_path, object_path};
+use crate::log::{LOG, LogError, Name, State, checkpoint_path, hint_path, name_of, object_path};
 use crate::store::{list_from, read};
 use futures::StreamExt;
 use object_store::path::Path;
@@ -59,7 +60,7 @@ impl Upkeep {
             return Ok(None);
         }
         let failed = |source| UpkeepError::Checkpoint { version, source };
-        let removed_since = table.clock().wall().millis() - TOMBSTONES_KEPT.as_millis() as i64;
+        let removed_since = table.clock().wall().millis() - table.tombstones_kept().as_millis() as i64;
         let encoded = state.clone();
         let encode = tokio::task::spawn_blocking(move || checkpoint::write(&encoded, removed_since));
         let (bytes, actions) = encode.await.map_err(|e| failed(e.into()))?.map_err(failed)?;
@@ -110,7 +111,7 @@ impl Upkeep {
         let mut anchors: Vec<(u64, &ObjectMeta)> = log
             .iter()
             .filter(|o| old(o))
-            .filter_map(|o| match Name::of(&o.location) {
+            .filter_map(|o| match name_of(&o.location) {
                 Name::Checkpoint(version, 1, 1) => Some((version, o)),
                 _ => None,
             })
@@ -128,7 +129,7 @@ impl Upkeep {
         let mut gone: Vec<(Name, &Path)> = log
             .iter()
             .filter(|o| old(o))
-            .map(|o| (Name::of(&o.location), &o.location))
+            .map(|o| (name_of(&o.location), &o.location))
             .filter(|(name, _)| name.version().is_some_and(|version| version < below))
             .collect();
         gone.sort_unstable_by_key(|(name, _)| name.version());
@@ -158,7 +159,8 @@ impl Upkeep {
         let cutoff = now - self.settings.file_retention.as_micros() as i64;
         let wanted = wanted(&state, cutoff / 1000)?;
         let mut vacuumed = Vacuumed::default();
-        let mut gone = Vec::new();
+        let merged = explain::merged(&state);
+        let mut unneeded = Unneeded::default();
         for object in found {
             let hidden = object.location.parts().next().is_none_or(|p| p.as_ref().starts_with(['_', '.']));
             if hidden || wanted.contains(&object.location) || object.last_modified.timestamp_micros() >= cutoff {
@@ -166,12 +168,21 @@ impl Upkeep {
             }
             if (self.settings.keep)(object.location.as_ref()) {
                 vacuumed.kept += 1;
-                continue;
+            } else if merged.contains(&object.location) {
+                unneeded.merged.push(object);
+            } else {
+                unneeded.unexplained.push(object);
             }
+        }
+        if let Some(refused) = self.doubt(&state, &unneeded.unexplained).await? {
+            return Err(UpkeepError::Refused(Box::new(refused)));
+        }
+        let gone = unneeded.merged.into_iter().chain(unneeded.unexplained).map(|object| {
             vacuumed.files += 1;
             vacuumed.bytes += object.size;
-            gone.push(Ok(object.location));
-        }
+            Ok(object.location)
+        });
+        let gone: Vec<_> = gone.collect();
         let mut deleted = table.objects().delete_stream(futures::stream::iter(gone).boxed());
         while let Some(outcome) = deleted.next().await {
             match outcome {
@@ -187,7 +198,7 @@ impl Upkeep {
         Ok(vacuumed)
     }
 
-    fn failed(&self, attempted: &str, source: Error) -> UpkeepError {
+    pub(super) fn failed(&self, attempted: &str, source: Error) -> UpkeepError {
         LogError::Store { attempted: attempted.to_owned(), table: self.lake.records().name().to_owned(), source }.into()
     }
 }

@@ -1,7 +1,8 @@
 //! Small files of one partition become one.
 //!
 //! Guarantee: the output holds the rows of the inputs, all of them and no other, before the commit that swaps them is
-//! tried. It is read back from the store for that, and compared by count, by the sum of leaf hashes mod 2^256 (which the
+//! tried. Each input is compared with its digest before a row of it is believed, so no damage is copied and no good
+//! copy dropped for a bad one. The output is read back from the store, and compared by count, by the sum of leaf hashes mod 2^256 (which the
 //! evidence log can check again), and by a second sum that also covers the columns outside the leaf.
 
 use super::merge::{self, Merged};
@@ -68,8 +69,8 @@ impl Upkeep {
         let partition = inputs[0].file.partition.clone();
         let path = merge::output_path(&partition);
         match self.merge(&inputs, &path).await {
-            Ok(Merged { rows, size, stats, leaves, .. }) => {
-                let output = DataFile { path, size, rows, partition, stats };
+            Ok(Merged { rows, size, stats, leaves, digest, .. }) => {
+                let output = DataFile { path, size, rows, partition, stats, digest: Some(digest) };
                 Ok(Some(Prepared { inputs, output, leaves: leaves.to_string(), lease }))
             }
             Err(e) => {
@@ -77,7 +78,9 @@ impl Upkeep {
                 let e = self.overtaken(lease).await.unwrap_or(e);
                 let until = now + AVOIDED;
                 match &e {
-                    UpkeepError::Unreadable { path, .. } => drop(self.avoided.lock().insert(path.clone(), until)),
+                    UpkeepError::Unreadable { path, .. }
+                    | UpkeepError::Newer { path, .. }
+                    | UpkeepError::Damaged { path, .. } => drop(self.avoided.lock().insert(path.clone(), until)),
                     UpkeepError::Changed { .. } => {
                         self.avoided.lock().extend(inputs.iter().map(|f| (f.file.path.clone(), until)));
                     }
@@ -134,7 +137,7 @@ impl Upkeep {
     /// Merges on a thread of its own: decoding, sorting and encoding block.
     async fn merge(&self, inputs: &[Arc<ActiveFile>], output: &str) -> Result<Merged, UpkeepError> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| match source.downcast::<merge::Unreadable>() {
-            Ok(unreadable) => UpkeepError::Unreadable { path: unreadable.path, source: unreadable.source },
+            Ok(unreadable) => unreadable.into(),
             Err(source) => UpkeepError::Merge { inputs: inputs.len(), output: output.to_owned(), source },
         };
         let work = merge::Work {
@@ -239,7 +242,7 @@ mod tests {
                 ("ingest_date".to_owned(), words[1].to_owned()),
                 ("class".to_owned(), "decision".to_owned()),
             ]);
-            let file = DataFile { path: path.clone(), size, rows: 1, partition, stats: String::new() };
+            let file = DataFile { path: path.clone(), size, rows: 1, partition, stats: String::new(), digest: None };
             state.files.insert(path, Arc::new(ActiveFile { file, modified: n as i64, arrived: n as i64 }));
         }
         let settings = UpkeepSettings { inputs_min: 3, inputs_max: 4, ..UpkeepSettings::default() };

@@ -3,14 +3,18 @@
 //! Guarantee: if the inputs are in the order of [`catena_schemas::rows`], so is the output; if one is not (another writer
 //! made it), the output still holds every row.
 
+use super::UpkeepError;
 use super::compact::folder;
 use crate::batch::{statistics, writer_properties};
+use crate::commit::DataFile;
 use crate::log::{ActiveFile, object_path};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array};
 use arrow_select::interleave::interleave_record_batch;
 use bytes::Bytes;
+use catena_lake::digest::{Digest, Digester};
+use catena_lake::parquet_file::{END_BYTES, caught, check_end};
 use catena_schemas::canonical::{self, Hash, LeafEncoder};
 use catena_schemas::table::{Field, PARTITIONS, file_schema};
 use futures::future::BoxFuture;
@@ -21,16 +25,19 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::AsyncArrowWriter;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_writer::AsyncFileWriter;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::error::Error;
 use std::fmt;
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -40,6 +47,29 @@ type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 pub(super) struct Unreadable {
     pub(super) path: String,
     pub(super) source: Box<dyn Error + Send + Sync>,
+}
+
+/// What a newer build wrote.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Newer(String);
+
+/// Bytes that are not those that were written.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Damaged(String);
+
+impl From<Box<Unreadable>> for UpkeepError {
+    fn from(e: Box<Unreadable>) -> UpkeepError {
+        let Unreadable { path, source } = *e;
+        if let Some(Newer(detail)) = source.downcast_ref() {
+            return UpkeepError::Newer { path, detail: detail.clone() };
+        }
+        match source.downcast_ref() {
+            Some(Damaged(detail)) => UpkeepError::Damaged { path, detail: detail.clone() },
+            None => UpkeepError::Unreadable { path, source },
+        }
+    }
 }
 
 /// Names the input at fault, unless the store is: then a later try may do.
@@ -109,6 +139,7 @@ pub(super) struct Merged {
     pub(super) size: u64,
     pub(super) stats: String,
     pub(super) leaves: Sum,
+    pub(super) digest: Digest,
     /// What the inputs held.
     pub(super) read: Multiset,
     /// What the output holds, by reading it back.
@@ -124,9 +155,13 @@ pub(super) fn output_path(partition: &BTreeMap<String, String>) -> String {
 pub(super) async fn merge(work: &Work) -> Fallible<Merged> {
     let tenant = work.inputs.first().and_then(|f| f.file.partition.get(PARTITIONS[0])).cloned().unwrap_or_default();
     let mut leaf = LeafEncoder::new(canonical::tenant_key(&work.secret, &tenant));
+    for input in &work.inputs {
+        check_digest(&work.objects, &input.file).await.map_err(|e| at_fault(&input.file.path, e))?;
+    }
     let path = object_path(&work.output)?;
     let mut upload = BufWriter::new(work.objects.clone(), path.clone());
-    let written = write(work, &tenant, &mut leaf, &mut upload).await;
+    let mut digester = Digester::default();
+    let written = write(work, &tenant, &mut leaf, Digesting { upload: &mut upload, digester: &mut digester }).await;
     let (read, stats) = match written {
         Ok(written) => written,
         Err(e) => {
@@ -138,17 +173,56 @@ pub(super) async fn merge(work: &Work) -> Fallible<Merged> {
     let size = work.objects.head(&path).await?.size;
     let mut back = Multiset::default();
     let (mut batches, _) = open(&work.objects, &work.output, size).await?;
-    while let Some(batch) = batches.try_next().await? {
-        back.take(&conform(batch)?, &tenant, &mut leaf);
+    while let Some(batch) = next(&mut batches).await? {
+        back.take(&batch, &tenant, &mut leaf);
     }
-    Ok(Merged { rows: read.rows, size, stats: stats.to_string(), leaves: read.leaves, read, back })
+    let digest = digester.finish();
+    Ok(Merged { rows: read.rows, size, stats: stats.to_string(), leaves: read.leaves, digest, read, back })
+}
+
+/// Compares a file with the digest that the log has of it; true when there is one.
+pub(super) async fn check_digest(objects: &Arc<dyn ObjectStore>, file: &DataFile) -> Fallible<bool> {
+    let Some(wanted) = file.digest else { return Ok(false) };
+    let mut parts = objects.get(&object_path(&file.path)?).await.map_err(external)?.into_stream();
+    let mut digester = Digester::default();
+    while let Some(part) = parts.try_next().await.map_err(external)? {
+        digester.update(&part);
+    }
+    let bytes = digester.bytes();
+    if bytes != file.size {
+        return Err(Box::new(Damaged(format!("it has {bytes} bytes, the log says {}", file.size))));
+    }
+    match digester.finish() == wanted {
+        true => Ok(true),
+        false => Err(Box::new(Damaged("its bytes do not have the digest that they were written with".into()))),
+    }
+}
+
+/// Takes the digest of an upload on its way.
+struct Digesting<'a> {
+    upload: &'a mut BufWriter,
+    digester: &'a mut Digester,
+}
+
+impl AsyncFileWriter for Digesting<'_> {
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), ParquetError>> {
+        async move {
+            self.digester.update(&bytes);
+            self.upload.put(bytes).await.map_err(external)
+        }
+        .boxed()
+    }
+
+    fn complete(&mut self) -> BoxFuture<'_, Result<(), ParquetError>> {
+        async move { self.upload.shutdown().await.map_err(|e| ParquetError::External(Box::new(e))) }.boxed()
+    }
 }
 
 async fn write(
     work: &Work,
     tenant: &str,
     leaf: &mut LeafEncoder,
-    upload: &mut BufWriter,
+    upload: Digesting<'_>,
 ) -> Fallible<(Multiset, Value)> {
     let mut writer = AsyncArrowWriter::try_new(upload, file_schema(), Some(writer_properties(work.zstd_level)))?;
     let (mut read, mut stats) = (Multiset::default(), Bounds::default());
@@ -189,7 +263,7 @@ impl Multiset {
 }
 
 /// A file in the store, as Parquet reads it: by ranges.
-struct Stored {
+pub(super) struct Stored {
     objects: Arc<dyn ObjectStore>,
     path: Path,
     size: u64,
@@ -214,19 +288,21 @@ impl AsyncFileReader for Stored {
     ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
         async move {
             let size = self.size;
+            let end = self.get_bytes(size.saturating_sub(END_BYTES)..size).await?;
+            check_end(&end, size)?;
             let reader = ParquetMetaDataReader::new().with_arrow_reader_options(options);
-            Ok(Arc::new(reader.load_and_finish(self, size).await?))
+            let loaded = AssertUnwindSafe(reader.load_and_finish(self, size)).catch_unwind().await;
+            Ok(Arc::new(loaded.unwrap_or_else(|panic| Err(caught(panic.as_ref())))?))
         }
         .boxed()
     }
 }
 
+/// Rows of a data file, in batches of bounded size.
+pub(super) type Batches = ParquetRecordBatchStream<Stored>;
+
 /// Opens a data file for reading in batches of bounded size; also gives the bytes that a row comes to.
-async fn open(
-    objects: &Arc<dyn ObjectStore>,
-    path: &str,
-    size: u64,
-) -> Fallible<(ParquetRecordBatchStream<Stored>, usize)> {
+pub(super) async fn open(objects: &Arc<dyn ObjectStore>, path: &str, size: u64) -> Fallible<(Batches, usize)> {
     let reader = Stored { objects: objects.clone(), path: object_path(path)?, size };
     let builder = ParquetRecordBatchStreamBuilder::new(reader).await?;
     let groups = builder.metadata().row_groups();
@@ -242,7 +318,7 @@ async fn open(
 fn conform(batch: RecordBatch) -> Fallible<RecordBatch> {
     let schema = file_schema();
     if let Some(unknown) = batch.schema().fields().iter().find(|f| schema.column_with_name(f.name()).is_none()) {
-        return Err(format!("column `{}` is not known to this build", unknown.name()).into());
+        return Err(Box::new(Newer(format!("column `{}` is not known to this build", unknown.name()))));
     }
     let columns = schema
         .fields()
@@ -250,7 +326,7 @@ fn conform(batch: RecordBatch) -> Fallible<RecordBatch> {
         .map(|field| match batch.column_by_name(field.name()) {
             None => Ok(new_null_array(field.data_type(), batch.num_rows())),
             Some(column) if column.data_type() == field.data_type() => Ok(column.clone()),
-            Some(column) => Err(format!("column `{}` is stored as {}", field.name(), column.data_type())),
+            Some(column) => Err(Newer(format!("column `{}` is stored as {}", field.name(), column.data_type()))),
         })
         .collect::<Result<Vec<_>, _>>()?;
     Ok(RecordBatch::try_new(schema, columns)?)
@@ -424,10 +500,16 @@ impl Merger {
     }
 }
 
-/// The next batch that holds rows.
-async fn next(rest: &mut ParquetRecordBatchStream<Stored>) -> Fallible<Option<RecordBatch>> {
-    while let Some(batch) = rest.next().await {
-        let batch = batch?;
+/// The next batch that holds rows, with the columns that the file has.
+pub(super) async fn next_as_stored(rest: &mut Batches) -> Fallible<Option<RecordBatch>> {
+    // Pages that are damaged can make the decoder panic; that is the fault of this file alone.
+    let guarded = AssertUnwindSafe(rest.next()).catch_unwind().await;
+    Ok(guarded.map_err(|panic| caught(panic.as_ref()))?.transpose()?)
+}
+
+/// The next batch that holds rows, with the columns of this build.
+async fn next(rest: &mut Batches) -> Fallible<Option<RecordBatch>> {
+    while let Some(batch) = next_as_stored(rest).await? {
         if batch.num_rows() > 0 {
             return conform(batch).map(Some);
         }
@@ -437,7 +519,7 @@ async fn next(rest: &mut ParquetRecordBatchStream<Stored>) -> Fallible<Option<Re
 
 /// Statistics of several batches as one.
 #[derive(Default)]
-struct Bounds {
+pub(super) struct Bounds {
     rows: u64,
     nulls: BTreeMap<String, u64>,
     min: Map<String, Value>,
@@ -445,7 +527,7 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn widen(&mut self, stats: &Value) {
+    pub(super) fn widen(&mut self, stats: &Value) {
         self.rows += stats["numRecords"].as_u64().unwrap_or(0);
         for (name, n) in stats["nullCount"].as_object().into_iter().flatten() {
             *self.nulls.entry(name.clone()).or_default() += n.as_u64().unwrap_or(0);
@@ -462,13 +544,13 @@ impl Bounds {
         }
     }
 
-    fn finish(self) -> Value {
+    pub(super) fn finish(self) -> Value {
         json!({"numRecords": self.rows, "minValues": self.min, "maxValues": self.max, "nullCount": self.nulls})
     }
 }
 
 /// Order of two bounds of one column. Instants are RFC 3339 of one length, so they order as text.
-fn order(a: &Value, b: &Value) -> Ordering {
+pub(super) fn order(a: &Value, b: &Value) -> Ordering {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a.as_i64().cmp(&b.as_i64()),
         (Value::String(a), Value::String(b)) => a.cmp(b),

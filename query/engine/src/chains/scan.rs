@@ -4,6 +4,7 @@
 //! as the dictionaries that they are stored as, one for a stretch of a file, so that a text is looked at once for each stretch
 //! and not once for each row. A scan of DataFusion would give them as texts: what it casts, it has read as the file's own type.
 
+use crate::damage::Readers;
 use crate::engine::Engine;
 use crate::error::{Code, QueryError};
 use crate::log::DataFile;
@@ -14,7 +15,6 @@ use arrow_schema::{DataType, Field, FieldRef, Schema};
 use catena_schemas::table::{Field as Column, Kind};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -65,7 +65,7 @@ type Rows = ParquetRecordBatchStream<Box<dyn AsyncFileReader>>;
 
 /// Opens files and reads stretches of them.
 struct Files {
-    readers: CachedParquetFileReaderFactory,
+    readers: Readers,
     columns: Vec<&'static str>,
 }
 
@@ -76,6 +76,7 @@ impl Files {
 
     /// The stretches of a file.
     async fn open(&self, file: Arc<DataFile>) -> Result<Vec<Stretch>, DataFusionError> {
+        self.readers.compare(std::slice::from_ref(&file)).await?;
         let file = partitioned(&file)?;
         let mut reader = self.reader(file.clone())?;
         // As Parquet has the types, whatever types of Arrow the writer had in mind: upkeep by other tools writes large texts.

@@ -5,6 +5,7 @@ use arrow_array::builder::{MapBuilder, StringBuilder};
 use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow_schema::{DataType, Field, Fields};
 use catena_engine::{Engine, LakeError, Limits, Options, Rows, Scope};
+use catena_lake::digest;
 use catena_schemas::table::PARTITIONS;
 use parquet::arrow::ArrowWriter;
 use serde_json::json;
@@ -102,16 +103,18 @@ async fn damage_is_named() {
     fs::remove_file(lake.entry(2)).expect("it goes");
     assert_eq!(
         message(&lake).await,
-        "the log of `records` is damaged at version 2: the entry is missing, but 3 is there"
+        "the log of `records` is damaged at version 2: `_delta_log/00000000000000000002.json` is missing"
     );
     let lake = three();
     fs::write(lake.entry(2), "{\"add\":{\"pa").expect("it breaks");
-    assert!(message(&lake).await.starts_with("the log of `records` is damaged at version 2: EOF while parsing"));
-    // The last entry can be half written: a commit that was never acknowledged.
+    let wanted = "the log of `records` is damaged at version 2: `_delta_log/00000000000000000002.json`: line 1: EOF";
+    assert!(message(&lake).await.starts_with(wanted));
+    // The last entry too: its rows may have been acknowledged before the disk changed it.
     for broken in ["", "{\"add\":{\"pa", "\0\0\0\0"] {
         let lake = three();
         fs::write(lake.entry(3), broken).expect("it breaks");
-        assert_eq!(seen(&open(&lake).await.expect("a lake")).await, ("e1 e2".into(), Some(2)));
+        let found = message(&lake).await;
+        assert!(found.starts_with("the log of `records` is damaged at version 3: `_delta_log/"), "{found}");
     }
     for (action, why) in [
         (
@@ -134,6 +137,87 @@ async fn damage_is_named() {
         lake.commit(&[action]);
         let found = message(&lake).await;
         assert!(found.contains(why), "{why}: {found}");
+    }
+}
+
+#[tokio::test]
+async fn data_files_without_a_log_are_no_empty_lake() {
+    let make = || {
+        let mut lake = Lake::new();
+        lake.decisions("acme", 0, &events("e1 1 allow alice"));
+        lake
+    };
+    let message = async |lake: &Lake| open(lake).await.expect_err("no log").to_string();
+    let lake = make();
+    let log = lake.table().join("_delta_log");
+    fs::rename(&log, lake.path().join("elsewhere")).expect("it goes");
+    assert!(message(&lake).await.contains("`records/_delta_log` is missing or empty"));
+    fs::create_dir(&log).expect("a folder");
+    let found = message(&lake).await;
+    assert!(found.contains("left out names that begin with `_`") && found.contains(".parquet"), "{found}");
+    fs::write(log.join("_last_checkpoint"), json!({"version": 5}).to_string()).expect("a hint");
+    assert!(message(&lake).await.contains("holds no entry"));
+}
+
+/// Opens a lake that compares every file before it reads it.
+async fn careful(lake: &Lake) -> Engine {
+    Engine::open(&lake.url(), Options { verify_share: 1.0, ..Options::default() }).await.expect("a lake")
+}
+
+async fn refusal(engine: &Engine, sql: &str) -> catena_engine::QueryError {
+    match engine.sql(sql, &Limits::default()).await {
+        Err(error) => error,
+        Ok(answer) => answer.collect().await.expect_err("a damaged file"),
+    }
+}
+
+#[tokio::test]
+async fn a_changed_file_is_an_error_without_its_place() {
+    let mut lake = Lake::new();
+    let place = crate::lake::File { tenant: "acme", day: 0, class: catena_schemas::table::Class::Decision };
+    let batch = crate::lake::decisions("acme", 0, &events("e1 1 allow alice\ne2 2 deny bob"));
+    let mut add = lake.write(&place, &batch);
+    let file = lake.table().join(add["add"]["path"].as_str().expect("a path"));
+    let good = fs::read(&file).expect("its bytes");
+    add["add"]["tags"] = json!({digest::TAG: digest::text(&digest::of(&good))});
+    lake.commit(&[add]);
+    let engine = careful(&lake).await;
+    for n in 0..40 {
+        let mut bytes = good.clone();
+        let at = (n * 7919 + 31) % bytes.len();
+        bytes[at] ^= 1 << (n % 8);
+        fs::write(&file, bytes).expect("it breaks");
+        let engine = careful(&lake).await;
+        for sql in ["SELECT * FROM decisions", "SELECT * FROM chains"] {
+            let error = refusal(&engine, sql).await;
+            assert_eq!(error.code.as_str(), "lake", "{sql}, bit {n}: {error}");
+            assert!(!error.message.contains("part-") && !error.message.contains(&lake.url()), "{error}");
+        }
+    }
+    // Once it is restored it is read again.
+    assert_eq!(refusal(&engine, "SELECT * FROM decisions").await.code.as_str(), "lake");
+    fs::write(&file, good).expect("it is restored");
+    assert_eq!(seen(&engine).await.0, "e1 e2");
+}
+
+#[tokio::test]
+async fn a_footer_that_lies_is_an_error_of_the_lake() {
+    let mut lake = Lake::new();
+    let path = lake.decisions("acme", 0, &events("e1 1 allow alice\ne2 2 deny bob"));
+    let file = lake.table().join(&path);
+    let good = fs::read(&file).expect("its bytes");
+    let end = good.len();
+    let real = u32::from_le_bytes(good[end - 8..end - 4].try_into().expect("four bytes"));
+    for length in [0, 1, 7, 100, real - 1, real + 1, real / 2, end as u32 - 12, end as u32, 1 << 30, u32::MAX] {
+        let mut bytes = good.clone();
+        bytes[end - 8..end - 4].copy_from_slice(&length.to_le_bytes());
+        fs::write(&file, bytes).expect("it breaks");
+        let engine = open(&lake).await.expect("a lake");
+        for sql in ["SELECT * FROM decisions", "SELECT * FROM chains"] {
+            let error = refusal(&engine, sql).await;
+            assert_eq!(error.code.as_str(), "lake", "{sql}, a footer of {length} bytes: {error}");
+            assert!(!error.message.contains("part-") && !error.message.contains(&lake.url()), "{error}");
+        }
     }
 }
 
