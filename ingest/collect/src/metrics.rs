@@ -3,7 +3,8 @@
 //! Guarantee: per source, what was received is what was landed: `catena_received_total` equals `catena_accepted_total` plus
 //! `catena_rejected_total` plus `catena_asides_total`, counted in facts (decisions, executions, records of
 //! authority), and `catena_unaccounted` is the difference. Anything but 0 there is data lost or counted twice. Names are constants here and nowhere else; tenants, tools and
-//! anything else that a record holds never become a label.
+//! anything else that a record holds never become a label, and neither does the path of a file ([`topic_label`]). Topics do, and
+//! are left out of what is shown to anyone without a key for them ([`Metrics::encode_totals`]).
 
 use crate::intake::{Intake, Stats};
 use crate::receive::http::Answer;
@@ -18,6 +19,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -89,6 +91,15 @@ pub struct Standing {
     pub position: i64,
     /// When the last of them was received.
     pub seen: Micros,
+}
+
+/// What the topic of a source is called in labels: a path tells more than a figure should, so a file is called by the first
+/// eight hex digits of its path's SHA-256, which is the same after every restart and for every collector.
+pub fn topic_label(topic: &str) -> String {
+    match topic.strip_prefix("file:") {
+        Some(path) => format!("file-{}", hex::encode(&Sha256::digest(path)[..4])),
+        None => topic.to_owned(),
+    }
 }
 
 /// The figures. One for the process.
@@ -206,6 +217,12 @@ impl Metrics {
         self.vacuum_refused.set(files as i64);
     }
 
+    /// The figures without those of single topics, but for the intake log, which names no source.
+    pub fn encode_totals(&self) -> String {
+        let named = |line: &str| line.contains("topic=\"") && !line.contains("topic=\"intake\"");
+        self.encode().split_inclusive('\n').filter(|line| line.starts_with('#') || !named(line)).collect()
+    }
+
     /// A flush landed.
     pub fn landed(&self, source: &'static str, landing: Landing, standings: &[Standing], version: u64, took: Duration) {
         let label = Source { source };
@@ -219,7 +236,7 @@ impl Metrics {
         self.flush.get_or_create(&label).observe(took.as_secs_f64());
         self.version.set(version as i64);
         for s in standings {
-            let label = Partition { source, topic: s.topic.clone(), partition: s.partition };
+            let label = Partition { source, topic: topic_label(&s.topic), partition: s.partition };
             self.records.get_or_create(&label).inc_by(s.records);
             self.position.get_or_create(&label).set(s.position);
             if s.seen.0 != 0 {
@@ -327,5 +344,39 @@ mod tests {
         }
         metrics.landed("http", Landing { received: 2, accepted: 1, ..Landing::default() }, &[], 10, Duration::ZERO);
         assert_eq!(metrics.unaccounted("http"), 1);
+    }
+
+    #[test]
+    fn paths_are_no_labels_and_topics_are_not_for_everybody() {
+        let metrics = Metrics::default();
+        let standing = |topic: &str| Standing {
+            topic: topic.into(),
+            partition: 0,
+            records: 5,
+            position: 17,
+            seen: Micros(2_500_000),
+        };
+        let landing = Landing { received: 5, accepted: 5, ..Landing::default() };
+        metrics.landed("file", landing, &[standing("file:/var/log/acme/opa.log")], 1, Duration::ZERO);
+        metrics.landed("kafka", landing, &[standing("acme-decisions")], 2, Duration::ZERO);
+        metrics.landed("http", landing, &[standing("intake")], 3, Duration::ZERO);
+        let (all, totals) = (metrics.encode(), metrics.encode_totals());
+        assert!(!all.contains("/var/log") && !all.contains("opa.log"), "{all}");
+        let file = topic_label("file:/var/log/acme/opa.log");
+        assert!(
+            file.len() == 13 && all.contains(&format!("catena_position{{source=\"file\",topic=\"{file}\"")),
+            "{all}"
+        );
+        assert!(all.contains("acme-decisions"), "{all}");
+        for (name, shown) in [
+            ("acme-decisions", false),
+            (file.as_str(), false),
+            ("catena_position{source=\"http\",topic=\"intake\",partition=\"0\"} 17", true),
+            ("catena_received_total{source=\"kafka\"} 5", true),
+            ("catena_flush_seconds_count{source=\"file\"} 1", true),
+        ] {
+            assert_eq!(totals.contains(name), shown, "{name}\nin\n{totals}");
+        }
+        assert!(totals.ends_with("# EOF\n"));
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Guarantees: a 2xx answer means that every record of the body is in the intake log, on disk, as an event, a rejection or
 //! an aside; any other answer means that the client should send the whole body again. Secrets are gone before the first
-//! byte is written. The tenant comes from the key of the request, never from the body. Memory is bounded: the bodies that
-//! are being read and unpacked at once share one budget.
+//! byte is written. The tenant comes from the key of the request, never from the body; the key is judged before anything
+//! else of the request is looked at, its parameters and its body included. Memory is bounded: the bodies that are being
+//! read and unpacked at once share one budget, of which each tenant has a part.
 //!
 //! | route | takes |
 //! |---|---|
@@ -16,40 +17,43 @@
 //! |---|---|
 //! | 200 | all records are kept, `rejected` of them as rejections, of which `errors` names the first 20: also when that is all of them, since sending them again would change nothing |
 //! | 400 | the body as a whole cannot be read: it does not unpack, ended early, or `format` is unknown |
-//! | 401, 403 | no or an unknown key; a browser page or host name that has no business here |
+//! | 401 | no or an unknown key |
+//! | 403 | the key may not ingest; a browser page or host name that has no business here |
 //! | 408, 413, 415 | the body took too long; is too big, or unpacks to too much; has an unknown encoding |
 //! | 429, 503 | the log is full; it is starting, failing, closing or busy. Both with `Retry-After` |
 
 mod auth;
 mod body;
+mod budget;
+mod origin;
 mod otlp;
 mod problem;
 mod serve;
 
-pub use auth::{Auth, AuthError, Key, loopback_only};
+pub use auth::{Auth, AuthError, Grant, Key, May};
+pub use origin::loopback_only;
 pub use serve::{Limits, serve};
 
 use super::keep::Keeper;
 pub use super::keep::{Answer, RecordError};
 use crate::intake::{AppendError, Batch, Intake};
 use crate::metrics::Metrics;
-use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
+use budget::{Budget, FIRST_BYTES, Held};
 use catena_decode::Format;
 use catena_decode::frame::Packing;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use problem::Problem;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
-
-/// Unit of the memory budget.
-const BUDGET_UNIT: usize = 1 << 10;
+use tokio::time::Instant;
 
 /// Limits on bodies.
 #[derive(Clone, Debug)]
@@ -68,6 +72,8 @@ pub struct Bodies {
     pub budget_bytes: usize,
     /// How long a request waits for its share of the budget.
     pub budget_wait: Duration,
+    /// Bodies of one tenant that are under way at once.
+    pub per_tenant_max: usize,
 }
 
 impl Default for Bodies {
@@ -80,12 +86,46 @@ impl Default for Bodies {
             timeout: Duration::from_secs(30),
             budget_bytes: 256 << 20,
             budget_wait: Duration::from_secs(5),
+            per_tenant_max: 256,
         }
     }
 }
 
 /// Says why it is not ready, if it is not.
 pub type Check = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// What `/readyz` says.
+#[derive(Clone, Default)]
+pub struct Health {
+    /// Reasons why it is not ready.
+    pub checks: Vec<Check>,
+    /// What an operator should know although it is ready.
+    pub notes: Vec<Check>,
+}
+
+impl Health {
+    fn refusal(&self) -> Option<String> {
+        self.checks.iter().find_map(|check| check())
+    }
+
+    fn answer(&self, refusal: Option<String>) -> Response {
+        if let Some(reason) = refusal {
+            return Problem::unavailable("not_ready", reason).into_response();
+        }
+        let notes = self.notes.iter().filter_map(|note| note()).map(|note| note + "\n").collect::<String>();
+        (StatusCode::OK, format!("ready\n{notes}")).into_response()
+    }
+}
+
+/// `/readyz` and `/healthz` of a service that receives nothing over HTTP.
+pub fn health_router(health: Health) -> Router {
+    let ready = move || async move { health.answer(health.refusal()) };
+    Router::new().route("/readyz", get(ready)).route("/healthz", get(alive))
+}
+
+async fn alive() -> &'static str {
+    "ok\n"
+}
 
 /// What the routes work with.
 pub struct Receiver {
@@ -94,50 +134,94 @@ pub struct Receiver {
     auth: Auth,
     bodies: Bodies,
     metrics: Arc<Metrics>,
-    checks: Vec<Check>,
-    budget: Semaphore,
+    health: Health,
+    budget: Budget,
 }
 
 impl Receiver {
     /// A receiver that writes to the intake log of a keeper.
     pub fn new(keeper: Arc<Keeper>, auth: Auth, bodies: Bodies, metrics: Arc<Metrics>) -> Receiver {
-        let budget = Semaphore::new((bodies.budget_bytes / BUDGET_UNIT).max(1));
-        Receiver { intake: keeper.intake().clone(), keeper, auth, bodies, metrics, checks: Vec::new(), budget }
+        let budget = Budget::new(bodies.budget_bytes, auth.tenants(), bodies.per_tenant_max);
+        Receiver { intake: keeper.intake().clone(), keeper, auth, bodies, metrics, health: Health::default(), budget }
     }
 
     /// Adds something that `/readyz` asks.
     pub fn check(mut self, check: Check) -> Receiver {
-        self.checks.push(check);
+        self.health.checks.push(check);
+        self
+    }
+
+    /// Adds all that somebody else has for `/readyz`.
+    pub fn health(mut self, health: Health) -> Receiver {
+        self.health.checks.extend(health.checks);
+        self.health.notes.extend(health.notes);
         self
     }
 
     /// Why records would not be taken now, if they would not.
     pub fn refusal(&self) -> Option<String> {
-        self.intake.refusal().map(|e| e.to_string()).or_else(|| self.checks.iter().find_map(|check| check()))
+        self.intake.refusal().map(|e| e.to_string()).or_else(|| self.health.refusal())
     }
 }
 
 /// The routes.
 pub fn router(receiver: Arc<Receiver>) -> Router {
     let open = receiver.auth.is_open();
-    let router = Router::new()
+    let door = |route, refuse| from_fn_with_state(Door { receiver: receiver.clone(), route, refuse }, judged);
+    let plain = Router::new()
         .route("/ingest/v1/events", post(events))
         .route("/logs", post(opa))
         .route("/logs/{partition}", post(opa))
+        .route_layer(door("ingest", IntoResponse::into_response));
+    let otlp = Router::new()
         .route("/v1/logs", post(otlp::export))
         .route("/v1/traces", post(otlp::export))
+        .route_layer(door("otlp", IntoResponse::into_response));
+    let grpc = Router::new()
         .route("/opentelemetry.proto.collector.logs.v1.LogsService/Export", post(otlp::export_grpc))
         .route("/opentelemetry.proto.collector.trace.v1.TraceService/Export", post(otlp::export_grpc))
+        .route_layer(door("otlp", otlp::refusal));
+    let router = plain
+        .merge(otlp)
+        .merge(grpc)
         .route("/metrics", get(metrics))
         .route("/readyz", get(ready))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(alive))
         .layer(DefaultBodyLimit::disable())
         .with_state(receiver);
     if open { loopback_only(router) } else { router }
 }
 
+/// Whose records a request brings: only a key that may ingest gets this far.
+#[derive(Clone)]
+struct Sender(Arc<str>);
+
+/// What routes of one kind say to a request whose key is not right.
+#[derive(Clone)]
+struct Door {
+    receiver: Arc<Receiver>,
+    route: &'static str,
+    refuse: fn(Problem) -> Response,
+}
+
+/// Judges the key, before parameters and body are looked at.
+async fn judged(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    match door.receiver.auth.judge(request.headers(), May::Ingest) {
+        Ok(tenant) => {
+            request.extensions_mut().insert(Sender(tenant));
+            next.run(request).await
+        }
+        Err(refused) => {
+            let problem = Problem::from(refused);
+            door.receiver.metrics.answered(door.route, problem.status.as_u16());
+            (door.refuse)(problem)
+        }
+    }
+}
+
 async fn events(
     State(receiver): State<Arc<Receiver>>,
+    Extension(sender): Extension<Sender>,
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
     body: Body,
@@ -145,22 +229,27 @@ async fn events(
     let name = query.get("format").map_or("catena", String::as_str);
     let Some(format) = Format::parse(name) else {
         let known: Vec<_> = Format::ALL.iter().map(|f| f.as_str()).collect();
-        return Problem::bad_request("format_unknown", format!("`format` is none of {}", known.join(", ")))
-            .into_response();
+        let detail = format!("unknown `format`; expected one of: {}", known.join(", "));
+        return Problem::bad_request("format_unknown", detail).into_response();
     };
-    answer(receiver, format, headers, body).await
+    answer(receiver, &sender, format, headers, body).await
 }
 
-async fn opa(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body: Body) -> Response {
-    answer(receiver, Format::Opa, headers, body).await
+async fn opa(
+    State(receiver): State<Arc<Receiver>>,
+    Extension(sender): Extension<Sender>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    answer(receiver, &sender, Format::Opa, headers, body).await
 }
 
-async fn answer(receiver: Arc<Receiver>, format: Format, headers: HeaderMap, body: Body) -> Response {
+async fn answer(receiver: Arc<Receiver>, sender: &Sender, format: Format, headers: HeaderMap, body: Body) -> Response {
     let result = match body::packing(&headers) {
         Ok(packing) => {
             let shape = if is_whole(&headers) { Shape::Whole } else { Shape::Records };
             let incoming = Incoming { format, packing, shape };
-            receive(&receiver, incoming, &headers, body, "ingest").await
+            receive(&receiver, sender, incoming, &headers, body, "ingest").await
         }
         Err(problem) => Err(problem),
     };
@@ -198,12 +287,13 @@ enum Shape {
 /// Keeps a body and counts it under `route`.
 async fn receive(
     receiver: &Arc<Receiver>,
+    sender: &Sender,
     incoming: Incoming,
     headers: &HeaderMap,
     body: Body,
     route: &'static str,
 ) -> Result<Answer, Problem> {
-    let result = keep(receiver, incoming, headers, body).await;
+    let result = keep(receiver, sender, incoming, headers, body).await;
     match &result {
         Ok(answer) => {
             receiver.metrics.received_over_http(incoming.format.as_str(), answer);
@@ -216,11 +306,11 @@ async fn receive(
 
 async fn keep(
     receiver: &Arc<Receiver>,
+    Sender(tenant): &Sender,
     incoming: Incoming,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Answer, Problem> {
-    let tenant = receiver.auth.tenant(headers).ok_or_else(Problem::unauthorized)?.to_owned();
     // A full log says so before the body is read.
     if let Some(refusal) = receiver.intake.refusal() {
         return Err(refusal.into());
@@ -230,14 +320,11 @@ async fn keep(
     if length.is_some_and(|n| n > bodies.bytes_max) {
         return Err(Problem::too_large(format!("the body is larger than {} bytes", bodies.bytes_max)));
     }
-    let share = body::memory(incoming.packing, length.unwrap_or(bodies.bytes_max), bodies).div_ceil(BUDGET_UNIT);
-    let share = share.clamp(1, (bodies.budget_bytes / BUDGET_UNIT).max(1)) as u32;
-    let _share = match tokio::time::timeout(bodies.budget_wait, receiver.budget.acquire_many(share)).await {
-        Ok(Ok(share)) => share,
-        _ => return Err(Problem::unavailable("busy", "too many bodies are being read at once".into())),
-    };
-    let bytes = read(body, bodies).await?;
-    let (worker, described) = (receiver.clone(), described(headers));
+    let _place = turn(bodies, receiver.budget.enter(tenant)).await?;
+    let (bytes, _arrived) = read(receiver, tenant, length, body).await?;
+    let memory = body::memory(incoming.packing, bytes.len(), bodies);
+    let _memory = turn(bodies, receiver.budget.decoding(tenant, memory)).await?;
+    let (worker, described, tenant) = (receiver.clone(), described(headers), tenant.clone());
     let (batch, answer) = tokio::task::spawn_blocking(move || decode(&worker, &tenant, incoming, &described, &bytes))
         .await
         .map_err(|_| Problem::internal())??;
@@ -245,6 +332,12 @@ async fn keep(
         receiver.intake.append(batch).await?;
     }
     Ok(answer)
+}
+
+/// Waits for a share of the budget as long as a request may.
+async fn turn(bodies: &Bodies, waiting: impl Future<Output = Held>) -> Result<Held, Problem> {
+    let busy = |_| Problem::unavailable("busy", "too many bodies of this tenant are being read at once".into());
+    tokio::time::timeout(bodies.budget_wait, waiting).await.map_err(busy)
 }
 
 /// Headers that say something of the records.
@@ -258,14 +351,36 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-async fn read(body: Body, bodies: &Bodies) -> Result<Bytes, Problem> {
-    match tokio::time::timeout(bodies.timeout, Limited::new(body, bodies.bytes_max).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => {
-            Err(Problem::too_large(format!("the body is larger than {} bytes", bodies.bytes_max)))
+/// Reads a body within its time, and holds memory for what has come of it.
+async fn read(
+    receiver: &Receiver,
+    tenant: &str,
+    length: Option<usize>,
+    mut body: Body,
+) -> Result<(Vec<u8>, Vec<Held>), Problem> {
+    let bodies = &receiver.bodies;
+    let most = length.unwrap_or(bodies.bytes_max);
+    let mut held = vec![turn(bodies, receiver.budget.arriving(tenant, most.min(FIRST_BYTES))).await?];
+    let mut bytes = Vec::with_capacity(length.unwrap_or(0).min(FIRST_BYTES));
+    let until = Instant::now() + bodies.timeout;
+    loop {
+        let frame = match tokio::time::timeout_at(until, body.frame()).await {
+            Ok(None) => return Ok((bytes, held)),
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(_))) => return Err(Problem::bad_request("body_incomplete", "the body ended early".into())),
+            Err(_) => {
+                return Err(Problem::timeout(format!("the body took longer than {} s", bodies.timeout.as_secs())));
+            }
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > most {
+            return Err(Problem::too_large(format!("the body is larger than {} bytes", bodies.bytes_max)));
         }
-        Ok(Err(_)) => Err(Problem::bad_request("body_incomplete", "the body ended early".into())),
-        Err(_) => Err(Problem::timeout(format!("the body took longer than {} s", bodies.timeout.as_secs()))),
+        if held.len() == 1 && bytes.len() + data.len() > FIRST_BYTES {
+            held.push(turn(bodies, receiver.budget.arriving(tenant, most - FIRST_BYTES)).await?);
+            bytes.reserve_exact(length.unwrap_or(0).saturating_sub(bytes.len()));
+        }
+        bytes.extend_from_slice(&data);
     }
 }
 
@@ -320,15 +435,17 @@ impl From<AppendError> for Problem {
 }
 
 async fn ready(State(receiver): State<Arc<Receiver>>) -> Response {
-    match receiver.refusal() {
-        None => (StatusCode::OK, "ready\n").into_response(),
-        Some(reason) => Problem::unavailable("not_ready", reason).into_response(),
-    }
+    receiver.health.answer(receiver.refusal())
 }
 
-async fn metrics(State(receiver): State<Arc<Receiver>>) -> Response {
+/// Figures. Where keys are set, those of single topics are only for a key that may see them.
+async fn metrics(State(receiver): State<Arc<Receiver>>, headers: HeaderMap) -> Response {
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    ([(header::CONTENT_TYPE, kind)], receiver.metrics.encode()).into_response()
+    let text = match receiver.auth.judge(&headers, May::Metrics) {
+        Ok(_) => receiver.metrics.encode(),
+        Err(_) => receiver.metrics.encode_totals(),
+    };
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ pub mod http;
 pub mod intake;
 pub mod kafka;
 mod keep;
+mod seats;
 pub mod syslog;
+mod traffic;
 
 pub use keep::{Answer, Keeper, RecordError};

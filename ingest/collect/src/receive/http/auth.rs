@@ -1,18 +1,27 @@
-//! Who sends: a key stands for a tenant.
+//! Who sends: a key belongs to a tenant, and may do certain things.
 //!
 //! Guarantees: keys are known only by their SHA-256; the tenant of a request is that of its key, and nothing in the body
-//! or in other headers changes it. Without keys everything belongs to one tenant, and then only this machine may ask:
-//! the listener must be on a loopback address, and a web page in a browser here is turned away.
+//! or in other headers changes it; a key that may not ingest writes nothing. Without keys everything belongs to one
+//! tenant, and then only this machine may ask: the listener must be on a loopback address, and a web page in a browser
+//! here is turned away ([`loopback_only`](super::loopback_only)).
 
 use super::problem::Problem;
-use axum::Router;
-use axum::extract::Request;
 use axum::http::{HeaderMap, header};
-use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum May {
+    /// Send records.
+    Ingest,
+    /// Ask for them.
+    Read,
+    /// See the figures of each topic and partition, of all tenants.
+    Metrics,
+}
 
 /// One API key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +30,8 @@ pub struct Key {
     pub sha256: String,
     /// Whose records it sends.
     pub tenant: String,
+    /// What it may do.
+    pub may: Vec<May>,
 }
 
 /// How requests are told apart.
@@ -29,10 +40,35 @@ pub enum Auth {
     /// Whoever reaches the listener sends for this tenant. Loopback only.
     Open {
         /// The tenant.
-        tenant: String,
+        tenant: Arc<str>,
     },
     /// By bearer key.
-    Keys(HashMap<[u8; 32], String>),
+    Keys(HashMap<[u8; 32], Grant>),
+}
+
+/// What a key was given.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    tenant: Arc<str>,
+    may: Vec<May>,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It has no key, or an unknown one.
+    Unknown,
+    /// Its key may do other things.
+    MayNot,
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Problem {
+        match refused {
+            Refused::Unknown => Problem::unauthorized(),
+            Refused::MayNot => Problem::may_not_ingest(),
+        }
+    }
 }
 
 /// Why the settings cannot be used.
@@ -71,15 +107,16 @@ impl Auth {
             }
         }
         if keys.is_empty() {
-            return Ok(Auth::Open { tenant: default_tenant.to_owned() });
+            return Ok(Auth::Open { tenant: default_tenant.into() });
         }
-        let mut known = HashMap::new();
+        let mut known: HashMap<[u8; 32], Grant> = HashMap::new();
         for key in keys {
             let mut digest = [0; 32];
             hex::decode_to_slice(&key.sha256, &mut digest)
                 .map_err(|_| AuthError::Digest { tenant: key.tenant.clone() })?;
-            if let Some(other) = known.insert(digest, key.tenant.clone()) {
-                return Err(AuthError::Shared(other, key.tenant.clone()));
+            let grant = Grant { tenant: key.tenant.as_str().into(), may: key.may.clone() };
+            if let Some(other) = known.insert(digest, grant) {
+                return Err(AuthError::Shared(other.tenant.to_string(), key.tenant.clone()));
             }
         }
         Ok(Auth::Keys(known))
@@ -95,12 +132,25 @@ impl Auth {
         if self.is_open() && !address.ip().is_loopback() { Err(AuthError::Exposed(address)) } else { Ok(()) }
     }
 
-    /// The tenant of a request.
-    pub fn tenant(&self, headers: &HeaderMap) -> Option<&str> {
+    /// The tenant of a request that may do this.
+    pub(super) fn judge(&self, headers: &HeaderMap, wish: May) -> Result<Arc<str>, Refused> {
+        let known = match self {
+            Auth::Open { tenant } => return Ok(tenant.clone()),
+            Auth::Keys(known) => known,
+        };
+        // Looked up by digest: how long that takes says nothing about the key.
+        let grant = bearer(headers).and_then(|key| known.get(&digest(key))).ok_or(Refused::Unknown)?;
+        if grant.may.contains(&wish) { Ok(grant.tenant.clone()) } else { Err(Refused::MayNot) }
+    }
+
+    /// Tenants that may send.
+    pub(super) fn tenants(&self) -> usize {
         match self {
-            Auth::Open { tenant } => Some(tenant),
-            // Looked up by digest: how long that takes says nothing about the key.
-            Auth::Keys(known) => known.get(&digest(bearer(headers)?)).map(String::as_str),
+            Auth::Open { .. } => 1,
+            Auth::Keys(known) => {
+                let sending = known.values().filter(|grant| grant.may.contains(&May::Ingest));
+                sending.map(|grant| &*grant.tenant).collect::<HashSet<_>>().len()
+            }
         }
     }
 }
@@ -116,58 +166,24 @@ fn digest(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
 }
 
-/// Turns away requests that name another host than this machine, and those that a page of another site makes a browser
-/// send: without keys, being on this machine is all the proof there is.
-pub fn loopback_only(router: Router) -> Router {
-    router.layer(from_fn(check_host))
-}
-
-async fn check_host(request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let named = request.uri().authority().map(|a| a.as_str());
-    let host = named.or_else(|| headers.get(header::HOST).and_then(|h| h.to_str().ok()));
-    if host.is_some_and(|h| !is_this_machine(h)) {
-        let detail = "without keys only requests to localhost or a loopback address are answered".to_owned();
-        return Problem::forbidden("host_foreign", detail).into_response();
-    }
-    let origin = headers.get(header::ORIGIN).map(|o| o.to_str().unwrap_or("null"));
-    let ours = |o: &str| o.split_once("://").is_some_and(|(_, host)| Some(host) == self::authority(headers, named));
-    if origin.is_some_and(|o| !ours(o)) {
-        return Problem::forbidden("origin_foreign", "pages of other sites are not answered".into()).into_response();
-    }
-    next.run(request).await
-}
-
-fn authority<'a>(headers: &'a HeaderMap, named: Option<&'a str>) -> Option<&'a str> {
-    named.or_else(|| headers.get(header::HOST).and_then(|h| h.to_str().ok()))
-}
-
-fn is_this_machine(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or(""),
-        None => authority.split(':').next().unwrap_or(""),
-    };
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
     fn key(secret: &str, tenant: &str) -> Key {
-        Key { sha256: hex::encode(digest(secret)), tenant: tenant.into() }
+        Key { sha256: hex::encode(digest(secret)), tenant: tenant.into(), may: vec![May::Ingest] }
     }
 
     #[test]
-    fn a_key_stands_for_its_tenant() {
+    fn a_key_belongs_to_its_tenant() {
         let auth = Auth::new(&[key("ka", "a"), key("kb", "b")], "default").unwrap();
         let tenant = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap());
             }
-            auth.tenant(&headers).map(str::to_owned)
+            auth.judge(&headers, May::Ingest).ok()
         };
         assert_eq!(tenant(&["Bearer ka"]).as_deref(), Some("a"));
         assert_eq!(tenant(&["bearer kb"]).as_deref(), Some("b"));
@@ -184,7 +200,7 @@ mod tests {
             Auth::new(&[key("k", "a"), key("k", "b")], "d").err(),
             Some(AuthError::Shared("a".into(), "b".into()))
         );
-        let plain = Key { sha256: "secret".into(), tenant: "a".into() };
+        let plain = Key { sha256: "secret".into(), tenant: "a".into(), may: vec![May::Ingest] };
         assert_eq!(Auth::new(&[plain], "d").err(), Some(AuthError::Digest { tenant: "a".into() }));
         for name in ["", "..", "a/b", "a=b", "ü", &"x".repeat(65)] {
             assert_eq!(Auth::new(&[], name).err(), Some(AuthError::Tenant(name.into())));
@@ -206,18 +222,24 @@ mod tests {
         }
         let keyed = Auth::new(&[key("k", "a")], "d").unwrap();
         assert!(keyed.check_listener("0.0.0.0:1".parse().unwrap()).is_ok());
-        for (host, ours) in [
-            ("localhost:7878", true),
-            ("LOCALHOST", true),
-            ("127.0.0.1:1", true),
-            ("[::1]:1", true),
-            ("[::1]", true),
-            ("evil.example:7878", false),
-            ("localhost.evil.example", false),
-            ("", false),
-            ("10.0.0.1", false),
-        ] {
-            assert_eq!(is_this_machine(host), ours, "{host}");
+    }
+
+    #[test]
+    fn a_key_does_what_it_may() {
+        let all = [May::Ingest, May::Read, May::Metrics];
+        let keys: Vec<Key> = all.iter().map(|may| Key { may: vec![*may], ..key(&format!("{may:?}"), "a") }).collect();
+        let auth = Auth::new(&keys, "d").unwrap();
+        for given in all {
+            let headers = HeaderMap::from_iter([(
+                header::AUTHORIZATION,
+                HeaderValue::from_str(&format!("Bearer {given:?}")).unwrap(),
+            )]);
+            for wish in all {
+                let want = if wish == given { Ok("a".into()) } else { Err(Refused::MayNot) };
+                assert_eq!(auth.judge(&headers, wish), want, "{given:?} {wish:?}");
+            }
         }
+        assert_eq!(auth.judge(&HeaderMap::new(), May::Metrics), Err(Refused::Unknown));
+        assert_eq!(auth.tenants(), 1);
     }
 }

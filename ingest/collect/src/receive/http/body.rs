@@ -35,7 +35,7 @@ pub(super) fn packing(headers: &HeaderMap) -> Result<Packing, Problem> {
     }
 }
 
-/// Memory that a body of this length may need, its entries for the log included.
+/// Memory that decoding a body of this length may need besides the body, its entries for the log included.
 pub(super) fn memory(packing: Packing, length: usize, bodies: &Bodies) -> usize {
     let unpacked = match packing {
         Packing::Plain => length,
@@ -44,7 +44,7 @@ pub(super) fn memory(packing: Packing, length: usize, bodies: &Bodies) -> usize 
         }
     };
     let records = (unpacked / 2).min(bodies.records_max);
-    length.saturating_add(unpacked.saturating_mul(2)).saturating_add(records.saturating_mul(RECORD_BYTES))
+    unpacked.saturating_mul(2).saturating_add(records.saturating_mul(RECORD_BYTES))
 }
 
 /// Cuts a body into its records.
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn memory_counts_what_becomes_of_records() {
         let bodies = Bodies::default();
-        let entries = |length: usize| memory(Packing::Plain, length, &bodies) - 3 * length;
+        let entries = |length: usize| memory(Packing::Plain, length, &bodies) - 2 * length;
         assert_eq!(entries(1000), 500 * RECORD_BYTES);
         assert_eq!(entries(8 << 20), bodies.records_max * RECORD_BYTES);
         // Ten bodies of the greatest size wait for one another.

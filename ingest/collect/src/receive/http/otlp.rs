@@ -8,7 +8,8 @@
 //! gRPC is spoken by hand: two unary methods whose message is handed on as it came need five bytes of framing and three
 //! trailers, and a framework for it would bring a second server beside the one whose limits are tested.
 
-use super::{Answer, Incoming, Problem, Receiver, Shape, body, receive};
+use super::{Answer, Incoming, Problem, Receiver, Sender, Shape, body, receive};
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -22,7 +23,12 @@ pub(super) const PROTOBUF: &str = "application/x-protobuf";
 const GRPC: &str = "application/grpc";
 
 /// An export over HTTP: `/v1/logs`, `/v1/traces`.
-pub(super) async fn export(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body: Body) -> Response {
+pub(super) async fn export(
+    State(receiver): State<Arc<Receiver>>,
+    Extension(sender): Extension<Sender>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let protobuf = match media_type(&headers) {
         Some(PROTOBUF) => true,
         Some("application/json") => false,
@@ -36,7 +42,7 @@ pub(super) async fn export(State(receiver): State<Arc<Receiver>>, headers: Heade
         Err(problem) => return problem.into_response(),
     };
     let incoming = Incoming { format: Format::Otlp, packing, shape: Shape::Whole };
-    match receive(&receiver, incoming, &headers, body, "otlp").await {
+    match receive(&receiver, &sender, incoming, &headers, body, "otlp").await {
         Ok(answer) if protobuf => ([(header::CONTENT_TYPE, PROTOBUF)], partial_success(&answer)).into_response(),
         Ok(answer) => {
             let mut said = serde_json::Map::new();
@@ -55,7 +61,11 @@ pub(super) async fn export(State(receiver): State<Arc<Receiver>>, headers: Heade
 }
 
 /// An export over gRPC: `LogsService/Export`, `TraceService/Export`.
-pub(super) async fn export_grpc(State(receiver): State<Arc<Receiver>>, request: Request) -> Response {
+pub(super) async fn export_grpc(
+    State(receiver): State<Arc<Receiver>>,
+    Extension(sender): Extension<Sender>,
+    request: Request,
+) -> Response {
     let (head, body) = request.into_parts();
     if !media_type(&head.headers).is_some_and(|t| t == GRPC || t == "application/grpc+proto") {
         return Problem::media_type(format!("`Content-Type` is not {GRPC}")).into_response();
@@ -67,7 +77,7 @@ pub(super) async fn export_grpc(State(receiver): State<Arc<Receiver>>, request: 
         Some(_) => return trailers_only(Code::Unimplemented, "the encoding is none of gzip, zstd, identity"),
     };
     let incoming = Incoming { format: Format::Otlp, packing, shape: Shape::Framed };
-    match receive(&receiver, incoming, &head.headers, body, "otlp").await {
+    match receive(&receiver, &sender, incoming, &head.headers, body, "otlp").await {
         Ok(answer) => {
             let message = partial_success(&answer);
             let mut framed = vec![0];
@@ -80,19 +90,22 @@ pub(super) async fn export_grpc(State(receiver): State<Arc<Receiver>>, request: 
             });
             ([(header::CONTENT_TYPE, GRPC)], Body::new(body)).into_response()
         }
-        Err(problem) => {
-            let code = match problem.status {
-                StatusCode::UNAUTHORIZED => Code::Unauthenticated,
-                StatusCode::FORBIDDEN => Code::PermissionDenied,
-                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT => {
-                    Code::Unavailable
-                }
-                StatusCode::INTERNAL_SERVER_ERROR => Code::Internal,
-                _ => Code::InvalidArgument,
-            };
-            trailers_only(code, problem.detail())
-        }
+        Err(problem) => refusal(problem),
     }
+}
+
+/// A refusal, as gRPC says it.
+pub(super) fn refusal(problem: Problem) -> Response {
+    let code = match problem.status {
+        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+        StatusCode::FORBIDDEN => Code::PermissionDenied,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT => {
+            Code::Unavailable
+        }
+        StatusCode::INTERNAL_SERVER_ERROR => Code::Internal,
+        _ => Code::InvalidArgument,
+    };
+    trailers_only(code, problem.detail())
 }
 
 fn media_type(headers: &HeaderMap) -> Option<&str> {

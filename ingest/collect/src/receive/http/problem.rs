@@ -28,7 +28,12 @@ impl Problem {
 
     pub(super) fn unauthorized() -> Problem {
         let detail = "send `Authorization: Bearer <key>` with a key of this collector".to_owned();
-        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "who is asking is not known", detail)
+        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "authentication required", detail)
+    }
+
+    pub(super) fn may_not_ingest() -> Problem {
+        let detail = "the key of this request may not ingest: use one whose `may` in `[http] keys` holds \"ingest\"";
+        Problem::new(StatusCode::FORBIDDEN, "key_may_not_ingest", "the key may not do this", detail.to_owned())
     }
 
     pub(super) fn forbidden(code: &'static str, detail: String) -> Problem {
@@ -54,6 +59,12 @@ impl Problem {
 
     pub(super) fn media_type(detail: String) -> Problem {
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type_unknown", "the content type is not known", detail)
+    }
+
+    /// Stable code.
+    #[cfg(test)]
+    pub(super) fn code(&self) -> &'static str {
+        self.code
     }
 
     /// For people.

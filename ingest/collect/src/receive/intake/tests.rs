@@ -49,7 +49,8 @@ impl Node {
 
     async fn post(&self, body: String) -> Answer {
         until("the log takes records", || self.intake.is_aligned()).await;
-        let request = Request::post("/ingest/v1/events").body(axum::body::Body::from(body)).unwrap();
+        let request =
+            Request::post("/ingest/v1/events").header("host", "localhost").body(axum::body::Body::from(body)).unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), 200);
         serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
