@@ -3,13 +3,17 @@
 //! Guarantees: a message that was read is in the intake log, on disk, before the next bytes of its connection are read, so
 //! a full log slows the sender down instead of losing what it sends. Syslog itself acknowledges nothing: what lies in
 //! buffers of the network when either side dies is lost, and only the sender's sequence numbers can tell. Connections
-//! without TLS are refused; with `clients` set, so are those without a certificate of that authority.
+//! without TLS are refused, and those without a certificate of the authority `clients`; only a loopback address may be
+//! listened on without one. Connections are counted in all and per address, and one that has not finished its handshake
+//! makes way for a new one; handshakes, messages that have begun, and silence have time limits. Stopping ends within
+//! `stop_timeout`, even while the log is full: what was read and could not be kept is then reported.
 //!
 //! Messages are framed by their length (RFC 5425) or by a line break (RFC 6587, 3.4.2). The header, RFC 5424 or the older
 //! form of RFC 3164, is left behind: the decision is the message.
 
 use super::keep::Keeper;
-use crate::intake::AppendError;
+use super::seats::Seats;
+use crate::intake::{AppendError, Batch};
 use catena_decode::{Block, Format};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -28,11 +32,6 @@ use tokio_util::task::TaskTracker;
 
 /// Bytes of one message; a longer one ends its connection, since nothing after it can be found.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
-/// Connections at once.
-const CONNECTIONS_MAX: usize = 1024;
-/// Time for a handshake, and for a connection to stay silent.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-const SILENCE: Duration = Duration::from_secs(3600);
 /// How long a full log is waited for before it is asked again.
 const FULL_WAIT: Duration = Duration::from_millis(200);
 
@@ -51,11 +50,54 @@ pub struct Settings {
     pub format: Format,
     /// Whose they are.
     pub tenant: String,
+    /// Limits on connections.
+    pub limits: Limits,
+}
+
+/// Limits on connections.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections.
+    pub connections_max: usize,
+    /// Connections from one address; 0 is no limit per address.
+    pub connections_per_address_max: usize,
+    /// Time for a handshake.
+    pub handshake_timeout: Duration,
+    /// Time for the rest of a message that has begun.
+    pub message_timeout: Duration,
+    /// Time for a connection to stay silent between messages.
+    pub idle_timeout: Duration,
+    /// Time for what was read to be kept when stopping.
+    pub stop_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections_max: 1024,
+            connections_per_address_max: 256,
+            handshake_timeout: Duration::from_secs(10),
+            message_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(3600),
+            stop_timeout: Duration::from_secs(4),
+        }
+    }
+}
+
+/// Refuses an address that others can reach when senders need show no certificate.
+pub fn check_listener(listen: SocketAddr, clients: Option<&Path>) -> Result<(), SyslogError> {
+    if clients.is_none() && !listen.ip().is_loopback() { Err(SyslogError::Exposed(listen)) } else { Ok(()) }
 }
 
 /// Why it did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SyslogError {
+    /// Anyone could send.
+    #[error(
+        "refusing to listen for syslog on {0} without `syslog.clients`: anyone who reaches it could write into the trail. \
+         Set `syslog.clients` to the authority of the senders' certificates (PEM), or `syslog.listen` to a loopback address"
+    )]
+    Exposed(SocketAddr),
     /// A PEM file.
     #[error("could not read `{}`", path.display())]
     Pem {
@@ -88,6 +130,7 @@ pub struct Syslog {
 impl Syslog {
     /// Binds; nothing is accepted before [`Syslog::serve`].
     pub async fn bind(settings: Settings, keeper: Arc<Keeper>) -> Result<Syslog, SyslogError> {
+        check_listener(settings.listen, settings.clients.as_deref())?;
         let acceptor = TlsAcceptor::from(Arc::new(tls(&settings)?));
         let listener = TcpListener::bind(settings.listen)
             .await
@@ -100,10 +143,11 @@ impl Syslog {
         self.listener.local_addr()
     }
 
-    /// Serves until cancelled; what was read by then is kept.
+    /// Serves until cancelled; what was read by then is kept, if the log takes it within `stop_timeout`.
     pub async fn serve(self, cancel: CancellationToken) {
         let tasks = TaskTracker::new();
-        let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let limits = &self.settings.limits;
+        let seats = Seats::new(limits.connections_max, limits.connections_per_address_max);
         loop {
             let accepted = tokio::select! {
                 () = cancel.cancelled() => break,
@@ -113,16 +157,27 @@ impl Syslog {
                 Ok(accepted) => accepted,
                 Err(e) => {
                     tracing::warn!(error = %e, "syslog connection could not be accepted");
+                    seats.close_one();
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
-            let Ok(seat) = seats.clone().try_acquire_owned() else { continue };
+            let Some(seat) = seats.take(peer.ip()) else {
+                tracing::warn!(%peer, "syslog connection refused: as many as may be are open");
+                continue;
+            };
             let (acceptor, cancel) = (self.acceptor.clone(), cancel.clone());
             let (keeper, settings) = (self.keeper.clone(), self.settings.clone());
             tasks.spawn(async move {
-                let _seat = seat;
-                match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                let handshake = tokio::time::timeout(settings.limits.handshake_timeout, acceptor.accept(stream));
+                let shaken = tokio::select! {
+                    () = seat.traffic.closed() => return,
+                    () = cancel.cancelled() => return,
+                    shaken = handshake => shaken,
+                };
+                // From here on the connection does not make way for another.
+                let _open = seat.traffic.begin(false);
+                match shaken {
                     Ok(Ok(stream)) => listen(stream, &keeper, &settings, peer, &cancel).await,
                     Ok(Err(e)) => tracing::warn!(%peer, error = %e, "syslog handshake failed"),
                     Err(_) => tracing::warn!(%peer, "syslog handshake took too long"),
@@ -130,7 +185,10 @@ impl Syslog {
             });
         }
         tasks.close();
-        tasks.wait().await;
+        let spare = Duration::from_secs(1);
+        if tokio::time::timeout(limits.stop_timeout + spare, tasks.wait()).await.is_err() {
+            tracing::warn!(connections = tasks.len(), "syslog connections did not end in time");
+        }
     }
 }
 
@@ -173,10 +231,16 @@ async fn listen(
 ) {
     let mut buffer: Vec<u8> = Vec::with_capacity(64 << 10);
     let mut block = Block::default();
+    // Since the first byte of a message whose end has not come yet.
+    let mut begun: Option<Instant> = None;
     loop {
+        let patience = match begun {
+            Some(begun) => begun + settings.limits.message_timeout,
+            None => Instant::now() + settings.limits.idle_timeout,
+        };
         let read = tokio::select! {
             () = cancel.cancelled() => break,
-            read = tokio::time::timeout(SILENCE, stream.read_buf(&mut buffer)) => read,
+            read = tokio::time::timeout_at(patience, stream.read_buf(&mut buffer)) => read,
         };
         let ended = !matches!(read, Ok(Ok(1..)));
         let (messages, used) = match frames(&buffer, ended) {
@@ -189,23 +253,42 @@ async fn listen(
         if !messages.is_empty() {
             let contents = messages.iter().map(|m| content(m));
             let (batch, _) = keeper.decode_after(&mut block, &settings.tenant, settings.format, &[], contents);
-            loop {
-                match keeper.intake().append(batch.clone()).await {
-                    Ok(_) => break,
-                    Err(AppendError::Closed) => return,
-                    Err(e) => {
-                        tracing::debug!(%peer, error = %e, "syslog waits for the intake log");
-                        tokio::time::sleep(FULL_WAIT).await;
-                    }
-                }
+            if !keep(keeper, batch, settings.limits.stop_timeout, cancel).await {
+                tracing::warn!(%peer, messages = messages.len(), "syslog messages were read and could not be kept");
+                return;
             }
         }
         buffer.drain(..used);
+        begun = match (buffer.is_empty(), used) {
+            (true, _) => None,
+            (false, 0) => begun.or_else(|| Some(Instant::now())),
+            (false, _) => Some(Instant::now()),
+        };
         if ended {
             // Says that nothing was cut off.
             let _ = stream.shutdown().await;
             return;
         }
+    }
+}
+
+/// Appends a batch, and waits for a log that is full; false when it did not take it before the end.
+async fn keep(keeper: &Keeper, batch: Batch, stop_timeout: Duration, cancel: &CancellationToken) -> bool {
+    let appending = async {
+        loop {
+            match keeper.intake().append(batch.clone()).await {
+                Ok(_) => return true,
+                Err(AppendError::Closed) => return false,
+                Err(e) => {
+                    tracing::debug!(error = %e, "syslog waits for the intake log");
+                    tokio::time::sleep(FULL_WAIT).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        kept = appending => kept,
+        () = async { cancel.cancelled().await; tokio::time::sleep(stop_timeout).await } => false,
     }
 }
 
@@ -298,7 +381,6 @@ mod tests {
     use super::*;
     use crate::intake::{self, Intake};
     use catena_schemas::Micros;
-    use std::time::Instant;
     use tokio::net::TcpStream;
     use tokio_rustls::TlsConnector;
     use tokio_rustls::rustls::ClientConfig;
@@ -311,17 +393,21 @@ mod tests {
         intake: Intake,
         address: SocketAddr,
         cancel: CancellationToken,
+        serving: tokio::task::JoinHandle<()>,
     }
 
     impl Site {
         async fn start(ask_clients: bool) -> Site {
+            Site::with(ask_clients, Limits::default(), intake::Settings::default()).await
+        }
+
+        async fn with(ask_clients: bool, limits: Limits, log: intake::Settings) -> Site {
             let folder = tempfile::tempdir().unwrap();
             let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
             let path = |name: &str| folder.path().join(name);
             std::fs::write(path("chain.pem"), made.cert.pem()).unwrap();
             std::fs::write(path("key.pem"), made.signing_key.serialize_pem()).unwrap();
-            let intake =
-                Intake::open(&path("intake"), intake::Settings { partitions: 1, ..Default::default() }).unwrap();
+            let intake = Intake::open(&path("intake"), intake::Settings { partitions: 1, ..log }).unwrap();
             intake.align(0, 0).unwrap();
             let keeper = Keeper::new(intake.clone(), [7; 32], &crate::worker::Settings::default(), || {
                 Micros(1_755_698_591_000_000)
@@ -333,15 +419,27 @@ mod tests {
                 clients: ask_clients.then(|| path("chain.pem")),
                 format: Format::Auto,
                 tenant: "acme".into(),
+                limits,
             };
             let syslog = Syslog::bind(settings, Arc::new(keeper)).await.unwrap();
             let (address, cancel) = (syslog.address().unwrap(), CancellationToken::new());
-            tokio::spawn(syslog.serve(cancel.clone()));
-            Site { folder, authority: made.cert.der().clone(), intake, address, cancel }
+            let serving = tokio::spawn(syslog.serve(cancel.clone()));
+            Site { folder, authority: made.cert.der().clone(), intake, address, cancel, serving }
         }
 
         /// Sends bytes over TLS, and ends the connection.
         async fn send(&self, bytes: &[u8]) -> std::io::Result<()> {
+            let mut stream = self.connect().await?;
+            for part in bytes.chunks(700) {
+                stream.write_all(part).await?;
+                stream.flush().await?;
+            }
+            stream.shutdown().await?;
+            // A refusal after the handshake (TLS 1.3) is seen by reading.
+            stream.read(&mut [0]).await.map(|_| ())
+        }
+
+        async fn connect(&self) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
             let mut roots = RootCertStore::empty();
             roots.add(self.authority.clone()).unwrap();
             let client =
@@ -352,14 +450,7 @@ mod tests {
                     .with_no_client_auth();
             let name = ServerName::try_from("localhost").unwrap();
             let tcp = TcpStream::connect(self.address).await?;
-            let mut stream = TlsConnector::from(Arc::new(client)).connect(name, tcp).await?;
-            for part in bytes.chunks(700) {
-                stream.write_all(part).await?;
-                stream.flush().await?;
-            }
-            stream.shutdown().await?;
-            // A refusal after the handshake (TLS 1.3) is seen by reading.
-            stream.read(&mut [0]).await.map(|_| ())
+            TlsConnector::from(Arc::new(client)).connect(name, tcp).await
         }
 
         async fn entries(&self, wanted: u64) -> u64 {
@@ -406,6 +497,66 @@ mod tests {
         assert!(!answer.windows(2).any(|w| w == b"ok"));
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(site.intake.stats().entries, 0);
+    }
+
+    #[test]
+    fn without_certificates_of_senders_only_loopback() {
+        for (address, clients, allowed) in [
+            ("127.0.0.1:6514", None, true),
+            ("[::1]:6514", None, true),
+            ("0.0.0.0:6514", None, false),
+            ("10.0.0.1:6514", None, false),
+            ("0.0.0.0:6514", Some(Path::new("ca.pem")), true),
+        ] {
+            let checked = check_listener(address.parse().unwrap(), clients);
+            assert_eq!(checked.is_ok(), allowed, "{address} {clients:?}");
+            if let Err(e) = checked {
+                assert!(e.to_string().contains("`syslog.clients`"), "{e}");
+            }
+        }
+    }
+
+    /// S13: a log that takes nothing must not keep the service from ending.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn stopping_ends_while_the_log_takes_nothing() {
+        let limits = Limits { stop_timeout: Duration::from_millis(300), ..Limits::default() };
+        let full = intake::Settings { free_bytes_min: u64::MAX, ..intake::Settings::default() };
+        let mut site = Site::with(false, limits, full).await;
+        let mut stream = site.connect().await.unwrap();
+        stream.write_all((decision(1) + "\n").as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        // It waits for the log now; nothing shows that from outside, and stopping before that must end as well.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        site.cancel.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(10), &mut site.serving).await;
+        assert!(ended.is_ok(), "still serving");
+        assert_eq!(site.intake.stats().entries, 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn handshakes_make_way_and_senders_do_not() {
+        let limits = Limits { connections_max: 3, ..Limits::default() };
+        let site = Site::with(false, limits, intake::Settings::default()).await;
+        let mut sender = site.connect().await.unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..20 {
+            silent.push(TcpStream::connect(site.address).await.unwrap());
+        }
+        site.send(decision(1).as_bytes()).await.unwrap();
+        sender.write_all((decision(2) + "\n").as_bytes()).await.unwrap();
+        sender.flush().await.unwrap();
+        assert_eq!(site.entries(2).await, 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_message_that_never_ends_costs_its_connection() {
+        let limits = Limits { message_timeout: Duration::from_millis(200), ..Limits::default() };
+        let site = Site::with(false, limits, intake::Settings::default()).await;
+        let mut stream = site.connect().await.unwrap();
+        stream.write_all(b"500 <165>1 half").await.unwrap();
+        stream.flush().await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut [0])).await;
+        assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
     }
 
     #[test]
