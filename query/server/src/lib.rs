@@ -1,8 +1,9 @@
 //! Answers: questions over HTTP, and a plain page that asks some of them.
 //!
 //! Guarantees: who asks is known, or is on this machine; a key sees its tenant's rows and nothing else, whatever the
-//! question; every answer has a ceiling and says when it reached it, and which version of the lake it reflects. Refusals
-//! are `application/problem+json` with a stable `code`. This room knows nothing of how facts came into the lake.
+//! question; who asks is judged before what is asked. Every answer has a ceiling and says when it reached it, and which
+//! version of the lake it reflects; answers that nobody reads are counted. Refusals are `application/problem+json` with a
+//! stable `code`. This room knows nothing of how facts came into the lake.
 //!
 //! | route | answers |
 //! |---|---|
@@ -19,15 +20,17 @@
 
 mod access;
 mod api;
+mod body;
 mod page;
 mod problem;
+mod unsent;
 
-pub use access::Access;
+pub use access::{Access, Holder};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{any, get};
 use catena_engine::{Engine, Limits, Scope};
@@ -37,6 +40,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use unsent::Unsent;
 
 /// Bytes of a question's body. SQL has its own, lower limit in the engine.
 const BODY_BYTES_MAX: usize = 128 << 10;
@@ -52,11 +56,25 @@ pub struct Settings {
     pub queries_max: usize,
     /// How long a query waits for its turn before it is refused as busy.
     pub queue_wait: Duration,
+    /// Time for the body of a question.
+    pub body_timeout: Duration,
+    /// Bytes of answers that were not sent yet, of all tenants.
+    pub unsent_bytes_max: usize,
+    /// Of one tenant.
+    pub unsent_bytes_per_tenant_max: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { access: Access::Open, limits: Limits::default(), queries_max: 4, queue_wait: Duration::from_secs(5) }
+        Settings {
+            access: Access::Open,
+            limits: Limits::default(),
+            queries_max: 4,
+            queue_wait: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(30),
+            unsent_bytes_max: 256 << 20,
+            unsent_bytes_per_tenant_max: 64 << 20,
+        }
     }
 }
 
@@ -66,9 +84,15 @@ struct Server {
     settings: Settings,
     turns: Mutex<HashMap<Scope, Arc<Semaphore>>>,
     status: api::status::Cache,
+    unsent: Unsent,
 }
 
 impl Server {
+    fn new(engine: Engine, settings: Settings) -> Arc<Server> {
+        let unsent = Unsent::new(settings.unsent_bytes_max, settings.unsent_bytes_per_tenant_max);
+        Arc::new(Server { engine, settings, turns: Mutex::default(), status: api::status::Cache::default(), unsent })
+    }
+
     /// Waits for a turn among the queries of a scope.
     async fn turn(&self, scope: &Scope) -> Result<OwnedSemaphorePermit, Problem> {
         let turns = self
@@ -86,7 +110,7 @@ impl Server {
 
 /// The routes over an engine.
 pub fn router(engine: Engine, settings: Settings) -> Router {
-    routes(Arc::new(Server { engine, settings, turns: Mutex::default(), status: api::status::Cache::default() }))
+    routes(Server::new(engine, settings))
 }
 
 fn routes(server: Arc<Server>) -> Router {
@@ -98,6 +122,7 @@ fn routes(server: Arc<Server>) -> Router {
         .route("/api/v1/sources", get(api::status::sources))
         .route("/api/v1/status", get(api::status::get))
         .route("/api/{*rest}", any(|| async { Problem::no_route() }))
+        .route_layer(from_fn_with_state(server.clone(), access::judged))
         .merge(page::routes())
         .method_not_allowed_fallback(|| async { Problem::method() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -17,6 +17,15 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
+    pub(crate) fn new(
+        status: StatusCode,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Problem {
+        Problem { status, code, title, detail: detail.into() }
+    }
+
     pub(crate) fn bad_request(code: &'static str, detail: impl Into<String>) -> Problem {
         Problem { status: StatusCode::BAD_REQUEST, code, title: "the question cannot be read", detail: detail.into() }
     }

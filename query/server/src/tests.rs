@@ -1,5 +1,7 @@
 //! The routes over a small lake, asked without a socket.
 
+mod doors;
+
 #[allow(dead_code)]
 #[path = "../../engine/tests/all/lake.rs"]
 mod lake;
@@ -36,12 +38,12 @@ fn small() -> Lake {
 
 async fn server(lake: &Lake, settings: Settings) -> Arc<Server> {
     let engine = Engine::open(&lake.url(), Options::default()).await.unwrap();
-    Arc::new(Server { engine, settings, turns: Mutex::default(), status: api::status::Cache::default() })
+    Server::new(engine, settings)
 }
 
 fn keyed() -> Settings {
     let keys = [("ka", "acme"), ("kz", "zeta"), ("kn", "nobody")]
-        .map(|(key, tenant)| (Sha256::digest(key).into(), tenant.to_owned()));
+        .map(|(key, tenant)| (Sha256::digest(key).into(), Holder { tenant: tenant.to_owned(), may_read: true }));
     Settings { access: Access::Keys(keys.into()), ..Settings::default() }
 }
 

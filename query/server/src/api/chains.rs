@@ -1,12 +1,13 @@
 //! Chains: who asked whom to call what.
 
-use super::{Parameters, known, session};
+use super::{Parameters, known};
 use crate::Server;
+use crate::access::Asker;
 use crate::problem::Problem;
-use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use catena_analysis::chain::{Limits as Drawing, Lineage};
 use catena_engine::chains::{Filter, Shown};
 use catena_schemas::{Micros, Outcome};
@@ -20,11 +21,11 @@ const LIMIT_MAX: usize = 1000;
 
 pub(crate) async fn list(
     State(server): State<Arc<Server>>,
+    Extension(asker): Extension<Asker>,
     Query(parameters): Query<Parameters>,
-    headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {
     known(&parameters, FILTERS)?;
-    let session = session(&server, &headers)?;
+    let session = &asker.session;
     let text = |name: &str| parameters.get(name).cloned();
     let invalid =
         |name: &str, wanted: &str| Problem::bad_request("parameter_invalid", format!("`{name}` is to be {wanted}"));
@@ -69,7 +70,7 @@ pub(crate) async fn list(
         },
         tenant: None,
     };
-    let _turn = server.turn(session.scope()).await?;
+    asker.turn(&server).await?;
     let found = session.chains(limit, &filter, &server.settings.limits).await?;
     let data: Vec<_> = found.chains.iter().rev().map(Shown::summary).collect();
     Ok(Json(json!({"data": data, "meta": {"lake_version": found.version, "total": found.total}})))
@@ -81,12 +82,13 @@ fn draw(chain: &Shown) -> String {
 
 pub(crate) async fn show(
     State(server): State<Arc<Server>>,
+    Extension(asker): Extension<Asker>,
     Path(id): Path<String>,
     Query(parameters): Query<Parameters>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     known(&parameters, &["format"])?;
-    let session = session(&server, &headers)?;
+    let session = &asker.session;
     let accepts_text = || headers.get(header::ACCEPT).is_some_and(|a| a.as_bytes().starts_with(b"text/plain"));
     let text = match parameters.get("format").map(String::as_str) {
         None if accepts_text() => Some(("text/plain; charset=utf-8", draw as fn(&Shown) -> String)),
@@ -96,7 +98,7 @@ pub(crate) async fn show(
         Some("svg") => Some(("image/svg+xml", Shown::svg as fn(&Shown) -> String)),
         Some(_) => return Err(Problem::bad_request("format_unknown", "`format` is none of json, text, dot, svg")),
     };
-    let _turn = server.turn(session.scope()).await?;
+    asker.turn(&server).await?;
     let shown = session.chain(&id, &server.settings.limits).await?;
     if shown.is_empty() {
         return Err(Problem::not_found("no chain, event, session or trace has this name"));
@@ -114,13 +116,13 @@ pub(crate) async fn show(
 /// Why a decision fell as it did.
 pub(crate) async fn why(
     State(server): State<Arc<Server>>,
+    Extension(asker): Extension<Asker>,
     Path(id): Path<String>,
     Query(parameters): Query<Parameters>,
-    headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {
     known(&parameters, &[])?;
-    let session = session(&server, &headers)?;
-    let _turn = server.turn(session.scope()).await?;
+    let session = &asker.session;
+    asker.turn(&server).await?;
     let answers = session.why(&id, &server.settings.limits).await?;
     if answers.is_empty() {
         return Err(Problem::not_found("no decision has this id"));

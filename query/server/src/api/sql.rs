@@ -3,12 +3,14 @@
 //! As JSON the answer is `{"data": [row, ...], "meta": {...}}`; in other forms it is the rows alone, and what `meta` says
 //! stands in headers: `catena-lake-version`, and `catena-cut` when the answer is not whole.
 
-use super::{Parameters, known, session};
-use crate::Server;
+use super::{Parameters, known};
+use crate::access::Asker;
 use crate::problem::Problem;
-use axum::body::Bytes;
+use crate::{Server, body};
+use axum::Extension;
+use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use catena_engine::Cut;
 use catena_engine::output::{self, Format};
@@ -30,35 +32,36 @@ struct Asked {
 
 pub(crate) async fn get(
     State(server): State<Arc<Server>>,
+    Extension(asker): Extension<Asker>,
     Query(parameters): Query<Parameters>,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     known(&parameters, &["q", "format"])?;
     let query =
         parameters.get("q").ok_or_else(|| Problem::bad_request("parameter_missing", "`q` holds the statement"))?;
-    answer(&server, &headers, query, parameters.get("format").map(String::as_str)).await
+    answer(&server, &asker, query, parameters.get("format").map(String::as_str)).await
 }
 
 pub(crate) async fn post(
     State(server): State<Arc<Server>>,
-    headers: HeaderMap,
-    body: Bytes,
+    Extension(asker): Extension<Asker>,
+    body: Body,
 ) -> Result<Response, Problem> {
+    let body = body::read(body, server.settings.body_timeout).await?;
     let asked: Asked = serde_json::from_slice(&body).map_err(|e| {
         Problem::bad_request("body_invalid", format!("the body is to be {{\"query\": SQL, \"format\": ...}}: {e}"))
     })?;
-    answer(&server, &headers, &asked.query, asked.format.as_deref()).await
+    answer(&server, &asker, &asked.query, asked.format.as_deref()).await
 }
 
-async fn answer(server: &Server, headers: &HeaderMap, query: &str, format: Option<&str>) -> Result<Response, Problem> {
-    let session = session(server, headers)?;
+async fn answer(server: &Server, asker: &Asker, query: &str, format: Option<&str>) -> Result<Response, Problem> {
+    let session = &asker.session;
     let name = format.unwrap_or("json");
     let Some(format) = Format::parse(name) else {
         let names: Vec<_> = Format::ALL.iter().map(|f| f.as_str()).collect();
         return Err(Problem::bad_request("format_unknown", format!("`format` is none of {}", names.join(", "))));
     };
     let began = Instant::now();
-    let _turn = server.turn(session.scope()).await?;
+    asker.turn(server).await?;
     let rows = session.sql(query, &server.settings.limits).await?.collect().await?;
     let cut = rows.cut.map(|cut| match cut {
         Cut::Rows => "rows",

@@ -2,12 +2,11 @@
 //!
 //! Guarantee: all figures of one answer are of one version of the lake, the newest.
 
-use super::session;
 use crate::Server;
+use crate::access::Asker;
 use crate::problem::Problem;
-use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::{Extension, Json};
 use catena_engine::output::{self, Format};
 use catena_engine::{Scope, Session};
 use parking_lot::Mutex;
@@ -29,20 +28,23 @@ const BY_CLASS: &str = "SELECT class, outcome, reject_reason AS reason, coalesce
 const SOURCES: &str = "SELECT topic, partition, format, count(*) AS rows, min(\"offset\") AS first_offset, \
     max(\"offset\") AS last_offset, max(ingest_time) AS last_seen FROM records WHERE class <> 'chain' GROUP BY topic, partition, format ORDER BY topic, partition, format LIMIT 500";
 
-pub(crate) async fn get(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
-    let session = session(&server, &headers)?;
+pub(crate) async fn get(
+    State(server): State<Arc<Server>>,
+    Extension(asker): Extension<Asker>,
+) -> Result<Json<Value>, Problem> {
+    let session = &asker.session;
     let newest = server.engine.refresh().await.map_err(catena_engine::QueryError::from)?.version();
     if let Some((version, known)) = server.status.0.lock().get(session.scope())
         && newest == Some(*version)
     {
         return Ok(Json(known.clone()));
     }
-    let _turn = server.turn(session.scope()).await?;
+    asker.turn(&server).await?;
     let mut tries = 0;
     let (version, status) = loop {
         tries += 1;
-        let (classes, first) = rows(&server, &session, BY_CLASS).await?;
-        let (sources, last) = rows(&server, &session, SOURCES).await?;
+        let (classes, first) = rows(&server, session, BY_CLASS).await?;
+        let (sources, last) = rows(&server, session, SOURCES).await?;
         // A lake that is written all the time may never stand still: then the sources are a little ahead.
         if first == last || tries == TRIES {
             break (first, summary(&classes, sources, first));
@@ -59,9 +61,12 @@ pub(crate) async fn get(State(server): State<Arc<Server>>, headers: HeaderMap) -
 }
 
 /// How complete each source is.
-pub(crate) async fn sources(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
-    let session = session(&server, &headers)?;
-    let _turn = server.turn(session.scope()).await?;
+pub(crate) async fn sources(
+    State(server): State<Arc<Server>>,
+    Extension(asker): Extension<Asker>,
+) -> Result<Json<Value>, Problem> {
+    let session = &asker.session;
+    asker.turn(&server).await?;
     let found = session.completeness(&server.settings.limits).await?;
     let meta = json!({"lake_version": found.lake_version});
     Ok(Json(json!({"data": {"sources": found.sources, "sequences": found.sequences}, "meta": meta})))
