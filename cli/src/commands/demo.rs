@@ -63,7 +63,7 @@ pub(crate) fn run(runtime: &tokio::runtime::Runtime, mut config: Config, args: &
     config.intake.dir = data.join("intake");
     config.kafka.brokers.clear();
     runtime.block_on(async {
-        let mut service = Service::start(&config, &[Role::Collect, Role::Watch, Role::Answer, Role::Maintain])
+        let service = Service::start(&config, &[Role::Collect, Role::Watch, Role::Answer, Role::Maintain])
             .await
             .with_context(|| {
                 format!("could not start on {}; `catena demo --listen 127.0.0.1:0` takes a free port", config.listen)

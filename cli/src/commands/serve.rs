@@ -1,35 +1,46 @@
 //! `catena serve`: receivers, upkeep and answers in one process, or some of them by role.
 
+mod doors;
+mod stopping;
+
+pub(crate) use doors::check;
+
 use super::ingest::chosen;
 use super::maintain::upkeep;
 use super::{flush_settings, key_files, mappings, now, open_engine, open_lake, watch};
 use crate::args::{Role, Serve};
 use crate::config::{Config, Start, parse_format};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use axum::Router;
 use catena_collect::intake::{self, Intake};
 use catena_collect::lake::Lake;
 use catena_collect::metrics::Metrics;
 use catena_collect::receive::Keeper;
 use catena_collect::receive::file::{self, Job};
-use catena_collect::receive::http::{self, Auth, Bodies, Receiver};
+use catena_collect::receive::http::{self, Auth, Health, Receiver};
 use catena_collect::receive::intake::Drain;
 use catena_collect::receive::kafka::registry::Registry;
 use catena_collect::receive::kafka::{self, Kafka};
-use catena_collect::receive::syslog::{self, Syslog};
-use catena_collect::worker;
-use catena_server::{Access, Settings};
+use catena_collect::receive::syslog::Syslog;
+use catena_collect::{metrics, worker};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
+use stopping::Stopping;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+/// Time for what came over HTTP and syslog to be kept, of the time for all.
+const RECEIVING_MAX: Duration = Duration::from_secs(6);
+/// Time for everything to stop: a supervisor that waits 10 s sees the process end by itself.
+const STOP_MAX: Duration = Duration::from_secs(9);
+
 pub(crate) fn run(runtime: &tokio::runtime::Runtime, config: Config, args: &Serve) -> Result<ExitCode> {
     runtime.block_on(async {
-        let mut service = Service::start(&config, &args.role).await?;
+        let service = Service::start(&config, &args.role).await?;
         eprintln!("catena {} on http://{}, lake {}", env!("CARGO_PKG_VERSION"), service.address, config.lake);
         stopped().await;
         eprintln!("stopping: flushing what was received");
@@ -76,27 +87,32 @@ struct Collector {
 impl Service {
     pub(crate) async fn start(config: &Config, roles: &[Role]) -> Result<Service> {
         key_files::check(config)?;
-        let auth = auth(config)?;
+        let auth = doors::auth(config)?;
         auth.check_listener(config.listen)?;
+        doors::warn_of_old_keys(config);
         let listener =
             TcpListener::bind(config.listen).await.with_context(|| format!("could not listen on {}", config.listen))?;
         let address = listener.local_addr()?;
         let cancel = CancellationToken::new();
         let lake = open_lake(config).await?;
         let metrics = Arc::new(Metrics::default());
-        let mut router = Router::new();
-        let mut collector = None;
+        let (mut router, mut collector, mut health) = (None, None, Health::default());
+        let mut answers = None;
+        if roles.contains(&Role::Answer) {
+            let engine = open_engine(config).await?;
+            health = doors::health_of(&engine);
+            answers = Some(doors::answers(engine, config));
+        }
         if roles.contains(&Role::Collect) {
-            let (routes, running) = Collector::start(config, &lake, auth.clone(), &metrics, &cancel).await?;
-            router = router.merge(routes);
+            let (routes, running) =
+                Collector::start(config, &lake, auth.clone(), health.clone(), &metrics, &cancel).await?;
+            router = routes;
             collector = Some(running);
         }
-        if roles.contains(&Role::Answer) {
-            router = router.merge(answers(open_engine(config).await?, config));
-        }
+        let router = router.unwrap_or_else(|| http::health_router(health)).merge(answers.unwrap_or_default());
         let upkeep = roles.contains(&Role::Maintain).then(|| {
             let (upkeep, cancel) = (upkeep(lake.clone(), config, None).counting(metrics.clone()), cancel.clone());
-            let every = std::time::Duration::from_secs(config.maintain.every_s);
+            let every = Duration::from_secs(config.maintain.every_s);
             tokio::spawn(async move { upkeep.run(every, cancel).await })
         });
         let watch = if roles.contains(&Role::Watch) {
@@ -106,23 +122,30 @@ impl Service {
         } else {
             None
         };
-        let limits = http::Limits { connections_max: config.http.connections_max, ..http::Limits::default() };
-        let server = tokio::spawn(http::serve(listener, router, limits, cancel.clone()));
+        let server = tokio::spawn(http::serve(listener, router, doors::limits(config), cancel.clone()));
         Ok(Service { address, cancel, server, upkeep, watch, collector })
     }
 
-    /// Stops receiving, flushes and commits what was received, then ends.
-    pub(crate) async fn stop(&mut self) -> Result<()> {
+    /// Stops receiving, flushes and commits what was received, then ends: all parts at the same time, so that none waits
+    /// for another that hangs. A part that does not end within the limit is given up, and named in the error; nothing
+    /// that was acknowledged is lost by that, since the next start reads it again.
+    pub(crate) async fn stop(mut self) -> Result<()> {
         self.cancel.cancel();
-        (&mut self.server).await??;
-        if let Some(upkeep) = &mut self.upkeep {
-            upkeep.await?;
+        let mut stopping = Stopping::new(STOP_MAX);
+        let server = async move { Ok(self.server.await??) };
+        match self.collector.take() {
+            Some(collector) => collector.stop(&mut stopping, server),
+            None => stopping.part("HTTP", server),
         }
-        if let Some(watch) = &mut self.watch {
-            watch.await?;
+        if let Some(upkeep) = self.upkeep {
+            stopping.part("upkeep", async move { Ok(upkeep.await?) });
         }
-        if let Some(collector) = self.collector.take() {
-            collector.stop().await?;
+        if let Some(watch) = self.watch {
+            stopping.part("the role watch", async move { Ok(watch.await?) });
+        }
+        let failed = stopping.ended().await;
+        if !failed.is_empty() {
+            bail!("stopped, but not cleanly: {}", failed.join("; "));
         }
         Ok(())
     }
@@ -133,12 +156,13 @@ impl Collector {
         config: &Config,
         lake: &Arc<Lake>,
         auth: Auth,
+        health: Health,
         metrics: &Arc<Metrics>,
         cancel: &CancellationToken,
-    ) -> Result<(Router, Collector)> {
+    ) -> Result<(Option<Router>, Collector)> {
         let runtime = tokio::runtime::Handle::current();
         let settings = worker::Settings { collector: config.kafka.instance.clone(), ..flush_settings(config)? };
-        let mut routes = Router::new();
+        let mut routes = None;
         let (mut drain, mut syslog) = (None, None);
         // A lake in an object store has no folder of its own for the intake log: HTTP needs `intake.dir` then.
         if !config.intake.dir.as_os_str().is_empty() {
@@ -150,16 +174,12 @@ impl Collector {
             let intake = Intake::open(&config.intake.dir, limits)?;
             metrics.watch_intake(&intake);
             let draining = Drain::start(&intake, lake, &settings, metrics, 2, &runtime)?;
-            let bodies = Bodies {
-                unpacked_bytes_max: config.http.body_bytes_max,
-                records_max: config.http.body_records_max,
-                ..Bodies::default()
-            };
             let keeper = Arc::new(Keeper::new(intake, lake.secret(), &settings, now));
-            let receiver = Receiver::new(keeper.clone(), auth, bodies, metrics.clone()).check(draining.check());
-            routes = http::router(Arc::new(receiver));
+            let receiver = Receiver::new(keeper.clone(), auth, doors::bodies(config), metrics.clone());
+            let receiver = receiver.check(draining.check()).health(health);
+            routes = Some(http::router(Arc::new(receiver)));
             drain = Some(draining);
-            if let Some(settings) = syslog_settings(config)? {
+            if let Some(settings) = doors::syslog(config)? {
                 let listening = Syslog::bind(settings, keeper).await?;
                 tracing::info!(address = %listening.address()?, "listening for syslog over TLS");
                 syslog = Some(tokio::spawn(listening.serve(cancel.clone())));
@@ -181,11 +201,13 @@ impl Collector {
                 now,
             };
             let (lake, runtime, stop, path) = (lake.clone(), runtime.clone(), stop.clone(), followed.path.clone());
+            let label = metrics::topic_label(&format!("file:{}", path.display()));
+            tracing::info!(path = %path.display(), topic = label, "following a file; its figures have this topic");
             followers.push(std::thread::Builder::new().name(format!("follow {}", path.display())).spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     if let Err(e) = file::follow(&lake, &runtime, &path, &job, &stop, &|_| {}) {
                         tracing::error!(path = %path.display(), error = &e as &dyn std::error::Error, "following failed, trying again");
-                        std::thread::sleep(std::time::Duration::from_secs(1));
+                        std::thread::sleep(Duration::from_secs(1));
                     }
                 }
             })?);
@@ -193,66 +215,34 @@ impl Collector {
         Ok((routes, Collector { drain, syslog, kafka, followers, stop }))
     }
 
-    async fn stop(self) -> Result<()> {
+    /// Adds its parts to those that stop. The log is drained when nothing more comes into it, or after a while anyway.
+    fn stop(self, stopping: &mut Stopping, server: impl Future<Output = Result<()>> + Send + 'static) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(syslog) = self.syslog {
-            syslog.await?;
-        }
-        if let Some(drain) = self.drain {
-            drain.stop().await;
-        }
-        tokio::task::spawn_blocking(move || {
-            if let Some(kafka) = self.kafka {
-                kafka.stop()?;
+        let Collector { drain, syslog, kafka, followers, .. } = self;
+        stopping.part("HTTP, syslog and the intake log", async move {
+            let receiving = async {
+                let syslog =
+                    async { if let Some(syslog) = syslog { syslog.await.map_err(Into::into) } else { Ok(()) } };
+                let (server, syslog) = tokio::join!(server, syslog);
+                server.and(syslog)
+            };
+            let received = tokio::time::timeout(RECEIVING_MAX, receiving).await;
+            if let Some(drain) = drain {
+                drain.stop().await;
             }
-            for follower in self.followers {
+            received.context("receivers did not end in time")?
+        });
+        if let Some(kafka) = kafka {
+            stopping.blocking_part("Kafka", move || Ok(kafka.stop()?));
+        }
+        for follower in followers {
+            stopping.blocking_part("a followed file", move || {
+                // It panicked: that was reported when it happened.
                 let _ = follower.join();
-            }
-            anyhow::Ok(())
-        })
-        .await?
+                Ok(())
+            });
+        }
     }
-}
-
-/// Questions over HTTP: with keys each sees its tenant; without, only this machine may ask.
-fn answers(engine: catena_engine::Engine, config: &Config) -> Router {
-    let keys = config.http.keys.iter().filter_map(|key| {
-        let mut digest = [0; 32];
-        hex::decode_to_slice(&key.sha256, &mut digest).ok().map(|()| (digest, key.tenant.clone()))
-    });
-    let keys: std::collections::HashMap<_, _> = keys.collect();
-    let open = keys.is_empty();
-    let limits = catena_engine::Limits {
-        rows: config.query.rows_max as u64,
-        memory: config.query.memory_bytes,
-        time: std::time::Duration::from_secs(config.query.seconds_max),
-        ..catena_engine::Limits::default()
-    };
-    let access = if open { Access::Open } else { Access::Keys(keys) };
-    let routes = catena_server::router(engine, Settings { access, limits, ..Settings::default() });
-    if open { http::loopback_only(routes) } else { routes }
-}
-
-fn syslog_settings(config: &Config) -> Result<Option<syslog::Settings>> {
-    let given = &config.syslog;
-    if given.listen.is_empty() {
-        return Ok(None);
-    }
-    let listen = given.listen.parse().with_context(|| format!("`syslog.listen` is no address: `{}`", given.listen))?;
-    Ok(Some(syslog::Settings {
-        listen,
-        certificate: given.certificate.clone(),
-        key: given.key.clone(),
-        clients: (!given.clients.as_os_str().is_empty()).then(|| given.clients.clone()),
-        format: parse_format(&given.format)?,
-        tenant: if given.tenant.is_empty() { config.tenant.clone() } else { given.tenant.clone() },
-    }))
-}
-
-fn auth(config: &Config) -> Result<Auth> {
-    let keys: Vec<http::Key> =
-        config.http.keys.iter().map(|k| http::Key { sha256: k.sha256.clone(), tenant: k.tenant.clone() }).collect();
-    Ok(Auth::new(&keys, &config.tenant)?)
 }
 
 fn registry(url: &str) -> Result<Arc<Registry>> {
@@ -284,6 +274,7 @@ fn kafka_settings(config: &Config) -> Result<kafka::Settings> {
         consumers: config.kafka.workers,
         buffer_bytes: config.kafka.memory_bytes / config.kafka.workers.max(1),
         properties: config.kafka.properties.clone(),
+        stop_wait: STOP_MAX - Duration::from_secs(1),
         ..kafka::Settings::default()
     })
 }

@@ -111,6 +111,13 @@ pub(crate) struct Http {
     pub(crate) body_bytes_max: usize,
     pub(crate) body_records_max: usize,
     pub(crate) connections_max: usize,
+    pub(crate) connections_per_address_max: usize,
+    pub(crate) bodies_per_tenant_max: usize,
+    pub(crate) header_timeout_s: u64,
+    pub(crate) body_timeout_s: u64,
+    pub(crate) idle_timeout_s: u64,
+    pub(crate) answer_timeout_s: u64,
+    pub(crate) answer_bytes_per_s_min: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -118,6 +125,24 @@ pub(crate) struct Http {
 pub(crate) struct Key {
     pub(crate) sha256: String,
     pub(crate) tenant: String,
+    /// Absent in settings of before there was a choice: then a key ingests and reads.
+    #[serde(default)]
+    pub(crate) may: Option<Vec<May>>,
+}
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum May {
+    Ingest,
+    Read,
+    Metrics,
+}
+
+impl Key {
+    pub(crate) fn may(&self) -> &[May] {
+        self.may.as_deref().unwrap_or(&[May::Ingest, May::Read])
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -147,6 +172,8 @@ pub(crate) struct Syslog {
     pub(crate) clients: PathBuf,
     pub(crate) format: String,
     pub(crate) tenant: String,
+    pub(crate) connections_max: usize,
+    pub(crate) connections_per_address_max: usize,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -165,6 +192,8 @@ pub(crate) struct Query {
     pub(crate) memory_bytes: usize,
     pub(crate) rows_max: usize,
     pub(crate) seconds_max: u64,
+    pub(crate) unsent_bytes_max: usize,
+    pub(crate) unsent_bytes_per_tenant_max: usize,
     pub(crate) chains_bytes: usize,
     pub(crate) verify_share: f64,
 }
@@ -220,6 +249,12 @@ impl Config {
             check_tenant(tenant)?;
         }
         check_tenant(&self.tenant)?;
+        if let Some(key) = self.http.keys.iter().find(|key| key.may().is_empty()) {
+            bail!(
+                "`http.keys`: the key of tenant `{}` has an empty `may`; list what it may do: ingest, read, metrics",
+                key.tenant
+            );
+        }
         if !self.syslog.tenant.is_empty() {
             check_tenant(&self.syslog.tenant)?;
         }
@@ -382,6 +417,12 @@ mod tests {
         check("", &[], Ok(|c| c.flush.age_ms == 2000 && c.intake.dir.ends_with("_catena/intake")));
         check("[flush]\nage_ms = 5", &[], Ok(|c| c.flush.age_ms == 5));
         check("[flush]\nage_ms = 5", &[("CATENA_FLUSH__AGE_MS", "7")], Ok(|c| c.flush.age_ms == 7));
+        let key = "[http]\nkeys = [{sha256 = \"\", tenant = \"a\"}, {sha256 = \"\", tenant = \"b\", may = [\"read\"]}]";
+        check(
+            key,
+            &[],
+            Ok(|c| c.http.keys[0].may() == [May::Ingest, May::Read] && c.http.keys[1].may() == [May::Read]),
+        );
         check("", &[("CATENA_KAFKA__TOPICS", "[{ name = \"d\" }]")], Ok(|c| c.kafka.topics[0].tenant == "default"));
         check(
             "[kafka.properties]\n\"security.protocol\" = \"ssl\"",
@@ -409,6 +450,12 @@ mod tests {
         );
         check("tenant = \"A\"", &[], Err("tenant `A` is not"));
         check("[kafka]\nbrokers = \"h:1\"", &[], Err("`kafka.topics` names none"));
+        check("[http]\nkeys = [{sha256 = \"\", tenant = \"a\", may = []}]", &[], Err("tenant `a` has an empty `may`"));
+        check(
+            "[http]\nkeys = [{sha256 = \"\", tenant = \"a\", may = [\"write\"]}]",
+            &[],
+            Err("`ingest`, `read`, `metrics`"),
+        );
         check("[kafka]\ntopics = [{name = \"d\", format = \"opus\"}]", &[], Err("`opus` is no known format"));
     }
 }
