@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// How questions are told apart.
+/// How questions are distinguished.
 #[derive(Clone, Debug)]
 pub enum Access {
     /// Whoever reaches the listener sees everything. For a listener that only this machine reaches.

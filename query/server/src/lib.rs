@@ -2,7 +2,7 @@
 //!
 //! Guarantees: who asks is known, or is on this machine; a key sees its tenant's rows and nothing else, whatever the
 //! question; who asks is judged before what is asked. Every answer has a ceiling and says when it reached it, and which
-//! version of the lake it reflects; answers that nobody reads are counted. Refusals are `application/problem+json` with a
+//! version of the lake it reflects; unread answers are counted. Refusals are `application/problem+json` with a
 //! stable `code`. This room knows nothing of how facts came into the lake.
 //!
 //! | route | answers |

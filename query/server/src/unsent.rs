@@ -4,7 +4,7 @@
 //! the connection is gone; there are never more than `unsent_bytes_max` of them, and of one tenant no more than
 //! `unsent_bytes_per_tenant_max`. A query keeps its turn until its answer is counted, so answers that wait to be counted
 //! are bounded too. An answer for which there is no room is refused; those up to [`SMALL_BYTES`] have a quarter for
-//! themselves, so that a tenant whose large answers are stuck is still told how things are.
+//! themselves, so that a tenant whose large answers are stuck still gets small answers.
 //!
 //! The count belongs to the memory, not to the body: hyper takes a body out of our hands long before it is sent.
 

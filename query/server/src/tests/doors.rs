@@ -1,4 +1,4 @@
-//! Who may ask, before what is asked; and what becomes of answers that nobody reads.
+//! Who may ask, before what is asked; and what happens to unread answers.
 
 use super::*;
 use hyper::body::{Body as Bodies, Frame};
@@ -69,7 +69,7 @@ async fn a_body_that_never_comes_is_given_up() {
 
 /// S12: answers that are asked for and not read.
 #[tokio::test]
-async fn answers_that_nobody_reads_are_counted() {
+async fn unread_answers_are_counted() {
     let settings = Settings {
         queue_wait: Duration::from_millis(50),
         unsent_bytes_max: 8 << 20,

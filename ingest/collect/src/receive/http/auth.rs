@@ -34,7 +34,7 @@ pub struct Key {
     pub may: Vec<May>,
 }
 
-/// How requests are told apart.
+/// How requests are distinguished.
 #[derive(Clone, Debug)]
 pub enum Auth {
     /// Whoever reaches the listener sends for this tenant. Loopback only.
@@ -74,9 +74,9 @@ impl From<Refused> for Problem {
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum AuthError {
-    /// Anybody could send.
+    /// Anyone could send.
     #[error(
-        "refusing to listen on {0} without keys: anybody who reaches it could write into the trail. Listen on 127.0.0.1, or \
+        "refusing to listen on {0} without keys: anyone who reaches it could write into the trail. Listen on 127.0.0.1, or \
          give at least one key"
     )]
     Exposed(SocketAddr),

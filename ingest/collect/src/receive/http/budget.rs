@@ -6,7 +6,7 @@
 //! unpacking and decoding is taken when the body is there, so no client decides how long it is held. A tenant has so many
 //! bodies under way at once.
 //!
-//! Whoever waits stands in the queue of its tenant first, and only the first of that in the queue of all.
+//! A request waits in the queue of its tenant first, and only the first of that queue waits in the queue of all.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_in_ones_own_queue_holds_nobody_up() {
+    fn waiting_in_its_own_queue_blocks_no_other_tenant() {
         let budget = Budget::new(4 << 20, 2, 8);
         let first = now(budget.decoding("a", 1 << 20)).unwrap();
         // The next of `a` waits for its share, not for that of all.

@@ -184,7 +184,7 @@ fn idle_connections_of_both_versions_are_closed() {
     closed(kept, "HTTP/1.1");
 }
 
-/// S12: whoever reads a byte now and then is cut off as well.
+/// S12: a client that reads a byte now and then is cut off as well.
 #[test]
 fn an_answer_has_a_time_limit() {
     let large = axum::Router::new().route("/large", get(|| async { vec![b'x'; 64 << 20] }));
