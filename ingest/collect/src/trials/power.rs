@@ -4,9 +4,9 @@ use super::*;
 use crate::store::{Durability, Fsync};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use tempfile::tempdir;
 
 /// Remembers what a disk would hold after a loss of power: files as of their last sync, folders as of theirs. It can
@@ -72,7 +72,10 @@ impl Disk {
             match folder {
                 true => self.rebuild(inode, &at),
                 // The name is there, the bytes never were.
-                false => std::fs::write(&at, self.files.lock().get(&inode).cloned().unwrap_or_default()).unwrap(),
+                false => {
+                    std::fs::write(&at, self.files.lock().get(&inode).cloned().unwrap_or_default()).unwrap();
+                    std::fs::set_permissions(&at, Permissions::from_mode(0o600)).unwrap();
+                }
             }
         }
     }

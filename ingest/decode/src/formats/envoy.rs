@@ -37,15 +37,15 @@ struct Verdict {
 
 /// Marks what the decision tells; a word that is not known stays in `extra`, under a flag.
 fn told(fill: &mut Filling<'_, '_>, outcome: Outcome) {
-    let known_effect = |word: &str| fill.mapping.outcome.word(word).is_some();
-    let known_rbac = |word: &str| matches!(word, "allowed" | "denied" | "none");
-    let checks: [(Slot, &dyn Fn(&str) -> bool); 2] =
-        [(Slot::EnvoyEffect, &known_effect), (Slot::EnvoyRbac, &known_rbac)];
+    let is_known = |slot: Slot, word: &str| match slot {
+        Slot::EnvoyEffect => fill.mapping.outcome.word(word).is_some(),
+        _ => matches!(word, "allowed" | "denied" | "none"),
+    };
     let mut unread = Vec::new();
     let mut known = Vec::new();
-    for (slot, is_known) in checks {
+    for slot in [Slot::EnvoyEffect, Slot::EnvoyRbac] {
         match (fill.peek(slot), fill.value(slot)) {
-            (Some(word), _) if is_known(word) => known.push(slot),
+            (Some(word), _) if is_known(slot, word) => known.push(slot),
             (None, None) => {}
             _ => unread.push(slot),
         }

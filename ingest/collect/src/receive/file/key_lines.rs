@@ -5,15 +5,14 @@
 
 use catena_decode::Block;
 use catena_decode::redact::LOOK_BACK_BYTES;
-use std::io::{Read, Result, Seek, SeekFrom};
+use std::io::{Read, Result};
 
-/// Of a file that is read from `at`, where a line begins; it is left at another place.
-pub(super) fn before(file: &mut (impl Read + Seek), at: u64) -> Result<Block> {
+/// Of a file that is read from `at`, where a line begins. `read_from` reads the file from a position on.
+pub(super) fn before<R: Read>(at: u64, read_from: impl FnOnce(u64) -> R) -> Result<Block> {
     let start = at.saturating_sub(LOOK_BACK_BYTES as u64);
     let mut bytes = Vec::new();
     if start < at {
-        file.seek(SeekFrom::Start(start))?;
-        file.take(at - start).read_to_end(&mut bytes)?;
+        read_from(start).take(at - start).read_to_end(&mut bytes)?;
     }
     Ok(Block::default().behind_lines(&bytes))
 }
@@ -62,11 +61,10 @@ mod tests {
 
     /// At every line of a text, looking back from it and reading up to it say the same.
     fn check(text: &str, expected: &[bool]) {
-        let mut cursor = std::io::Cursor::new(text.as_bytes());
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
         let found: Vec<bool> = starts
             .map(|at| {
-                let looked = before(&mut cursor, at as u64).unwrap();
+                let looked = before(at as u64, |start| &text.as_bytes()[start as usize..]).unwrap();
                 let mut tail = Tail::of(&text.as_bytes()[..at]);
                 std::io::copy(&mut tail, &mut std::io::sink()).unwrap();
                 assert_eq!(looked, tail.block(), "{at}");

@@ -7,7 +7,7 @@ use super::lines::{self, Line};
 use super::open::Cursor;
 use super::prefix::{BLOCK, Blocks, HEAD, Prefix};
 use super::source::Identity;
-use super::{FileError, Ingestion};
+use super::{FileError, Ingestion, key_lines};
 use crate::worker::{Counts, Sealed, Worker};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -147,6 +147,8 @@ impl Ingestion<'_> {
         }
         let began = at;
         worker.begin(self.partition(), at as i64);
+        let block = key_lines::before(at, |start| Cursor { file: file.clone(), at: start }).map_err(unreadable)?;
+        worker.begin_within(self.partition(), block);
         let mut line = Line::default();
         let mut sealed = Vec::new();
         let mut reported = at;

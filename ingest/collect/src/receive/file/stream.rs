@@ -4,9 +4,9 @@
 //! also when a line has no end.
 
 use super::lines::RECORD_BYTES_MAX;
-use super::source::Identity;
-use super::{FileError, Ingestion};
-use crate::worker::{Counts, Worker};
+use super::{FileError, Ingestion, key_lines};
+use crate::worker::{Counts, FlushError, Sealed, Worker};
+use catena_decode::Block;
 use memchr::{memchr, memrchr};
 use std::io::{self, Read};
 use std::path::Path;
@@ -21,6 +21,8 @@ const STREAM_SEGMENT_BYTES: usize = 32 << 20;
 struct Segment {
     number: u64,
     start: u64,
+    /// Whether a private key is open before it.
+    block: Block,
     bytes: Vec<u8>,
     /// Bytes of its last line that were too many to keep.
     dropped: u64,
@@ -29,12 +31,7 @@ struct Segment {
 }
 
 impl Ingestion<'_> {
-    pub(super) fn stream(
-        &self,
-        path: &Path,
-        stream: Box<dyn Read + Send>,
-        identity: &Identity,
-    ) -> Result<Counts, FileError> {
+    pub(super) fn stream(&self, path: &Path, stream: Box<dyn Read + Send>, block: Block) -> Result<Counts, FileError> {
         let (work, todo) = mpsc::sync_channel::<Segment>(1);
         let todo = parking_lot::Mutex::new(todo);
         let (send, receive) = mpsc::channel();
@@ -46,10 +43,9 @@ impl Ingestion<'_> {
                     loop {
                         let received = todo.lock().recv();
                         let Ok(segment) = received else { break };
-                        let end = self.lines(&mut worker, &segment);
-                        let sealed = self.runtime.block_on(worker.seal()).map(Vec::from_iter);
+                        let read = segment.bytes.len() as u64 + segment.dropped;
+                        let sealed = self.lines(&mut worker, &segment);
                         let sealed = sealed.map(|sealed| (sealed, segment.marks)).map_err(FileError::from);
-                        let read = end - segment.start;
                         (self.progress)(self.done.fetch_add(read, Ordering::Relaxed) + read);
                         if send.send((segment.number, sealed)).is_err() {
                             break;
@@ -60,7 +56,7 @@ impl Ingestion<'_> {
             let reader = scope.spawn({
                 let send = send.clone();
                 move || {
-                    if let Err(source) = self.cut(stream, identity, &work) {
+                    if let Err(source) = self.cut(stream, block, &work) {
                         let _ = send.send((u64::MAX, Err(FileError::Read { path: path.to_owned(), source })));
                     }
                 }
@@ -75,29 +71,35 @@ impl Ingestion<'_> {
         })
     }
 
-    /// Pushes the lines of a segment, and returns where it ends.
-    fn lines(&self, worker: &mut Worker, segment: &Segment) -> u64 {
+    /// Seals the lines of a segment. A segment of very short lines makes more rows than one flush may hold.
+    fn lines(&self, worker: &mut Worker, segment: &Segment) -> Result<Vec<Sealed>, FlushError> {
         let received = (self.job.now)();
         let end = segment.start + segment.bytes.len() as u64 + segment.dropped;
         worker.begin(self.partition(), segment.start as i64);
-        let mut at = segment.start;
+        worker.begin_within(self.partition(), segment.block);
+        let (mut at, mut sealed) = (segment.start, Vec::new());
         for line in segment.bytes.split_inclusive(|b| *b == b'\n') {
             let is_last = at + line.len() as u64 + segment.dropped == end;
             let length = line.len() as u64 + if is_last { segment.dropped } else { 0 };
             self.push(worker, line, length, at, received);
             at += length;
+            if worker.is_full() {
+                sealed.extend(self.runtime.block_on(worker.seal())?);
+            }
         }
         worker.reach(self.partition(), end as i64);
-        end
+        sealed.extend(self.runtime.block_on(worker.seal())?);
+        Ok(sealed)
     }
 
     /// Cuts a stream into segments that end with a line.
     fn cut(
         &self,
         mut stream: Box<dyn Read + Send>,
-        identity: &Identity,
+        mut block: Block,
         work: &mpsc::SyncSender<Segment>,
     ) -> io::Result<()> {
+        let identity = self.identity;
         let mut prefix = identity.prefix.clone();
         let (mut carry, mut number) = (Vec::new(), 0);
         loop {
@@ -128,7 +130,9 @@ impl Ingestion<'_> {
                     dropped += part.len() as u64;
                 })?;
             }
-            let segment = Segment { number, start, bytes, dropped, marks: identity.marks(&prefix) };
+            let behind = key_lines::behind(block, &bytes);
+            let segment = Segment { number, start, block, bytes, dropped, marks: identity.marks(&prefix) };
+            block = behind;
             if work.send(segment).is_err() {
                 break;
             }

@@ -3,11 +3,11 @@
 //! Guarantee: bytes are taken only after those before them were compared with what was read. Memory is one record at most,
 //! and a window of what was read last.
 
-use super::Ingestion;
 use super::lines::{Line, RECORD_BYTES_MAX};
 use super::open::{Cursor, Place};
 use super::prefix::Prefix;
 use super::source::Identity;
+use super::{Ingestion, key_lines};
 use crate::worker::Worker;
 use catena_schemas::Micros;
 use std::fs::File;
@@ -57,7 +57,10 @@ impl Tail {
 
     /// Goes on where the lake stands.
     pub(super) fn begin(&mut self, identity: Identity) -> io::Result<()> {
-        self.worker.begin(&identity.partition, identity.prefix.at() as i64);
+        let at = identity.prefix.at();
+        self.worker.begin(&identity.partition, at as i64);
+        let block = key_lines::before(at, |start| Cursor { file: self.file.clone(), at: start })?;
+        self.worker.begin_within(&identity.partition, block);
         self.prefix = identity.prefix.clone();
         self.read_to = self.prefix.at();
         self.line.clear();

@@ -31,6 +31,9 @@ fn line(n: usize) -> String {
     }
 }
 
+/// Tenant, offset, event id, and the kept bytes of a rejection.
+pub(super) type Row = (String, i64, Option<String>, Option<Vec<u8>>);
+
 pub(super) struct Try {
     pub(super) runtime: tokio::runtime::Runtime,
     pub(super) folder: tempfile::TempDir,
@@ -56,8 +59,8 @@ impl Try {
         ingest(&self.lake, self.runtime.handle(), path, &job(threads), &|_| {}).unwrap()
     }
 
-    /// All rows: tenant, offset, event id, and the kept bytes of rejections.
-    pub(super) fn rows(&self) -> Vec<(String, i64, Option<String>, Option<Vec<u8>>)> {
+    /// All rows.
+    pub(super) fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         for file in self.runtime.block_on(self.lake.files()) {
             let bytes = self.runtime.block_on(self.lake.get(&file.path)).unwrap();
@@ -605,7 +608,8 @@ fn what_was_rotated_while_nobody_read_is_found() {
         // What was there before the file was followed is not read.
         let old = std::fs::File::create(t.folder.path().join("live.log.7")).unwrap();
         (&old).write_all(lines(70..80).as_bytes()).unwrap();
-        old.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).unwrap();
+        let now = old.metadata().unwrap().modified().unwrap();
+        old.set_modified(now - Duration::from_secs(3600)).unwrap();
         let path = t.folder.path().join("live.log");
         followed(&t, &job(1), &[&|path| append(path, &lines(0..10))]);
         append(&path, &lines(10..20));
