@@ -39,6 +39,7 @@ part samples "agree|differ" python3 tests/samples.py
 part badinput "^file:|^http:|^kafka:|^mend:" python3 tests/badinput.py
 part secrets "^secrets:" python3 tests/secrets.py
 part exporters "^exporters:" python3 tests/exporters.py
+part bombs "^bombs:" python3 tests/bombs.py
 part watch "^watch:|^CATENA_SEED" python3 tests/watch.py
 part producers "^(opa|cerbos|envoy|registry):|^CATENA_SEED" python3 tests/producers.py
 part hazards "^upkeep:|^bucket:|^CATENA_SEED" python3 tests/hazards.py

@@ -9,6 +9,7 @@
 mod args;
 mod commands;
 mod config;
+mod memory;
 mod said;
 
 use std::process::ExitCode;

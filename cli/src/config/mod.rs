@@ -190,6 +190,8 @@ pub(crate) struct Maintain {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Query {
     pub(crate) memory_bytes: usize,
+    pub(crate) memory_total_bytes: usize,
+    pub(crate) process_bytes: u64,
     pub(crate) rows_max: usize,
     pub(crate) seconds_max: u64,
     pub(crate) unsent_bytes_max: usize,

@@ -2,27 +2,32 @@
 //!
 //! Guarantees: every query sees one version of the lake, the newest when it was asked; what [`Scope`] leaves out is not
 //! opened; a query ends at its [`Limits`], and an answer that was cut says so. Queries run on threads of the engine, with
-//! stacks that no statement that passes the gate can exhaust; dropping an [`Answer`] ends its query.
+//! stacks that no statement that passes the gate can exhaust; dropping an [`Answer`] ends its query. Before a statement
+//! runs it passes [`crate::gate`], [`crate::bounded`] and [`crate::ceiling`].
 
 use crate::bounded;
+use crate::ceiling;
 use crate::chains;
+use crate::control::{BATCH_ROWS_SMALL, Control, Over, out_of_time};
 use crate::damage::Readers;
-use crate::error::{Code, LakeError, QueryError, nearest};
+use crate::error::{Code, LakeError, QueryError};
+use crate::explain::query_error;
 use crate::gate::{self, Asked, CATALOG, COLUMNS_MAX, SCHEMA};
 use crate::lake::Place;
 use crate::limits::Limits;
 use crate::log::{Log, Snapshot};
+use crate::pool::{Ceiling, Share};
 use crate::table::{RecordsTable, Scope};
-use crate::views;
+use crate::threads::Threads;
+use crate::views::{self, Positions};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::SchemaError;
+use datafusion::config::ConfigNonZeroUsize;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::error::DataFusionError;
-use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManager, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
 use datafusion::physical_plan::displayable;
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use futures::StreamExt;
@@ -30,13 +35,11 @@ use object_store::ObjectStore;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Stack of the threads that plan and run queries. Only touched pages cost memory.
-const STACK_BYTES: usize = 64 << 20;
 /// Batches that wait for the reader of an answer.
 const ANSWER_QUEUE: usize = 2;
 /// After so long without a look at the log, upkeep may have removed entries.
@@ -55,6 +58,10 @@ pub struct Options {
     pub spill: Option<PathBuf>,
     /// Memory for chains.
     pub chains_bytes: usize,
+    /// Memory that all queries together may reserve.
+    pub queries_bytes: usize,
+    /// What the process may have in memory before running queries are ended; `None` if unknown.
+    pub process_bytes_max: Option<u64>,
     /// Part of the opened files that is compared with its digest, from 0 to 1.
     pub verify_share: f64,
 }
@@ -68,6 +75,8 @@ impl Default for Options {
             metadata_cache_bytes: 64 << 20,
             spill: None,
             chains_bytes: 4 << 30,
+            queries_bytes: 1 << 30,
+            process_bytes_max: None,
             verify_share: 0.01,
         }
     }
@@ -89,7 +98,9 @@ struct Inner {
     refreshing: tokio::sync::Mutex<()>,
     base: Arc<RuntimeEnv>,
     readers: Readers,
-    threads: Threads,
+    threads: Arc<Threads>,
+    /// What all queries may reserve.
+    memory: Arc<Ceiling>,
     queries: AtomicU64,
     chains: chains::Cache,
 }
@@ -100,16 +111,13 @@ struct Current {
     looked: Option<Instant>,
 }
 
-/// Threads of the engine. They go away with it, also when that happens inside another runtime.
-#[derive(Debug)]
-struct Threads(Option<tokio::runtime::Runtime>);
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
+/// How well the engine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// How often queries did not come back and their threads were given up.
+    pub given_up: u64,
+    /// Whether queries run: too many threads were given up if not, and the process has to be started again.
+    pub runs: bool,
 }
 
 impl Engine {
@@ -128,12 +136,7 @@ impl Engine {
     async fn start(place: Place, options: Options) -> Result<Engine, LakeError> {
         place.check().await?;
         let failed = |reason: String| LakeError::Url { url: place.url.clone(), reason };
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(options.threads.max(1))
-            .thread_name("catena-query")
-            .thread_stack_size(STACK_BYTES)
-            .enable_all()
-            .build()
+        let threads = Threads::start(options.threads, options.process_bytes_max)
             .map_err(|e| failed(format!("no threads: {e}")))?;
         let base = RuntimeEnvBuilder::new()
             .with_metadata_cache_limit(options.metadata_cache_bytes)
@@ -146,6 +149,7 @@ impl Engine {
         let is_local = place.store_url.as_str().starts_with("file:");
         let readers = Readers::new(place.store.clone(), factory, place.root.clone(), options.verify_share, is_local);
         let current = Mutex::new(Current { snapshot: Arc::default(), looked: None });
+        let memory = Ceiling::new(options.queries_bytes);
         let engine = Engine {
             inner: Arc::new(Inner {
                 place,
@@ -155,7 +159,8 @@ impl Engine {
                 refreshing: tokio::sync::Mutex::new(()),
                 base,
                 readers,
-                threads: Threads(Some(runtime)),
+                threads,
+                memory,
                 queries: AtomicU64::new(0),
                 chains: chains::Cache::default(),
             }),
@@ -197,9 +202,15 @@ impl Engine {
         Ok(current.snapshot.clone())
     }
 
+    /// How well it is: for whoever watches the service.
+    pub fn health(&self) -> Health {
+        let (given_up, runs) = self.inner.threads.given_up();
+        Health { given_up, runs }
+    }
+
     /// Asks within a scope.
     pub fn session(&self, scope: Scope) -> Session {
-        Session { engine: self.clone(), scope, pinned: None }
+        Session { engine: self.clone(), scope, pinned: None, positions: Positions::Shown }
     }
 
     /// Asks over all tenants.
@@ -225,12 +236,23 @@ impl Engine {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> tokio::task::JoinHandle<T> {
-        self.inner.threads.0.as_ref().expect("threads live as long as the engine").spawn(work)
+        self.inner.threads.spawn(work)
     }
 
+    /// The tables of a scope at a version, for our own use.
     pub(crate) fn context(
         &self,
         scope: &Scope,
+        snapshot: Arc<Snapshot>,
+        limits: &Limits,
+    ) -> Result<SessionContext, DataFusionError> {
+        self.context_for(scope, Positions::Shown, snapshot, limits)
+    }
+
+    fn context_for(
+        &self,
+        scope: &Scope,
+        positions: Positions,
         snapshot: Arc<Snapshot>,
         limits: &Limits,
     ) -> Result<SessionContext, DataFusionError> {
@@ -255,7 +277,7 @@ impl Engine {
             .map_or(DiskManagerMode::OsTmpDirectory, |folder| DiskManagerMode::Directories(vec![folder]));
         let disk = DiskManager::builder().with_mode(mode).with_max_temp_directory_size(limits.spill).build()?;
         let environment = RuntimeEnv {
-            memory_pool: Arc::new(FairSpillPool::new(limits.memory)),
+            memory_pool: Arc::new(Share::new(limits.memory, inner.memory.clone())),
             disk_manager: Arc::new(disk),
             ..inner.base.as_ref().clone()
         };
@@ -269,7 +291,12 @@ impl Engine {
         let (readers, store_url) = (inner.readers.clone(), inner.place.store_url.clone());
         chains::register(&context, self, &snapshot, scope)?;
         let chain_of = chains::ChainOf::new(self, &snapshot, scope);
-        views::register(&context, RecordsTable { snapshot, scope: scope.clone(), readers, store_url }, chain_of)?;
+        views::register(
+            &context,
+            RecordsTable { snapshot, scope: scope.clone(), readers, store_url },
+            chain_of,
+            positions,
+        )?;
         Ok(context)
     }
 
@@ -296,6 +323,7 @@ pub struct Session {
     engine: Engine,
     scope: Scope,
     pinned: Option<Arc<Snapshot>>,
+    positions: Positions,
 }
 
 impl Session {
@@ -307,6 +335,11 @@ impl Session {
     /// Whose rows it sees.
     pub fn scope(&self) -> &Scope {
         &self.scope
+    }
+
+    /// The same session for somebody who is not the operator: where a record is in a log that tenants share is null.
+    pub fn outside(self) -> Session {
+        Session { positions: Positions::Hidden, ..self }
     }
 
     /// The same session, held at one version: the newest now, or the one it is held at already.
@@ -328,11 +361,14 @@ impl Session {
         let deadline = Instant::now().checked_add(limits.time).map(tokio::time::Instant::from_std);
         let (head, mut heads) = mpsc::channel(1);
         let (rows, batches) = mpsc::channel(ANSWER_QUEUE);
-        let run = Run { session: self.clone(), sql: sql.to_owned(), limits: limits.clone(), head, rows };
-        let task = AbortOnDrop(self.engine.spawn(run.go()));
+        let control = self.engine.inner.threads.control(limits);
+        let watched = Arc::downgrade(&control);
+        let run = Run { session: self.clone(), sql: sql.to_owned(), limits: limits.clone(), control, head, rows };
+        let mut task = Task { task: self.engine.spawn(run.go()), control: watched };
         match until(deadline, heads.recv()).await {
             None => Err(out_of_time(limits)),
             Some(Some(Ok((schema, version)))) => Ok(Answer {
+                names: crate::output::names_bytes(&schema),
                 schema,
                 version,
                 batches,
@@ -345,7 +381,7 @@ impl Session {
                 done: false,
             }),
             Some(Some(Err(error))) => Err(error),
-            Some(None) => Err(broken()),
+            Some(None) => Err(task.broken().await),
         }
     }
 }
@@ -358,22 +394,36 @@ async fn until<T>(deadline: Option<tokio::time::Instant>, work: impl Future<Outp
     }
 }
 
-fn out_of_time(limits: &Limits) -> QueryError {
-    let message =
-        format!("the query took longer than {} s; ask for less time or fewer columns", limits.time.as_secs_f32());
-    QueryError::new(Code::Time, message)
-}
-
-fn broken() -> QueryError {
-    QueryError::new(Code::Internal, "the query ended without an answer; this is a fault of the engine")
-}
-
+/// A query under way. Dropping it ends the query.
 #[derive(Debug)]
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
+struct Task {
+    task: tokio::task::JoinHandle<()>,
+    control: Weak<Control>,
+}
 
-impl Drop for AbortOnDrop {
+impl Task {
+    fn end(&self) {
+        if let Some(control) = self.control.upgrade() {
+            control.end(Over::Dropped);
+        }
+        self.task.abort();
+    }
+
+    /// Why it ended without an answer.
+    async fn broken(&mut self) -> QueryError {
+        match (&mut self.task).await {
+            Err(e) if e.is_cancelled() => QueryError::new(
+                Code::Busy,
+                "the query was ended because another one took its threads and did not give them back; ask again",
+            ),
+            _ => QueryError::new(Code::Internal, "the query ended without an answer; this is a fault of the engine"),
+        }
+    }
+}
+
+impl Drop for Task {
     fn drop(&mut self) {
-        self.0.abort();
+        self.end();
     }
 }
 
@@ -384,78 +434,120 @@ struct Run {
     session: Session,
     sql: String,
     limits: Limits,
+    control: Arc<Control>,
     head: mpsc::Sender<Head>,
     rows: mpsc::Sender<Result<RecordBatch, QueryError>>,
 }
 
+/// What a statement became.
+struct Started {
+    schema: SchemaRef,
+    version: Option<u64>,
+    stream: SendableRecordBatchStream,
+}
+
 impl Run {
     async fn go(self) {
-        let (schema, version, mut stream) = match self.start().await {
-            Ok(started) => started,
-            Err(error) => {
-                let _ = self.head.send(Err(error)).await;
-                return;
+        let mut snapshot = self.session.pinned.clone();
+        let mut sent = false;
+        loop {
+            let failed = match self.attempt(&mut snapshot, &mut sent).await {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+            // Wide rows, of which fewer at a time may fit. Once rows were sent it is too late for that.
+            if !sent && self.control.may_retry() {
+                self.control.set_batch_rows(BATCH_ROWS_SMALL);
+                continue;
             }
-        };
-        // A reader that is gone ends the query.
-        if self.head.send(Ok((schema, version))).await.is_err() {
+            if sent {
+                let _ = self.rows.send(Err(failed)).await;
+            } else {
+                let _ = self.head.send(Err(failed)).await;
+            }
             return;
         }
-        while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(|e| self.session.engine.explain(e));
-            let failed = batch.is_err();
-            if self.rows.send(batch).await.is_err() || failed {
-                return;
+    }
+
+    /// Plans and runs the statement. The head goes out with the first rows.
+    async fn attempt(&self, snapshot: &mut Option<Arc<Snapshot>>, sent: &mut bool) -> Result<(), QueryError> {
+        let Started { schema, version, mut stream } = self.start(snapshot).await?;
+        let explain = |e| self.session.engine.explain(e);
+        loop {
+            let batch = stream.next().await.transpose().map_err(explain)?;
+            if !*sent {
+                // A reader that is gone ends the query.
+                if self.head.send(Ok((schema.clone(), version))).await.is_err() {
+                    return Ok(());
+                }
+                *sent = true;
+            }
+            let Some(batch) = batch else { return Ok(()) };
+            if self.rows.send(Ok(batch)).await.is_err() {
+                return Ok(());
             }
         }
     }
 
-    async fn start(
-        &self,
-    ) -> Result<(SchemaRef, Option<u64>, datafusion::execution::SendableRecordBatchStream), QueryError> {
+    async fn start(&self, snapshot: &mut Option<Arc<Snapshot>>) -> Result<Started, QueryError> {
         let engine = &self.session.engine;
         let asked = gate::check(&self.sql)?;
-        let snapshot = match &self.session.pinned {
+        let snapshot = match snapshot {
             Some(snapshot) => snapshot.clone(),
-            None => engine.refresh().await?,
+            None => snapshot.insert(engine.refresh().await?).clone(),
         };
         let version = snapshot.version();
-        let explain = |e| engine.explain(e);
-        let context = engine.context(&self.session.scope, snapshot, &self.limits).map_err(explain)?;
-        let state = context.state();
+        let planning = |e: DataFusionError| planning_error(engine.explain(e));
+        let context = engine
+            .context_for(&self.session.scope, self.session.positions, snapshot, &self.limits)
+            .map_err(|e| engine.explain(e))?;
+        let mut state = context.state();
         let (statement, only_plan) = match asked {
             Asked::Rows(statement) => (statement, false),
             Asked::Plan(statement) => (statement, true),
         };
-        let logical = state.statement_to_plan(*statement).await.map_err(explain)?;
+        let logical = state.statement_to_plan(*statement).await.map_err(planning)?;
         let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         reads.verify_plan(&logical).map_err(|e| QueryError::new(Code::NotRead, e.strip_backtrace()))?;
         let columns = logical.schema().fields().len();
+        if columns == 0 {
+            return Err(QueryError::new(Code::Invalid, "the answer has no columns; name one after SELECT"));
+        }
         if columns > COLUMNS_MAX {
             let message =
                 format!("the answer has {columns} columns, more than {COLUMNS_MAX}; name the ones that matter");
             return Err(QueryError::new(Code::TooComplex, message));
         }
-        let logical = bounded::bound(logical).map_err(explain)?;
-        let optimized = state.optimize(&logical).map_err(explain)?;
-        let plan = state.query_planner().create_physical_plan(&optimized, &state).await.map_err(explain)?;
+        let logical = bounded::bound(logical, &self.control).map_err(planning)?;
+        let optimized = state.optimize(&logical).map_err(planning)?;
+        let rows = bounded::check_literals(&optimized, self.control.batch_rows()).map_err(planning)?;
+        self.control.set_batch_rows(rows);
+        state.config_mut().options_mut().execution.batch_size = ConfigNonZeroUsize::try_new(rows).map_err(planning)?;
+        let plan = state.query_planner().create_physical_plan(&optimized, &state).await.map_err(planning)?;
         if only_plan {
             let logical = optimized.display_indent().to_string();
             let physical = hide_files(&displayable(plan.as_ref()).indent(false).to_string());
             return Ok(plan_rows(&logical, &physical, version));
         }
         let schema = plan.schema();
-        let stream = datafusion::physical_plan::execute_stream(plan, context.task_ctx()).map_err(explain)?;
-        Ok((schema, version, stream))
+        let explain = |e| engine.explain(e);
+        let plan = ceiling::limit(plan, &self.control).map_err(explain)?;
+        let stream =
+            datafusion::physical_plan::execute_stream(plan, Arc::new(TaskContext::from(&state))).map_err(explain)?;
+        Ok(Started { schema, version, stream })
+    }
+}
+
+/// What fails before a row is read is the statement's fault.
+fn planning_error(error: QueryError) -> QueryError {
+    match error.code {
+        Code::Internal => QueryError::new(Code::Invalid, error.message),
+        _ => error,
     }
 }
 
 /// The answer to EXPLAIN.
-fn plan_rows(
-    logical: &str,
-    physical: &str,
-    version: Option<u64>,
-) -> (SchemaRef, Option<u64>, datafusion::execution::SendableRecordBatchStream) {
+fn plan_rows(logical: &str, physical: &str, version: Option<u64>) -> Started {
     let schema = Arc::new(Schema::new(vec![
         Field::new("plan_type", DataType::Utf8, false),
         Field::new("plan", DataType::Utf8, false),
@@ -469,7 +561,7 @@ fn plan_rows(
         schema.clone(),
         futures::stream::iter([batch]),
     );
-    (schema, version, Box::pin(stream))
+    Started { schema, version, stream: Box::pin(stream) }
 }
 
 /// A plan without the names of files: how many there are is all that is said.
@@ -506,7 +598,9 @@ pub struct Answer {
     schema: SchemaRef,
     version: Option<u64>,
     batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
-    task: AbortOnDrop,
+    task: Task,
+    /// Bytes of the names of its columns, which JSON repeats for each row.
+    names: u64,
     deadline: Option<tokio::time::Instant>,
     limits: Limits,
     rows: u64,
@@ -569,15 +663,15 @@ impl Answer {
             }
             Some(None) => {
                 self.done = true;
-                // The sender is gone because the task ended: in peace, or not.
-                return match (&mut self.task.0).await {
+                // The sender is gone because the task ended: as it should, or not.
+                return match (&mut self.task.task).await {
                     Ok(()) => None,
-                    Err(_) => Some(Err(broken())),
+                    Err(_) => Some(Err(self.task.broken().await)),
                 };
             }
             None => {
                 self.done = true;
-                self.task.0.abort();
+                self.task.end();
                 return Some(Err(out_of_time(&self.limits)));
             }
         };
@@ -588,13 +682,19 @@ impl Answer {
         } else {
             batch
         };
-        let bytes = crate::output::value_bytes(&batch);
-        if self.bytes.saturating_add(bytes) > self.limits.bytes {
+        let left = self.limits.bytes.saturating_sub(self.bytes);
+        let fits = crate::output::rows_within(&batch, self.names, left);
+        let batch = if fits < batch.num_rows() {
             self.stop(Cut::Bytes);
-            return None;
-        }
+            if fits == 0 {
+                return None;
+            }
+            batch.slice(0, fits)
+        } else {
+            batch
+        };
         self.rows += batch.num_rows() as u64;
-        self.bytes += bytes;
+        self.bytes += crate::output::written_bytes(&batch, self.names);
         Some(Ok(batch))
     }
 
@@ -602,7 +702,7 @@ impl Answer {
         self.cut = Some(why);
         self.done = true;
         self.batches.close();
-        self.task.0.abort();
+        self.task.end();
     }
 
     /// Reads it to the end.
@@ -612,72 +712,5 @@ impl Answer {
             batches.push(batch?);
         }
         Ok(Rows { schema: self.schema, version: self.version, batches, cut: self.cut })
-    }
-}
-
-fn out_of_memory() -> QueryError {
-    QueryError::new(
-        Code::Memory,
-        "the query needs more memory or disk for spilling than it may use; group, join or sort by less",
-    )
-}
-
-/// What an error of DataFusion means to the one who asked.
-fn query_error(error: &DataFusionError) -> QueryError {
-    let text = |e: &DataFusionError| {
-        let text = e.strip_backtrace();
-        ["Error during planning: ", "Execution error: ", "Arrow error: ", "This feature is not implemented: "]
-            .iter()
-            .fold(text, |t, prefix| t.strip_prefix(prefix).map(str::to_owned).unwrap_or(t))
-    };
-    match error {
-        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => query_error(inner),
-        DataFusionError::Shared(inner) => query_error(inner),
-        DataFusionError::Collection(all) if !all.is_empty() => query_error(&all[0]),
-        // One of ours, from a table or a function of ours.
-        DataFusionError::External(inner) => match inner.downcast_ref::<QueryError>() {
-            Some(ours) => ours.clone(),
-            None => QueryError::new(Code::Internal, text(error)),
-        },
-        DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
-            SchemaError::FieldNotFound { field, valid_fields } => {
-                let names: Vec<&str> = valid_fields.iter().map(|f| f.name.as_str()).collect();
-                let near = nearest(&field.name, names.iter().copied());
-                let hint = match near.as_slice() {
-                    [] if names.len() <= 12 => format!("there are {}", names.join(", ")),
-                    [] => "SHOW COLUMNS FROM the table lists them".to_owned(),
-                    near => format!(
-                        "did you mean {}?",
-                        near.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" or ")
-                    ),
-                };
-                QueryError::new(Code::UnknownColumn, format!("there is no column `{}`; {hint}", field.flat_name()))
-            }
-            SchemaError::AmbiguousReference { field } => {
-                let message =
-                    format!("the column `{}` is in more than one table; write the table before it", field.name);
-                QueryError::new(Code::Invalid, message)
-            }
-            _ => QueryError::new(Code::Invalid, text(error)),
-        },
-        DataFusionError::ResourcesExhausted(_) => out_of_memory(),
-        DataFusionError::SQL(..) => QueryError::new(Code::Syntax, text(error)),
-        DataFusionError::Plan(message)
-            if message.contains("Invalid function") || message.contains("not found") && message.contains("unction") =>
-        {
-            QueryError::new(Code::UnknownFunction, text(error).replace(".\n", "; ").replace('\n', " "))
-        }
-        DataFusionError::Plan(_) | DataFusionError::NotImplemented(_) | DataFusionError::Configuration(_) => {
-            QueryError::new(Code::Invalid, text(error))
-        }
-        DataFusionError::Execution(_) | DataFusionError::ArrowError(..) => match text(error) {
-            // Spilling reports its own limit as an input/output error.
-            text if text.contains("max_temp_directory_size") => out_of_memory(),
-            text => QueryError::new(Code::Execution, text),
-        },
-        DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {
-            QueryError::new(Code::Lake, format!("a file of the lake could not be read: {}", text(error)))
-        }
-        other => QueryError::new(Code::Internal, text(other)),
     }
 }

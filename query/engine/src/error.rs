@@ -1,8 +1,12 @@
 //! What went wrong, as a stable code and a sentence that names the thing and the way out.
 //!
-//! Guarantee: a code never changes its meaning; a message never holds rows, nor paths of files in the lake.
+//! Guarantee: a code never changes its meaning; a message never holds rows, nor paths of files in the lake, nor characters
+//! that a terminal or a log would obey.
 
 use std::fmt;
+
+/// Characters of a message; the planner's can hold whole types and plans.
+const MESSAGE_CHARS_MAX: usize = 1000;
 
 /// Stable codes of [`QueryError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,7 +96,14 @@ pub struct QueryError {
 
 impl QueryError {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> QueryError {
-        QueryError { code, message: message.into() }
+        let message: String = message.into();
+        // It goes to terminals and logs, and a part of it may be the statement's.
+        let mut message = catena_analysis::text::escape(&message).into_owned();
+        if let Some((cut, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
+            message.truncate(cut);
+            message.push('…');
+        }
+        QueryError { code, message }
     }
 }
 

@@ -1,25 +1,30 @@
 //! Which SQL may run: one statement that reads, small enough to plan, over our own tables.
 //!
 //! Guarantees: what passes cannot write, set, name a file, or read settings; no text, however built, exhausts the stack
-//! of the planner. Everything is decided on the text and its syntax tree, before a plan exists.
+//! of the planner or keeps it busy for longer than a second or so. Everything is decided on the text and its syntax tree,
+//! before a plan exists, by lists of what is allowed: statements and tables here and in `tree`, functions in `functions`.
+//! `tokens` bounds the text, `weight` what the text grows to once its names are replaced by what they stand for.
 //!
-//! A list of what is allowed decides over statements and tables, a list of what is not over functions: functions are
-//! pure, except for those named here, which tell file names or make values of any size out of nothing.
+//! What a statement does once it runs is bounded by [`crate::bounded`] and [`crate::ceiling`].
 
-use crate::error::{Code, QueryError, nearest};
-use crate::views::TABLES;
+mod functions;
+mod tokens;
+mod tree;
+mod weight;
+
+pub(crate) use functions::is_offered_scalar;
+pub use tree::GROUPING_SETS_MAX;
+pub use weight::{LEVELS_MAX, PARTS_MAX, TABLES_MAX};
+
+use crate::error::{Code, QueryError};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::resolve::resolve_table_references;
-use datafusion::sql::sqlparser::ast::{
-    self, Expr, Query, SetExpr, Statement as Sql, TableFactor, TableWithJoins, Visit, Visitor,
-};
+use datafusion::sql::sqlparser::ast::{self, Statement as Sql};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
-use std::ops::ControlFlow;
 
 /// Bytes of a statement.
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
+/// Bytes of one name. An answer in JSON repeats the names of its columns in every row.
+pub const IDENTIFIER_BYTES_MAX: usize = 256;
 /// Operators of a statement: planners recurse over chains of them.
 pub const OPERATORS_MAX: usize = 200;
 /// Joins of a statement.
@@ -31,6 +36,11 @@ pub const COLUMNS_MAX: usize = 500;
 /// Nesting that the parser follows.
 const NESTING_MAX: usize = 50;
 
+/// Catalog and schema of our tables.
+pub(crate) const CATALOG: &str = "catena";
+/// Catalog and schema of our tables.
+pub(crate) const SCHEMA: &str = "public";
+
 /// PostgreSQL's: the one that lets `offset` and `partition` be columns without quotes.
 const DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
 /// What SHOW TABLES means: ours, not those of the catalog itself.
@@ -39,22 +49,6 @@ const SHOW_TABLES: &str = "SELECT table_name FROM information_schema.tables WHER
 const CATALOG_TABLES: [&str; 2] = ["tables", "columns"];
 /// Table functions: they yield rows one batch at a time, so that the limits of a query hold for them.
 const TABLE_FUNCTIONS: [&str; 6] = ["chain_of", "generate_series", "paths", "range", "reach", "unnest"];
-/// Scalar functions that are not offered: they tell where files are, or make a value of any size out of a number.
-const FORBIDDEN: &[(&str, &str)] = &[
-    ("input_file_name", "it tells where files are"),
-    ("file_row_index", "it tells how files are laid out"),
-    ("version", "it tells about the machine"),
-    ("repeat", TOO_BIG),
-    ("lpad", TOO_BIG),
-    ("rpad", TOO_BIG),
-    ("array_repeat", TOO_BIG),
-    ("list_repeat", TOO_BIG),
-    ("array_resize", TOO_BIG),
-    ("list_resize", TOO_BIG),
-];
-const TOO_BIG: &str = "it makes values of any size";
-/// Offered as table functions; as values they build a list of any size.
-const ONLY_AS_TABLE: [&str; 2] = ["generate_series", "range"];
 
 /// What a statement that passed asks for.
 #[derive(Debug)]
@@ -71,81 +65,19 @@ pub(crate) fn check(sql: &str) -> Result<Asked, QueryError> {
         let message = format!("the statement has {} bytes, more than {TEXT_BYTES_MAX}; ask in parts", sql.len());
         return Err(QueryError::new(Code::TextTooLong, message));
     }
-    scan_tokens(sql)?;
+    tokens::check(sql)?;
     let statement = parse(sql)?;
     let Statement::Statement(inner) = &statement else {
         return Err(not_read(&statement.to_string()));
     };
     let asked = check_statement(inner)?;
-    check_tree(inner)?;
-    check_tables(&statement, inner)?;
+    tree::check(inner)?;
+    tree::check_tables(&statement, inner)?;
+    check_weight(inner)?;
     Ok(match asked {
         Kind::Rows => Asked::Rows(Box::new(statement)),
         Kind::Plan(query) => Asked::Plan(Box::new(Statement::Statement(query))),
     })
-}
-
-/// Counts what makes planners recurse. Works on tokens, so that it cannot recurse itself.
-fn scan_tokens(sql: &str) -> Result<(), QueryError> {
-    let tokens = Tokenizer::new(&DIALECT, sql)
-        .tokenize()
-        .map_err(|e| QueryError::new(Code::Syntax, format!("the statement cannot be read: {e}")))?;
-    let (mut operators, mut joins, mut unions) = (0, 0, 0);
-    for token in &tokens {
-        match token {
-            Token::Word(word) => match word.keyword {
-                Keyword::AND
-                | Keyword::OR
-                | Keyword::NOT
-                | Keyword::XOR
-                | Keyword::IS
-                | Keyword::IN
-                | Keyword::LIKE
-                | Keyword::ILIKE
-                | Keyword::SIMILAR
-                | Keyword::RLIKE
-                | Keyword::REGEXP
-                | Keyword::BETWEEN
-                | Keyword::DIV
-                | Keyword::COLLATE
-                | Keyword::OVERLAPS
-                | Keyword::AT
-                | Keyword::WHEN => operators += 1,
-                Keyword::JOIN | Keyword::APPLY => joins += 1,
-                Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS => unions += 1,
-                _ => {}
-            },
-            // What stands between values and says nothing of its own.
-            Token::Number(..)
-            | Token::SingleQuotedString(_)
-            | Token::Whitespace(_)
-            | Token::Comma
-            | Token::LParen
-            | Token::RParen
-            | Token::Period
-            | Token::SemiColon
-            | Token::RBracket
-            | Token::RBrace
-            | Token::EOF => {}
-            _ => operators += 1,
-        }
-    }
-    for (what, n, max) in
-        [("operators", operators, OPERATORS_MAX), ("joins", joins, JOINS_MAX), ("set operations", unions, UNIONS_MAX)]
-    {
-        if n > max {
-            let way_out = if what == "operators" {
-                "write `column IN (...)` for a chain of OR, or ask in parts"
-            } else {
-                "ask in parts"
-            };
-            return Err(QueryError::new(
-                Code::TooComplex,
-                format!("the statement has {n} {what}, more than {max}; {way_out}"),
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn parse(sql: &str) -> Result<Statement, QueryError> {
@@ -226,151 +158,12 @@ fn check_statement(statement: &Sql) -> Result<Kind, QueryError> {
     }
 }
 
-/// Looks at every part of the tree.
-fn check_tree(statement: &Sql) -> Result<(), QueryError> {
-    match statement.visit(&mut Parts) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(error),
+fn check_weight(statement: &Sql) -> Result<(), QueryError> {
+    match statement {
+        Sql::Query(query) => weight::check(query),
+        Sql::Explain { statement, .. } => check_weight(statement),
+        _ => Ok(()),
     }
-}
-
-struct Parts;
-
-impl Visitor for Parts {
-    type Break = QueryError;
-
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<QueryError> {
-        if query.with.as_ref().is_some_and(|with| with.recursive) {
-            let message = "WITH RECURSIVE is not allowed: chains are built already, see `catena chain show`";
-            return ControlFlow::Break(QueryError::new(Code::RecursiveCte, message));
-        }
-        if !query.locks.is_empty() {
-            return ControlFlow::Break(QueryError::new(
-                Code::NotRead,
-                "FOR UPDATE and FOR SHARE are not allowed: nothing here is locked",
-            ));
-        }
-        check_set(&query.body)
-    }
-
-    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<QueryError> {
-        match factor {
-            TableFactor::Table { name, args, .. } => {
-                let name = name.to_string().to_lowercase();
-                if args.is_some() && !TABLE_FUNCTIONS.contains(&name.as_str()) {
-                    return ControlFlow::Break(unknown_function(&name));
-                }
-                ControlFlow::Continue(())
-            }
-            TableFactor::Derived { .. } | TableFactor::UNNEST { .. } | TableFactor::NestedJoin { .. } => {
-                ControlFlow::Continue(())
-            }
-            TableFactor::Function { name, .. }
-                if TABLE_FUNCTIONS.contains(&name.to_string().to_lowercase().as_str()) =>
-            {
-                ControlFlow::Continue(())
-            }
-            other => {
-                let shown: String = other.to_string().chars().take(60).collect();
-                ControlFlow::Break(QueryError::new(Code::FileTable, format!("`{shown}` is not allowed as a table")))
-            }
-        }
-    }
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<QueryError> {
-        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
-        let name = function.name.to_string().to_lowercase().replace('"', "");
-        if let Some((_, why)) = FORBIDDEN.iter().find(|(forbidden, _)| *forbidden == name) {
-            return ControlFlow::Break(QueryError::new(
-                Code::FunctionNotAllowed,
-                format!("the function `{name}` is not offered: {why}"),
-            ));
-        }
-        if ONLY_AS_TABLE.contains(&name.as_str()) {
-            let message = format!("the function `{name}` is not offered as a value; write `FROM {name}(...)`");
-            return ControlFlow::Break(QueryError::new(Code::FunctionNotAllowed, message));
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-fn check_set(body: &SetExpr) -> ControlFlow<QueryError> {
-    match body {
-        SetExpr::Select(select) => {
-            if select.into.is_some() {
-                return ControlFlow::Break(QueryError::new(
-                    Code::NotRead,
-                    "SELECT INTO is not allowed: only reading is",
-                ));
-            }
-            let joins: usize = select.from.iter().map(|TableWithJoins { joins, .. }| joins.len() + 1).sum();
-            if joins > JOINS_MAX + 1 {
-                let message = format!("the statement joins {joins} tables, more than {}; ask in parts", JOINS_MAX + 1);
-                return ControlFlow::Break(QueryError::new(Code::TooComplex, message));
-            }
-            ControlFlow::Continue(())
-        }
-        SetExpr::SetOperation { left, right, .. } => {
-            check_set(left)?;
-            check_set(right)
-        }
-        SetExpr::Query(_) | SetExpr::Values(_) | SetExpr::Table(_) => ControlFlow::Continue(()),
-        other => ControlFlow::Break(not_read(&other.to_string())),
-    }
-}
-
-fn unknown_function(name: &str) -> QueryError {
-    let message = format!("there is no table function `{name}`; there are {}", TABLE_FUNCTIONS.join(", "));
-    QueryError::new(Code::UnknownFunction, message)
-}
-
-fn check_tables(statement: &Statement, inner: &Sql) -> Result<(), QueryError> {
-    let (tables, _) =
-        resolve_table_references(statement, true).map_err(|e| QueryError::new(Code::FileTable, e.strip_backtrace()))?;
-    let shows = matches!(inner, Sql::ShowColumns { .. });
-    for table in &tables {
-        let (catalog, schema, name) = (table.catalog(), table.schema(), table.table());
-        let ours = catalog.is_none_or(|c| c == CATALOG)
-            && match schema {
-                None => TABLES.contains(&name) || TABLE_FUNCTIONS.contains(&name),
-                Some(SCHEMA) => TABLES.contains(&name),
-                // SHOW COLUMNS names all of them and reads one.
-                Some("information_schema") => shows || CATALOG_TABLES.contains(&name),
-                Some(_) => false,
-            };
-        if !ours {
-            return Err(unknown_table(&table.to_string(), name, schema));
-        }
-    }
-    Ok(())
-}
-
-/// Catalog and schema of our tables.
-pub(crate) const CATALOG: &str = "catena";
-/// Catalog and schema of our tables.
-pub(crate) const SCHEMA: &str = "public";
-
-fn unknown_table(full: &str, name: &str, schema: Option<&str>) -> QueryError {
-    if schema == Some("information_schema") {
-        let message =
-            format!("`{full}` is not offered; of information_schema there are {}", CATALOG_TABLES.join(" and "));
-        return QueryError::new(Code::UnknownTable, message);
-    }
-    if full.contains(['/', '\\', ':', '*'])
-        || full.contains(".parquet")
-        || full.contains(".csv")
-        || full.contains(".json")
-    {
-        let message =
-            format!("`{full}` is a file or URL, and those cannot be asked; there are the tables {}", TABLES.join(", "));
-        return QueryError::new(Code::FileTable, message);
-    }
-    let near = nearest(name, TABLES);
-    let hint = match near.first() {
-        Some(best) => format!("did you mean `{best}`?"),
-        None => format!("there are {}", TABLES.join(", ")),
-    };
-    QueryError::new(Code::UnknownTable, format!("there is no table `{full}`; {hint}"))
 }
 
 #[cfg(test)]

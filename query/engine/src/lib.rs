@@ -12,26 +12,37 @@
 //! | [`views`] | `decisions`, `executions`, `rejects`, `asides`, and the tables of authority |
 //! | [`gate`] | which SQL may run |
 //! | [`bounded`] | functions that grow values, with a ceiling |
+//! | `ceiling` | operators that hold or repeat rows, with a ceiling |
+//! | `explain` | what an error of DataFusion means to whoever asked |
+//! | `control` | whether a running query may go on |
+//! | `threads` | the threads that run queries, and a watchdog over them |
+//! | `pool` | memory of one query, and of all |
 //! | [`output`] | answers as JSON, CSV, text tables, Parquet |
 //! | [`completeness`] | what came of each source |
 //! | [`chains`] | the rules of `catena-analysis` over decisions: `chains`, `chain_events`, `operations` |
 
 mod authority;
 pub mod bounded;
+mod ceiling;
 pub mod chains;
 pub mod completeness;
+mod control;
 mod damage;
 pub mod engine;
 pub mod error;
+mod explain;
 pub mod gate;
 mod lake;
 pub mod limits;
 pub mod log;
 pub mod output;
+mod pool;
+mod sizes;
 pub mod table;
+mod threads;
 pub mod views;
 
-pub use engine::{Answer, Cut, Engine, Options, Rows, Session};
+pub use engine::{Answer, Cut, Engine, Health, Options, Rows, Session};
 pub use error::{Code, LakeError, QueryError};
 pub use limits::Limits;
 pub use table::Scope;

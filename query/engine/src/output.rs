@@ -5,6 +5,7 @@
 //! starts a formula.
 
 use crate::engine::Rows;
+use crate::sizes::array_bytes;
 use arrow::json::writer::{JsonArray, LineDelimited, WriterBuilder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow_array::cast::AsArray;
@@ -174,7 +175,12 @@ impl<W: Write + Send> Writer<W> {
 
 /// A whole answer as bytes.
 pub fn to_bytes(rows: &Rows, format: Format) -> Result<Vec<u8>, OutputError> {
-    let mut writer = Writer::new(Vec::new(), format, &rows.schema)?;
+    to_bytes_after(Vec::new(), rows, format)
+}
+
+/// A whole answer as bytes, after those that are there: a large one is not copied to be put between others.
+pub fn to_bytes_after(start: Vec<u8>, rows: &Rows, format: Format) -> Result<Vec<u8>, OutputError> {
+    let mut writer = Writer::new(start, format, &rows.schema)?;
     for batch in &rows.batches {
         writer.write(batch)?;
     }
@@ -190,7 +196,31 @@ fn unwrap_io(form: &'static str) -> impl Fn(ArrowError) -> OutputError {
 
 /// Bytes of the values of a batch, without what else its buffers hold.
 pub(crate) fn value_bytes(batch: &RecordBatch) -> u64 {
-    batch.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0) as u64).sum()
+    batch.columns().iter().map(|c| array_bytes(c).unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
+}
+
+/// Bytes of the names of columns, with the signs around them.
+pub(crate) fn names_bytes(schema: &Schema) -> u64 {
+    schema.fields().iter().map(|f| f.name().len() as u64 + 6).sum()
+}
+
+/// About as many bytes as a batch takes in the largest form, in which each row repeats the names of its columns.
+pub(crate) fn written_bytes(batch: &RecordBatch, names: u64) -> u64 {
+    value_bytes(batch).saturating_add(names.saturating_mul(batch.num_rows() as u64))
+}
+
+/// How many rows of a batch fit into so many bytes.
+pub(crate) fn rows_within(batch: &RecordBatch, names: u64, bytes: u64) -> usize {
+    let fits = |rows: usize| written_bytes(&batch.slice(0, rows), names) <= bytes;
+    if fits(batch.num_rows()) {
+        return batch.num_rows();
+    }
+    let (mut fit, mut too_many) = (0, batch.num_rows());
+    while too_many - fit > 1 {
+        let middle = fit + (too_many - fit) / 2;
+        if fits(middle) { fit = middle } else { too_many = middle }
+    }
+    fit
 }
 
 /// Bytes become text: what is no UTF-8 is shown as hex digits after `hex:`. Lists of text become lists of one kind of text.

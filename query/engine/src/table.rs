@@ -138,9 +138,25 @@ impl TableProvider for RecordsTable {
             .with_statistics(statistics)
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
+            .with_batch_size(batch_rows(&schema, projection, state.config().batch_size()))
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
+}
+
+/// Rows of a batch of columns whose values may have a megabyte each: what is unpacked at a time is not reserved anywhere.
+const WIDE_BATCH_ROWS: usize = 512;
+
+fn batch_rows(schema: &Schema, projection: Option<&Vec<usize>>, rows: usize) -> Option<usize> {
+    let wide = |i: usize| {
+        let name = schema.field(i).name();
+        Field::ALL.iter().any(|f| f.name() == name && matches!(f.kind(), Kind::Json | Kind::Bytes))
+    };
+    let any = match projection {
+        Some(columns) => columns.iter().any(|i| wide(*i)),
+        None => true,
+    };
+    any.then_some(rows.min(WIDE_BATCH_ROWS))
 }
 
 impl RecordsTable {

@@ -19,7 +19,7 @@ use datafusion::error::Result;
 use datafusion::functions::expr_fn::coalesce;
 use datafusion::functions_aggregate::expr_fn::last_value;
 use datafusion::functions_nested::expr_fn::array_element;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, lit, when};
 use datafusion::prelude::SessionContext;
 use std::sync::Arc;
 
@@ -123,12 +123,41 @@ const DONE: &[&str] = &[
 /// Columns that say nothing in `decisions`.
 const NOT_OF_DECISIONS: &[&str] = &["class", "duplicate", "reject_reason", "reject_detail", "raw", "kind", "body"];
 
+/// Where a record was read from.
+const POSITION: [&str; 2] = ["partition", "offset"];
+/// The topic of what came by HTTP or syslog.
+const INTAKE: &str = "intake";
+
+/// Whether positions in logs that tenants share are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Positions {
+    /// To the operator of the machine.
+    Shown,
+    /// Null for everybody else.
+    Hidden,
+}
+
 fn column(name: &str) -> Expr {
     Expr::Column(Column::new_unqualified(name))
 }
 
+/// A column as readers of one tenant see it. Tenants share the partitions of the intake log, so an offset there counts
+/// what all of them sent.
+fn shown(name: &str, positions: Positions) -> Expr {
+    if positions == Positions::Shown || !POSITION.contains(&name) {
+        return column(name);
+    }
+    let shared = column("topic").eq(lit(INTAKE));
+    when(shared.is_not_true(), column(name)).end().unwrap_or_else(|_| column(name)).alias(name)
+}
+
 /// Registers the tables over `records` at one version and scope.
-pub(crate) fn register(context: &SessionContext, records: RecordsTable, chain_of: ChainOf) -> Result<()> {
+pub(crate) fn register(
+    context: &SessionContext,
+    records: RecordsTable,
+    chain_of: ChainOf,
+    positions: Positions,
+) -> Result<()> {
     let chain_of = ScalarUDF::new_from_impl(chain_of);
     let records: Arc<dyn TableProvider> = Arc::new(records);
     let of_class = |class: Class| {
@@ -137,7 +166,8 @@ pub(crate) fn register(context: &SessionContext, records: RecordsTable, chain_of
     };
     let facts = |class: Class| of_class(class)?.filter(column("duplicate").is_not_true());
     for (name, class) in [("decisions", Class::Decision), ("executions", Class::Execution)] {
-        let plan = facts(class)?.project(decision_columns((class == Class::Decision).then_some(&chain_of)))?;
+        let plan =
+            facts(class)?.project(decision_columns((class == Class::Decision).then_some(&chain_of), positions))?;
         context.register_table(name, Arc::new(ViewTable::new(plan.build()?, None)))?;
     }
     let decisions = facts(Class::Decision)?.project(TIED.map(column))?.build()?;
@@ -160,12 +190,13 @@ pub(crate) fn register(context: &SessionContext, records: RecordsTable, chain_of
     for (name, class) in [("rejects", Class::Reject), ("asides", Class::Aside)] {
         let columns = REJECTS
             .iter()
-            .map(|(shown, stored)| if shown == stored { column(stored) } else { column(stored).alias(*shown) });
+            .map(|(name, stored)| if name == stored { shown(stored, positions) } else { column(stored).alias(*name) });
         let plan = of_class(class)?.project(columns.collect::<Vec<_>>())?;
         context.register_table(name, Arc::new(ViewTable::new(plan.build()?, None)))?;
     }
     // Partition columns first, as in the table itself.
-    let order = PARTITIONS.iter().copied().chain(Field::ALL.iter().map(|f| f.name())).map(column);
+    let order =
+        PARTITIONS.iter().copied().chain(Field::ALL.iter().map(|f| f.name())).map(|name| shown(name, positions));
     let plan = LogicalPlanBuilder::scan("records", provider_as_source(records.clone()), None)?
         .project(order.collect::<Vec<_>>())?;
     context.register_table("records", Arc::new(ViewTable::new(plan.build()?, None)))?;
@@ -207,7 +238,7 @@ fn tied(decisions: LogicalPlan, done: LogicalPlan) -> Result<LogicalPlan> {
     by_request.union(by_span.build()?)?.build()
 }
 
-fn decision_columns(chain_of: Option<&ScalarUDF>) -> Vec<Expr> {
+fn decision_columns(chain_of: Option<&ScalarUDF>, positions: Positions) -> Vec<Expr> {
     let first = DECISIONS.iter().map(|name| match *name {
         CHAIN_ID => match chain_of {
             Some(chain_of) => {
@@ -217,7 +248,7 @@ fn decision_columns(chain_of: Option<&ScalarUDF>) -> Vec<Expr> {
             None => cast(lit(ScalarValue::Null), DataType::Utf8).alias(CHAIN_ID),
         },
         "source_record" => coalesce(vec![column("source_record"), column("event_id")]).alias("source_record"),
-        name => column(name),
+        name => shown(name, positions),
     });
     let schema = scan_schema();
     let rest: Vec<Expr> = schema

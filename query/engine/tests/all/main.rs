@@ -1,6 +1,7 @@
 //! The engine over real lakes, from outside.
 
 mod answers;
+mod bombs;
 mod chains;
 mod gate;
 mod interop;
