@@ -3,8 +3,8 @@
 //! Guarantee: a request under `/api` is judged by its key before its parameters, its route or its body are looked at, and
 //! a key that may only ingest reads nothing.
 
-use crate::Server;
 use crate::problem::Problem;
+use crate::{Server, Turn};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// How questions are distinguished.
 #[derive(Clone, Debug)]
@@ -67,7 +66,7 @@ fn may_not_read() -> Problem {
 #[derive(Clone)]
 pub(crate) struct Asker {
     pub(crate) session: Session,
-    turn: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    turn: Arc<Mutex<Option<Turn>>>,
 }
 
 impl Asker {
@@ -85,7 +84,10 @@ pub(crate) async fn judged(State(server): State<Arc<Server>>, mut request: Reque
         Ok(scope) => scope,
         Err(problem) => return problem.into_response(),
     };
-    let asker = Asker { session: server.engine.session(scope), turn: Arc::default() };
+    let whole = scope == Scope::All;
+    let session = server.engine.session(scope);
+    let session = if whole { session } else { session.outside() };
+    let asker = Asker { session, turn: Arc::default() };
     request.extensions_mut().insert(asker.clone());
     let response = next.run(request).await;
     let counted = server.unsent.count(asker.session.scope(), server.settings.queue_wait, response).await;

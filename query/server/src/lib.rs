@@ -54,6 +54,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Queries of one tenant at once.
     pub queries_max: usize,
+    /// Queries of all tenants at once.
+    pub queries_total_max: usize,
     /// How long a query waits for its turn before it is refused as busy.
     pub queue_wait: Duration,
     /// Time for the body of a question.
@@ -70,6 +72,7 @@ impl Default for Settings {
             access: Access::Open,
             limits: Limits::default(),
             queries_max: 4,
+            queries_total_max: 16,
             queue_wait: Duration::from_secs(5),
             body_timeout: Duration::from_secs(30),
             unsent_bytes_max: 256 << 20,
@@ -78,11 +81,15 @@ impl Default for Settings {
     }
 }
 
+/// One of the queries that run at once, until dropped.
+type Turn = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
 /// What the routes share.
 struct Server {
     engine: Engine,
     settings: Settings,
     turns: Mutex<HashMap<Scope, Arc<Semaphore>>>,
+    all_turns: Arc<Semaphore>,
     status: api::status::Cache,
     unsent: Unsent,
 }
@@ -90,20 +97,26 @@ struct Server {
 impl Server {
     fn new(engine: Engine, settings: Settings) -> Arc<Server> {
         let unsent = Unsent::new(settings.unsent_bytes_max, settings.unsent_bytes_per_tenant_max);
-        Arc::new(Server { engine, settings, turns: Mutex::default(), status: api::status::Cache::default(), unsent })
+        let all_turns = Arc::new(Semaphore::new(settings.queries_total_max.max(1)));
+        let (turns, status) = (Mutex::default(), api::status::Cache::default());
+        Arc::new(Server { engine, settings, turns, all_turns, status, unsent })
     }
 
-    /// Waits for a turn among the queries of a scope.
-    async fn turn(&self, scope: &Scope) -> Result<OwnedSemaphorePermit, Problem> {
+    /// Waits for a turn among the queries of a scope, and then among those of all.
+    async fn turn(&self, scope: &Scope) -> Result<Turn, Problem> {
         let turns = self
             .turns
             .lock()
             .entry(scope.clone())
             .or_insert_with(|| Arc::new(Semaphore::new(self.settings.queries_max.max(1))))
             .clone();
-        match tokio::time::timeout(self.settings.queue_wait, turns.acquire_owned()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            _ => Err(Problem::busy(self.settings.queries_max)),
+        let until = tokio::time::Instant::now() + self.settings.queue_wait;
+        let Ok(Ok(own)) = tokio::time::timeout_at(until, turns.acquire_owned()).await else {
+            return Err(Problem::busy(self.settings.queries_max));
+        };
+        match tokio::time::timeout_at(until, self.all_turns.clone().acquire_owned()).await {
+            Ok(Ok(all)) => Ok((own, all)),
+            _ => Err(Problem::busy(self.settings.queries_total_max)),
         }
     }
 }

@@ -53,6 +53,11 @@ impl Problem {
         Problem { status: StatusCode::METHOD_NOT_ALLOWED, code: "method", title: "the question cannot be read", detail }
     }
 
+    pub(crate) fn internal() -> Problem {
+        let detail = "the reason is in the log of the service";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the service failed", detail)
+    }
+
     pub(crate) fn busy(queries: usize) -> Problem {
         let detail = format!("{queries} queries run already; ask again in a moment");
         Problem { status: StatusCode::TOO_MANY_REQUESTS, code: "busy", title: "too many queries at once", detail }

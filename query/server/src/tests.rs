@@ -10,9 +10,10 @@ use super::*;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use catena_engine::Options;
+use catena_schemas::rows::{Place, Rows};
 use catena_schemas::table::Class;
 use http_body_util::BodyExt;
-use lake::{File, Lake, events, rejections};
+use lake::{File, Lake, events, place, rejections};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
@@ -271,6 +272,36 @@ async fn queries_of_a_tenant_wait_their_turn() {
     assert_eq!(sql(&server, "kz", "SELECT 1", "json").await.status, StatusCode::OK, "another tenant is not held up");
     drop(turn);
     assert_eq!(sql(&server, "ka", "SELECT 1", "json").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn queries_of_all_tenants_have_a_limit_together() {
+    let lake = small();
+    let settings = Settings { queries_total_max: 1, queue_wait: Duration::from_millis(50), ..keyed() };
+    let server = server(&lake, settings).await;
+    let turn = server.turn(&Scope::tenant("acme")).await.unwrap();
+    let refused = sql(&server, "kz", "SELECT 1", "json").await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["code"]), (429, &"busy".into()));
+    drop(turn);
+    assert_eq!(sql(&server, "kz", "SELECT 1", "json").await.status, StatusCode::OK);
+}
+
+/// The offset of a record in the intake log, which tenants share, would count the records of others.
+#[tokio::test]
+async fn a_key_does_not_see_positions_in_a_shared_log() {
+    let mut lake = Lake::new();
+    let mut rows = Rows::default();
+    for event in events("e1 1 allow alice tickets/read") {
+        rows.push(&event, &Place { topic: "intake", ..place("acme", 0, 7) }, false);
+    }
+    lake.land(&File { tenant: "acme", day: 0, class: Class::Decision }, &rows.finish());
+    let question = "SELECT topic, \"offset\" IS NULL AND partition IS NULL AS hidden FROM records";
+    let keyed = server(&lake, keyed()).await;
+    let answer = sql(&keyed, "ka", question, "json").await.json();
+    assert_eq!(answer["data"], serde_json::json!([{"topic": "intake", "hidden": true}]), "{answer}");
+    let open = super::tests::server(&lake, Settings::default()).await;
+    let answer = sql(&open, "", question, "json").await.json();
+    assert_eq!(answer["data"], serde_json::json!([{"topic": "intake", "hidden": false}]), "{answer}");
 }
 
 #[tokio::test]

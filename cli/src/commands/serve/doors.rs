@@ -10,6 +10,7 @@ use catena_collect::receive::http::{self, Auth, Bodies};
 use catena_collect::receive::syslog;
 use catena_server::{Access, Holder, Settings};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Refuses settings that no service starts with.
@@ -71,10 +72,26 @@ pub(super) fn limits(config: &Config) -> http::Limits {
 pub(super) fn bodies(config: &Config) -> Bodies {
     Bodies {
         unpacked_bytes_max: config.http.body_bytes_max,
+        records_max: config.http.body_records_max,
         timeout: Duration::from_secs(config.http.body_timeout_s),
         per_tenant_max: config.http.bodies_per_tenant_max,
         ..Bodies::default()
     }
+}
+
+/// What `/readyz` says of an engine: threads of queries that did not come back, and whether queries still run.
+pub(super) fn health_of(engine: &catena_engine::Engine) -> http::Health {
+    let (engine, same) = (engine.clone(), engine.clone());
+    let stuck = move || {
+        let health = engine.health();
+        let why = "queries do not run: their threads did not come back too often; restart the process";
+        (!health.runs).then(|| why.to_owned())
+    };
+    let given_up = move || match same.health().given_up {
+        0 => None,
+        n => Some(format!("query threads did not come back and were given up {n} times; the log says when")),
+    };
+    http::Health { checks: vec![Arc::new(stuck)], notes: vec![Arc::new(given_up)] }
 }
 
 /// Questions over HTTP: with keys each sees its tenant; without, only this machine may ask.

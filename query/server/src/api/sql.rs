@@ -12,8 +12,8 @@ use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use catena_engine::Cut;
-use catena_engine::output::{self, Format};
+use catena_engine::output::{self, Format, OutputError};
+use catena_engine::{Cut, Rows};
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
@@ -67,18 +67,10 @@ async fn answer(server: &Server, asker: &Asker, query: &str, format: Option<&str
         Cut::Rows => "rows",
         Cut::Bytes => "bytes",
     });
-    let written = output::to_bytes(&rows, format)?;
     let version = rows.version.map(|v| v.to_string());
-    let body = if format == Format::Json {
-        let columns: Vec<_> =
-            rows.schema.fields().iter().map(|f| json!({"name": f.name(), "type": f.data_type().to_string()})).collect();
-        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let meta = json!({"lake_version": rows.version, "rows": rows.len(), "cut": cut, "took_ms": took_ms, "columns": columns});
-        [b"{\"data\":", written.trim_ascii(), b",\"meta\":", meta.to_string().as_bytes(), b"}\n"].concat()
-    } else {
-        written
-    };
-    let mut response = body.into_response();
+    // Writing a large answer takes a while: other requests should not wait for it.
+    let body = tokio::task::spawn_blocking(move || written(&rows, format, cut, began)).await;
+    let mut response = body.map_err(|_| Problem::internal())??.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
     if let Some(version) = version.and_then(|v| HeaderValue::from_str(&v).ok()) {
@@ -88,4 +80,21 @@ async fn answer(server: &Server, asker: &Asker, query: &str, format: Option<&str
         headers.insert(CUT, HeaderValue::from_static(cut));
     }
     Ok(response)
+}
+
+fn written(rows: &Rows, format: Format, cut: Option<&str>, began: Instant) -> Result<Vec<u8>, OutputError> {
+    if format != Format::Json {
+        return output::to_bytes(rows, format);
+    }
+    let mut bytes = output::to_bytes_after(b"{\"data\":".to_vec(), rows, format)?;
+    bytes.truncate(bytes.trim_ascii_end().len());
+    let columns: Vec<_> =
+        rows.schema.fields().iter().map(|f| json!({"name": f.name(), "type": f.data_type().to_string()})).collect();
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let meta =
+        json!({"lake_version": rows.version, "rows": rows.len(), "cut": cut, "took_ms": took_ms, "columns": columns});
+    bytes.extend_from_slice(b",\"meta\":");
+    bytes.extend_from_slice(meta.to_string().as_bytes());
+    bytes.extend_from_slice(b"}\n");
+    Ok(bytes)
 }
