@@ -5,6 +5,7 @@
 //! leaves the table, a file of negative size or without its partition values is an error here, for every reader.
 
 use crate::digest::{self, Digest};
+use crate::width;
 use catena_schemas::table::PARTITIONS;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -76,6 +77,8 @@ pub struct Add {
     pub stats: Option<String>,
     /// Digest of its bytes, where the writer gave one.
     pub digest: Option<Digest>,
+    /// Bytes that no row of it exceeds, where the writer gave them.
+    pub row_bytes: Option<u64>,
 }
 
 /// A file that left the table.
@@ -301,6 +304,7 @@ fn add(line: AddLine, number: usize) -> Result<Add, Fault> {
     Ok(Add {
         size: u64::try_from(line.size).map_err(|_| wrong("a file of negative size".into()))?,
         digest: line.tags.get(digest::TAG).and_then(|text| digest::parse(text)),
+        row_bytes: line.tags.get(width::TAG).and_then(|text| width::parse(text)),
         path: line.path,
         partition: line.partition_values,
         modified: line.modification_time,

@@ -11,6 +11,7 @@
 //! | [`names`] | names of files in the log, and which of them make a table |
 //! | [`protocol`] | which tables this build may read, and which it may write |
 //! | [`digest`] | the digest of a data file that stands in its log entry |
+//! | [`width`] | how wide its rows are, which stands there too |
 //! | [`parquet_file`] | Parquet that may be damaged: an error, never a panic |
 
 pub mod checkpoint;
@@ -19,3 +20,4 @@ pub mod digest;
 pub mod names;
 pub mod parquet_file;
 pub mod protocol;
+pub mod width;

@@ -8,7 +8,8 @@
 use crate::commit::{DataFile, folder_name};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::DataType;
 use catena_lake::digest;
 use catena_schemas::Micros;
 use catena_schemas::table::{Class, Field, Kind, STATISTICS, file_schema};
@@ -77,7 +78,32 @@ pub fn data_file(batch: &RecordBatch, bytes: &[u8], tenant: &str, class: Class, 
         ]),
         stats: statistics(batch).to_string(),
         digest: Some(digest::of(bytes)),
+        row_bytes: Some(row_bytes(batch)),
     }
+}
+
+/// Bytes that no row of a batch exceeds: the longest values of all columns together.
+pub fn row_bytes(batch: &RecordBatch) -> u64 {
+    fn longest(offsets: &[i32]) -> u64 {
+        let longest = offsets.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0);
+        u64::try_from(longest).unwrap_or(0)
+    }
+    let of = |array: &ArrayRef| match array.data_type() {
+        DataType::Utf8 => longest(array.as_string::<i32>().value_offsets()),
+        DataType::Binary => longest(array.as_binary::<i32>().value_offsets()),
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            // The texts of one list lie one after the other.
+            let texts = list.values().as_string_opt::<i32>();
+            let ends = list.value_offsets();
+            match texts.map(|texts| texts.value_offsets()) {
+                Some(bytes) => longest(&ends.iter().map(|end| bytes[*end as usize]).collect::<Vec<_>>()),
+                None => longest(ends).saturating_mul(8),
+            }
+        }
+        kind => kind.primitive_width().unwrap_or(1) as u64,
+    };
+    batch.columns().iter().map(of).fold(0, u64::saturating_add)
 }
 
 /// Delta statistics of a batch over [`STATISTICS`].

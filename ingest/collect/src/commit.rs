@@ -27,6 +27,7 @@ use crate::store::{Clock, Folder, list_from, read};
 use bytes::Bytes;
 use catena_lake::digest::{self, Digest};
 use catena_lake::protocol::not_writable;
+use catena_lake::width;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, PutMode};
 use rand::Rng;
@@ -51,12 +52,17 @@ pub struct DataFile {
     pub stats: String,
     /// Digest of its bytes; files of older builds have none.
     pub digest: Option<Digest>,
+    /// Bytes that no row of it exceeds; files of older builds do not say.
+    pub row_bytes: Option<u64>,
 }
 
 impl DataFile {
     /// What the log says of it besides what Delta asks for.
     pub(crate) fn tags(&self) -> Option<Value> {
-        self.digest.map(|digest| json!({digest::TAG: digest::text(&digest)}))
+        let digest = self.digest.map(|digest| (digest::TAG.to_owned(), digest::text(&digest).into()));
+        let width = self.row_bytes.map(|bytes| (width::TAG.to_owned(), bytes.to_string().into()));
+        let tags: Map<String, Value> = digest.into_iter().chain(width).collect();
+        (!tags.is_empty()).then_some(Value::Object(tags))
     }
 }
 

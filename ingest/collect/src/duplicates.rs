@@ -9,6 +9,7 @@
 use crate::commit::DataFile;
 use crate::lake::{Lake, LakeError};
 use catena_lake::parquet_file::{check_bytes, guarded};
+use catena_lake::width;
 use catena_schemas::canonical::{self, LeafEncoder};
 use catena_schemas::table::Class;
 use hashbrown::HashSet;
@@ -144,6 +145,9 @@ fn holds_facts(file: &DataFile) -> bool {
     file.partition.get("class").and_then(|c| Class::parse(c)).is_some_and(Class::is_fact)
 }
 
+/// Bytes of rows that are read at once.
+const BATCH_BYTES_MAX: u64 = 64 << 20;
+
 /// The contents of a file's rows, recomputed.
 async fn contents_of(lake: &Lake, file: &DataFile) -> Result<Vec<u128>, LakeError> {
     let tenant = file.partition.get("tenant").cloned().unwrap_or_default();
@@ -151,9 +155,10 @@ async fn contents_of(lake: &Lake, file: &DataFile) -> Result<Vec<u128>, LakeErro
     let unreadable = |source| LakeError::DataFile { path: file.path.clone(), source };
     check_bytes(&bytes).map_err(unreadable)?;
     let mut leaf = LeafEncoder::new(canonical::tenant_key(&lake.secret(), &tenant));
+    let rows = width::batch_rows(file.row_bytes, BATCH_BYTES_MAX, 8192);
     let read = || {
         let mut contents = Vec::with_capacity(file.rows as usize);
-        for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.with_batch_size(8192).build()? {
+        for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.with_batch_size(rows).build()? {
             let batch = batch?;
             contents.extend((0..batch.num_rows()).map(|row| leaf.row(&tenant, &batch, row).content));
         }

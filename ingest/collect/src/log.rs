@@ -151,6 +151,7 @@ fn active(add: Add) -> ActiveFile {
             partition: add.partition,
             stats: text,
             digest: add.digest,
+            row_bytes: add.row_bytes,
         },
         modified: add.modified,
         arrived: arrived.unwrap_or(add.modified),

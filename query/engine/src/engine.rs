@@ -17,7 +17,7 @@ use crate::lake::Place;
 use crate::limits::Limits;
 use crate::log::{Log, Snapshot};
 use crate::pool::{Ceiling, Share};
-use crate::table::{RecordsTable, Scope};
+use crate::table::{BatchRows, RecordsTable, Scope};
 use crate::threads::Threads;
 use crate::views::{self, Positions};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
@@ -27,8 +27,9 @@ use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFacto
 use datafusion::error::DataFusionError;
 use datafusion::execution::disk_manager::{DiskManager, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
-use datafusion::physical_plan::displayable;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use futures::StreamExt;
 use object_store::ObjectStore;
@@ -521,9 +522,14 @@ impl Run {
         let logical = bounded::bound(logical, &self.control).map_err(planning)?;
         let optimized = state.optimize(&logical).map_err(planning)?;
         let rows = bounded::check_literals(&optimized, self.control.batch_rows()).map_err(planning)?;
-        self.control.set_batch_rows(rows);
-        state.config_mut().options_mut().execution.batch_size = ConfigNonZeroUsize::try_new(rows).map_err(planning)?;
-        let plan = state.query_planner().create_physical_plan(&optimized, &state).await.map_err(planning)?;
+        let fit = Arc::new(BatchRows::new());
+        state.config_mut().set_extension(fit.clone());
+        let plan = self.plan(&optimized, &mut state, rows).await.map_err(planning)?;
+        // Files that hold wide rows: some operators take the size of batches from the planner, so it plans once more.
+        let plan = match fit.get() {
+            fewer if fewer < rows => self.plan(&optimized, &mut state, fewer).await.map_err(planning)?,
+            _ => plan,
+        };
         if only_plan {
             let logical = optimized.display_indent().to_string();
             let physical = hide_files(&displayable(plan.as_ref()).indent(false).to_string());
@@ -535,6 +541,20 @@ impl Run {
         let stream =
             datafusion::physical_plan::execute_stream(plan, Arc::new(TaskContext::from(&state))).map_err(explain)?;
         Ok(Started { schema, version, stream })
+    }
+}
+
+impl Run {
+    /// A plan for batches of so many rows.
+    async fn plan(
+        &self,
+        optimized: &LogicalPlan,
+        state: &mut SessionState,
+        rows: usize,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        self.control.set_batch_rows(rows);
+        state.config_mut().options_mut().execution.batch_size = ConfigNonZeroUsize::try_new(rows)?;
+        state.query_planner().create_physical_plan(optimized, state).await
     }
 }
 

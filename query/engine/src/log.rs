@@ -44,6 +44,8 @@ pub struct DataFile {
     pub rows: Option<u64>,
     /// Digest of its bytes, if the log says.
     pub digest: Option<Digest>,
+    /// Bytes that no row of it exceeds, if the log says.
+    pub row_bytes: Option<u64>,
     /// All its rows were in the lake from this version on, in this file or in those that it was made from. Or from an earlier
     /// one: whoever reads a checkpoint does not know.
     pub(crate) rows_since: u64,
@@ -366,6 +368,7 @@ impl Log {
             class,
             rows,
             digest: add.digest,
+            row_bytes: add.row_bytes,
             rows_since: version,
             bounds,
         })

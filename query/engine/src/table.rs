@@ -11,6 +11,7 @@ use arrow_array::{
 };
 use arrow_schema::{Field as ArrowField, Schema, SchemaRef};
 use async_trait::async_trait;
+use catena_lake::width;
 use catena_schemas::table::{Field, Kind, PARTITIONS, file_schema, table_schema};
 use chrono::{DateTime, NaiveDate};
 use datafusion::catalog::{Session, TableProvider};
@@ -31,6 +32,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::ObjectMeta;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 /// Whose rows a session sees.
@@ -124,6 +126,10 @@ impl TableProvider for RecordsTable {
         for file in &files {
             rows = rows.zip(file.rows).map(|(sum, n)| sum + n);
         }
+        let batch = batch_rows(&schema, projection, &files, state.config().batch_size());
+        if let (Some(rows), Some(fit)) = (batch, state.config().get_extension::<BatchRows>()) {
+            fit.0.fetch_min(rows, Ordering::Relaxed);
+        }
         let mut statistics = Statistics::new_unknown(&schema);
         if let Some(rows) = rows.and_then(|n| usize::try_from(n).ok()) {
             statistics.num_rows = Precision::Exact(rows);
@@ -138,25 +144,36 @@ impl TableProvider for RecordsTable {
             .with_statistics(statistics)
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
-            .with_batch_size(batch_rows(&schema, projection, state.config().batch_size()))
+            .with_batch_size(batch)
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
 }
 
-/// Rows of a batch of columns whose values may have a megabyte each: what is unpacked at a time is not reserved anywhere.
-const WIDE_BATCH_ROWS: usize = 512;
+/// Bytes of the rows that a scan unpacks at once: they are not reserved anywhere.
+const BATCH_BYTES_MAX: u64 = 64 << 20;
 
-fn batch_rows(schema: &Schema, projection: Option<&Vec<usize>>, rows: usize) -> Option<usize> {
-    let wide = |i: usize| {
-        let name = schema.field(i).name();
-        Field::ALL.iter().any(|f| f.name() == name && matches!(f.kind(), Kind::Json | Kind::Bytes))
-    };
-    let any = match projection {
-        Some(columns) => columns.iter().any(|i| wide(*i)),
-        None => true,
-    };
-    any.then_some(rows.min(WIDE_BATCH_ROWS))
+/// Rows of a batch that fit all scans of a plan, once it is made: operators after a scan put small batches together again, up to
+/// the size of the session. An extension of the session's configuration.
+#[derive(Debug)]
+pub(crate) struct BatchRows(AtomicUsize);
+
+impl BatchRows {
+    pub(crate) fn new() -> BatchRows {
+        BatchRows(AtomicUsize::new(usize::MAX))
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Rows of a batch of a scan, by the widest row of all files; `None` when no column that is read can be wide.
+fn batch_rows(schema: &Schema, projection: Option<&Vec<usize>>, files: &[Arc<DataFile>], rows: usize) -> Option<usize> {
+    let wide = |i: usize| schema.field(i).data_type().primitive_width().is_none();
+    let any = projection.is_none_or(|columns| columns.iter().any(|i| wide(*i)));
+    let of = |file: &Arc<DataFile>| width::batch_rows(file.row_bytes, BATCH_BYTES_MAX, rows);
+    any.then(|| files.iter().map(of).min().unwrap_or(rows))
 }
 
 impl RecordsTable {

@@ -131,6 +131,7 @@ fn paper(n: i64) -> DataFile {
         ]),
         stats: r#"{"numRecords":1}"#.into(),
         digest: None,
+        row_bytes: None,
     }
 }
 

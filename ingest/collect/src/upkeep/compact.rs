@@ -69,8 +69,9 @@ impl Upkeep {
         let partition = inputs[0].file.partition.clone();
         let path = merge::output_path(&partition);
         match self.merge(&inputs, &path).await {
-            Ok(Merged { rows, size, stats, leaves, digest, .. }) => {
-                let output = DataFile { path, size, rows, partition, stats, digest: Some(digest) };
+            Ok(Merged { rows, size, stats, leaves, digest, row_bytes, .. }) => {
+                let output =
+                    DataFile { path, size, rows, partition, stats, digest: Some(digest), row_bytes: Some(row_bytes) };
                 Ok(Some(Prepared { inputs, output, leaves: leaves.to_string(), lease }))
             }
             Err(e) => {
@@ -242,7 +243,15 @@ mod tests {
                 ("ingest_date".to_owned(), words[1].to_owned()),
                 ("class".to_owned(), "decision".to_owned()),
             ]);
-            let file = DataFile { path: path.clone(), size, rows: 1, partition, stats: String::new(), digest: None };
+            let file = DataFile {
+                path: path.clone(),
+                size,
+                rows: 1,
+                partition,
+                stats: String::new(),
+                digest: None,
+                row_bytes: None,
+            };
             state.files.insert(path, Arc::new(ActiveFile { file, modified: n as i64, arrived: n as i64 }));
         }
         let settings = UpkeepSettings { inputs_min: 3, inputs_max: 4, ..UpkeepSettings::default() };

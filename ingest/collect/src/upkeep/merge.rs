@@ -5,7 +5,7 @@
 
 use super::UpkeepError;
 use super::compact::folder;
-use crate::batch::{statistics, writer_properties};
+use crate::batch::{row_bytes, statistics, writer_properties};
 use crate::commit::DataFile;
 use crate::log::{ActiveFile, object_path};
 use arrow_array::cast::AsArray;
@@ -15,6 +15,7 @@ use arrow_select::interleave::interleave_record_batch;
 use bytes::Bytes;
 use catena_lake::digest::{Digest, Digester};
 use catena_lake::parquet_file::{END_BYTES, caught, check_end};
+use catena_lake::width;
 use catena_schemas::canonical::{self, Hash, LeafEncoder};
 use catena_schemas::table::{Field, PARTITIONS, file_schema};
 use futures::future::BoxFuture;
@@ -27,7 +28,7 @@ use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::arrow::async_writer::AsyncFileWriter;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use std::cmp::Ordering;
@@ -87,6 +88,8 @@ const OUT_BYTES: usize = 32 << 20;
 /// Rows read at once from one input, and the bytes of values that they should come to.
 const IN_ROWS: usize = 1024;
 const IN_BYTES: u64 = 2 << 20;
+/// The most that they may come to, when all are as wide as the widest.
+const IN_BYTES_MAX: u64 = 16 << 20;
 /// A row group is closed when it holds this much, encoded.
 const ROW_GROUP_BYTES: usize = 64 << 20;
 const BUCKET_US: i64 = 15 * 60 * 1_000_000;
@@ -140,6 +143,8 @@ pub(super) struct Merged {
     pub(super) stats: String,
     pub(super) leaves: Sum,
     pub(super) digest: Digest,
+    /// Bytes that no row exceeds.
+    pub(super) row_bytes: u64,
     /// What the inputs held.
     pub(super) read: Multiset,
     /// What the output holds, by reading it back.
@@ -162,7 +167,7 @@ pub(super) async fn merge(work: &Work) -> Fallible<Merged> {
     let mut upload = BufWriter::new(work.objects.clone(), path.clone());
     let mut digester = Digester::default();
     let written = write(work, &tenant, &mut leaf, Digesting { upload: &mut upload, digester: &mut digester }).await;
-    let (read, stats) = match written {
+    let (read, stats, row_bytes) = match written {
         Ok(written) => written,
         Err(e) => {
             // An unfinished upload costs money in a bucket; nothing depends on it being gone.
@@ -172,12 +177,12 @@ pub(super) async fn merge(work: &Work) -> Fallible<Merged> {
     };
     let size = work.objects.head(&path).await?.size;
     let mut back = Multiset::default();
-    let (mut batches, _) = open(&work.objects, &work.output, size).await?;
+    let mut batches = open(&work.objects, &work.output, size, Some(row_bytes)).await?;
     while let Some(batch) = next(&mut batches).await? {
         back.take(&batch, &tenant, &mut leaf);
     }
     let digest = digester.finish();
-    Ok(Merged { rows: read.rows, size, stats: stats.to_string(), leaves: read.leaves, digest, read, back })
+    Ok(Merged { rows: read.rows, size, stats: stats.to_string(), leaves: read.leaves, digest, row_bytes, read, back })
 }
 
 /// Compares a file with the digest that the log has of it; true when there is one.
@@ -223,13 +228,14 @@ async fn write(
     tenant: &str,
     leaf: &mut LeafEncoder,
     upload: Digesting<'_>,
-) -> Fallible<(Multiset, Value)> {
+) -> Fallible<(Multiset, Value, u64)> {
     let mut writer = AsyncArrowWriter::try_new(upload, file_schema(), Some(writer_properties(work.zstd_level)))?;
-    let (mut read, mut stats) = (Multiset::default(), Bounds::default());
+    let (mut read, mut stats, mut widest) = (Multiset::default(), Bounds::default(), 0);
     let mut merger = Merger::open(work).await?;
     while let Some(batch) = merger.next().await? {
         read.take(&batch, tenant, leaf);
         stats.widen(&statistics(&batch));
+        widest = widest.max(row_bytes(&batch));
         writer.write(&batch).await?;
         if writer.in_progress_size() >= ROW_GROUP_BYTES {
             writer.flush().await?;
@@ -240,7 +246,7 @@ async fn write(
     if read.rows != expected {
         return Err(format!("the log promises {expected} rows, the files hold {}", read.rows).into());
     }
-    Ok((read, stats.finish()))
+    Ok((read, stats.finish(), widest))
 }
 
 impl Multiset {
@@ -301,16 +307,23 @@ impl AsyncFileReader for Stored {
 /// Rows of a data file, in batches of bounded size.
 pub(super) type Batches = ParquetRecordBatchStream<Stored>;
 
-/// Opens a data file for reading in batches of bounded size; also gives the bytes that a row comes to.
-pub(super) async fn open(objects: &Arc<dyn ObjectStore>, path: &str, size: u64) -> Fallible<(Batches, usize)> {
+/// Opens a data file for reading in batches of bounded size. `widest` is what the log says of its rows.
+pub(super) async fn open(
+    objects: &Arc<dyn ObjectStore>,
+    path: &str,
+    size: u64,
+    widest: Option<u64>,
+) -> Fallible<Batches> {
     let reader = Stored { objects: objects.clone(), path: object_path(path)?, size };
     let builder = ParquetRecordBatchStreamBuilder::new(reader).await?;
     let groups = builder.metadata().row_groups();
-    let bytes: i64 = groups.iter().map(|g| g.total_byte_size()).sum();
+    // What dictionaries stand for counts as well, where the writer says how much that is.
+    let bytes = |c: &ColumnChunkMetaData| c.unencoded_byte_array_data_bytes().unwrap_or(0).max(c.uncompressed_size());
+    let bytes: i64 = groups.iter().flat_map(|g| g.columns()).map(bytes).sum();
     let rows: i64 = groups.iter().map(|g| g.num_rows()).sum();
     let row_bytes = (bytes.max(0) as u64 / rows.max(1) as u64).max(1);
     let batch = (IN_BYTES / row_bytes).clamp(16, IN_ROWS as u64) as usize;
-    Ok((builder.with_batch_size(batch).build()?, row_bytes as usize))
+    Ok(builder.with_batch_size(width::batch_rows(widest, IN_BYTES_MAX, batch)).build()?)
 }
 
 /// The batch with the columns of this build, in order: missing ones are null, as they are for every reader. A file with a
@@ -376,6 +389,7 @@ impl Eq for Key {}
 struct Run {
     path: String,
     rest: ParquetRecordBatchStream<Stored>,
+    /// Of the batch at hand, on average.
     row_bytes: usize,
     at: Cursor,
     /// Place of the batch among those held.
@@ -418,6 +432,12 @@ impl Cursor {
     }
 }
 
+/// Bytes of the rows of a batch, on average.
+fn row_bytes_of(batch: &RecordBatch) -> usize {
+    let bytes: usize = batch.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum();
+    bytes / batch.num_rows().max(1)
+}
+
 /// Gives batches in order.
 struct Merger {
     runs: Vec<Run>,
@@ -430,11 +450,11 @@ impl Merger {
         let mut merger = Merger { runs: Vec::new(), heap: BinaryHeap::new(), held: Vec::new() };
         for input in &work.inputs {
             let path = input.file.path.clone();
-            let opened = open(&work.objects, &path, input.file.size).await;
-            let (mut rest, row_bytes) = opened.map_err(|e| at_fault(&path, e))?;
+            let opened = open(&work.objects, &path, input.file.size, input.file.row_bytes).await;
+            let mut rest = opened.map_err(|e| at_fault(&path, e))?;
             if let Some(batch) = next(&mut rest).await.map_err(|e| at_fault(&path, e))? {
                 let (run, slot) = (merger.runs.len(), merger.held.len());
-                let at = Cursor::new(&batch);
+                let (at, row_bytes) = (Cursor::new(&batch), row_bytes_of(&batch));
                 merger.heap.push(at.key(run));
                 merger.held.push(batch);
                 merger.runs.push(Run { path, rest, row_bytes, at, slot });
@@ -458,6 +478,7 @@ impl Merger {
                     match next(&mut run.rest).await.map_err(|e| at_fault(&run.path, e))? {
                         Some(batch) => {
                             run.at = Cursor::new(&batch);
+                            run.row_bytes = row_bytes_of(&batch);
                             run.slot = self.held.len();
                             self.held.push(batch);
                         }
@@ -555,5 +576,66 @@ pub(super) fn order(a: &Value, b: &Value) -> Ordering {
         (Value::Number(a), Value::Number(b)) => a.as_i64().cmp(&b.as_i64()),
         (Value::String(a), Value::String(b)) => a.cmp(b),
         _ => Ordering::Equal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{data_file, encode};
+    use arrow_array::ArrayRef;
+    use catena_schemas::rows::{Place, Rows};
+    use catena_schemas::table::Class;
+    use catena_schemas::{Event, Micros};
+    use object_store::memory::InMemory;
+
+    const TENANT: &str = "acme";
+    const WIDE: usize = 1 << 20;
+
+    /// A file of rows that repeat one text of a megabyte: a few KB.
+    async fn wide(objects: &Arc<dyn ObjectStore>, number: i64, rows: i64) -> Arc<ActiveFile> {
+        let tool = "a".repeat(WIDE);
+        let mut made = Rows::default();
+        for n in 0..rows {
+            let mut event = Event { id: format!("e{number}-{n}").into(), ..Event::default() };
+            event.tool.name = Some(tool.as_str().into());
+            let (topic, offset) = ("k", number * rows + n);
+            let ingest_time = Micros(offset);
+            let place =
+                Place { tenant: TENANT, topic, partition: 0, offset, format: "catena", redaction: "1", ingest_time };
+            made.push(&event, &place, false);
+        }
+        let batch = made.finish();
+        let bytes = encode(&batch, &writer_properties(1)).unwrap();
+        let file = data_file(&batch, &bytes, TENANT, Class::Decision, Micros(0));
+        assert!(bytes.len() < WIDE && file.row_bytes.is_some_and(|n| (WIDE as u64..2 * WIDE as u64).contains(&n)));
+        objects.put(&object_path(&file.path).unwrap(), bytes.into()).await.unwrap();
+        Arc::new(ActiveFile { file, modified: 0, arrived: 0 })
+    }
+
+    /// What is held follows what rows hold, not the size of files.
+    #[tokio::test]
+    async fn wide_rows_are_merged_a_few_at_a_time() {
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let mut inputs = Vec::new();
+        for number in 0..3 {
+            inputs.push(wide(&objects, number, 40).await);
+        }
+        let work = Work { objects, secret: [7; 32], inputs, output: "merged.parquet".into(), zstd_level: 1 };
+        let mut merger = Merger::open(&work).await.unwrap();
+        let bytes = |batch: &RecordBatch| -> usize {
+            batch.columns().iter().map(|c: &ArrayRef| c.to_data().get_slice_memory_size().unwrap()).sum()
+        };
+        let mut rows = 0;
+        while let Some(batch) = merger.next().await.unwrap() {
+            rows += batch.num_rows();
+            assert!(bytes(&batch) <= OUT_BYTES + 2 * WIDE, "{} rows, {} bytes", batch.num_rows(), bytes(&batch));
+            let held: usize = merger.held.iter().map(bytes).sum();
+            assert!(held <= 3 * IN_BYTES_MAX as usize, "{held} bytes are held");
+        }
+        assert_eq!(rows, 120);
+        let merged = merge(&work).await.unwrap();
+        assert_eq!((merged.rows, merged.row_bytes), (120, work.inputs[0].file.row_bytes.unwrap()));
+        assert_eq!(merged.read, merged.back);
     }
 }

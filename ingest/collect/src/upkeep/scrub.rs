@@ -105,7 +105,7 @@ async fn check(
     if size != file.size {
         return Err(format!("it has {size} bytes, the log says {}", file.size).into());
     }
-    let (mut batches, _) = merge::open(objects, &file.path, size).await?;
+    let mut batches = merge::open(objects, &file.path, size, file.row_bytes).await?;
     let (mut rows, mut bounds) = (0, Bounds::default());
     while let Some(batch) = merge::next_as_stored(&mut batches).await? {
         rows += batch.num_rows() as u64;

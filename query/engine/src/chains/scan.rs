@@ -12,6 +12,7 @@ use crate::table::partitioned;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_schema::{DataType, Field, FieldRef, Schema};
+use catena_lake::width;
 use catena_schemas::table::{Field as Column, Kind};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
@@ -31,8 +32,9 @@ const OPENING: usize = 8;
 const WAITING: usize = 4;
 /// Batches that wait to be taken.
 pub(super) const QUEUE: usize = 4;
-/// Rows of a batch.
+/// Rows of a batch, and the bytes that they may come to.
 const BATCH_ROWS: usize = 8192;
+const BATCH_BYTES_MAX: u64 = 32 << 20;
 /// Says that a row is one that came before.
 const DUPLICATE: Column = Column::Duplicate;
 
@@ -41,6 +43,8 @@ struct Stretch {
     file: PartitionedFile,
     metadata: ArrowReaderMetadata,
     group: usize,
+    /// Rows that are read at once.
+    batch: usize,
     /// Number of its first row among the rows of all files.
     first: u64,
 }
@@ -77,6 +81,7 @@ impl Files {
     /// The stretches of a file.
     async fn open(&self, file: Arc<DataFile>) -> Result<Vec<Stretch>, DataFusionError> {
         self.readers.compare(std::slice::from_ref(&file)).await?;
+        let batch = width::batch_rows(file.row_bytes, BATCH_BYTES_MAX, BATCH_ROWS);
         let file = partitioned(&file)?;
         let mut reader = self.reader(file.clone())?;
         // As Parquet has the types, whatever types of Arrow the writer had in mind: upkeep by other tools writes large texts.
@@ -86,11 +91,13 @@ impl Files {
         let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
         let metadata = ArrowReaderMetadata::try_new(stored.metadata().clone(), options)?;
         let groups = 0..metadata.metadata().num_row_groups();
-        Ok(groups.map(|group| Stretch { file: file.clone(), metadata: metadata.clone(), group, first: 0 }).collect())
+        Ok(groups
+            .map(|group| Stretch { file: file.clone(), metadata: metadata.clone(), group, batch, first: 0 })
+            .collect())
     }
 
     fn read(&self, stretch: Stretch) -> Result<Rows, DataFusionError> {
-        let metadata = stretch.metadata;
+        let (metadata, batch) = (stretch.metadata, stretch.batch);
         let wanted = |(at, field): (usize, &FieldRef)| {
             let name = field.name().as_str();
             (name == DUPLICATE.name() || self.columns.contains(&name)).then_some(at)
@@ -98,7 +105,7 @@ impl Files {
         let roots: Vec<usize> = metadata.schema().fields().iter().enumerate().filter_map(wanted).collect();
         let columns = ProjectionMask::roots(metadata.parquet_schema(), roots);
         let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.reader(stretch.file)?, metadata);
-        Ok(builder.with_row_groups(vec![stretch.group]).with_projection(columns).with_batch_size(BATCH_ROWS).build()?)
+        Ok(builder.with_row_groups(vec![stretch.group]).with_projection(columns).with_batch_size(batch).build()?)
     }
 }
 

@@ -254,3 +254,31 @@ async fn the_catalog_says_what_there_is() {
     )
     .await;
 }
+
+/// Small files can hold wide rows: what is unpacked and put together at once follows what the log says of them.
+#[tokio::test]
+async fn wide_rows_come_a_few_at_a_time() {
+    let mut lake = Lake::new();
+    let lines: String = (0..400).map(|n| format!("e{n} 1 allow alice > agent:a @s-1 srv/tool{n}\n")).collect();
+    let file = File { tenant: "acme", day: 0, class: Class::Decision };
+    let mut add = lake.write(&file, &crate::lake::decisions("acme", 0, &events(&lines)));
+    add["add"]["tags"] = serde_json::json!({"catena.row_bytes": (1 << 20).to_string()});
+    lake.commit(&[add]);
+    let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
+    for (sql, rows, most) in [
+        ("SELECT tool FROM decisions", 400, 64),
+        ("SELECT tool FROM decisions WHERE tool <> 'x' OR session = 'y'", 400, 64),
+        ("SELECT tool FROM decisions ORDER BY event_id", 400, 64),
+        // No column that can be wide.
+        ("SELECT time FROM decisions", 400, 8192),
+    ] {
+        let mut answer = engine.sql(sql, &Limits::default()).await.expect(sql);
+        let mut found = 0;
+        while let Some(batch) = answer.next().await {
+            let batch = batch.expect(sql);
+            assert!(batch.num_rows() <= most, "{sql}: {} rows at once", batch.num_rows());
+            found += batch.num_rows();
+        }
+        assert_eq!(found, rows, "{sql}");
+    }
+}
