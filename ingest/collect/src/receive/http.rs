@@ -434,8 +434,14 @@ impl From<AppendError> for Problem {
     }
 }
 
-async fn ready(State(receiver): State<Arc<Receiver>>) -> Response {
-    receiver.health.answer(receiver.refusal())
+/// Whether it is ready. Where keys are set, why not is only for a key that may see figures: a reason can name the place of the lake.
+async fn ready(State(receiver): State<Arc<Receiver>>, headers: HeaderMap) -> Response {
+    let mut refusal = receiver.refusal();
+    if refusal.is_some() && receiver.auth.judge(&headers, May::Metrics).is_err() {
+        refusal =
+            Some("records are not taken now; a key that may see metrics is told why, and so is the log".to_owned());
+    }
+    receiver.health.answer(refusal)
 }
 
 /// Figures. Where keys are set, those of single topics are only for a key that may see them.

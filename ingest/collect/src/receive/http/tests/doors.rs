@@ -1,6 +1,7 @@
 //! Who may send, before what is sent; and clients that hold on to what they are given.
 
 use super::*;
+use crate::receive::http::{Check, Health};
 
 /// Opens a connection and writes to it.
 fn open(server: &Server, bytes: &[u8]) -> TcpStream {
@@ -292,4 +293,36 @@ fn figures_of_topics_need_a_key_for_them() {
         assert!(status == 200 && answer.contains("catena_lake_version"), "{answer}");
         assert_eq!(answer.contains("acme-orders"), shown, "{header}: {answer}");
     }
+}
+
+#[test]
+fn why_it_is_not_ready_needs_a_key_for_figures() {
+    let keys = vec![key("ki", "a", May::Ingest), key("km", "a", May::Metrics)];
+    let low = Settings { free_bytes_min: u64::MAX, ..Settings::default() };
+    let server = Setup { keys, settings: low, ..Setup::default() }.start();
+    for (header, shown) in
+        [("", false), ("Authorization: Bearer ki\r\n", false), ("Authorization: Bearer km\r\n", true)]
+    {
+        let (status, answer) = server.send(&format!("GET /readyz HTTP/1.1\r\nHost: localhost\r\n{header}"), b"");
+        assert!(status == 503 && answer.contains("not_ready"), "{answer}");
+        assert_eq!(answer.contains("nearly full"), shown, "{header}: {answer}");
+    }
+}
+
+#[test]
+fn what_an_operator_should_look_at_is_said_though_it_is_ready() {
+    let note: Check = Arc::new(|| Some("query threads were given up".to_owned()));
+    let never: Check = Arc::new(|| None);
+    let text = |health: Health| {
+        let answer = health.answer(health.refusal());
+        let body = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let status = answer.status().as_u16();
+        let bytes = body.block_on(axum::body::to_bytes(answer.into_body(), 1 << 20)).unwrap();
+        (status, String::from_utf8(bytes.to_vec()).unwrap())
+    };
+    assert_eq!(text(Health::default()), (200, "ready\n".to_owned()));
+    let noted = Health { checks: vec![never], notes: vec![note.clone()] };
+    assert_eq!(text(noted), (200, "ready\nquery threads were given up\n".to_owned()));
+    let (status, body) = text(Health { checks: vec![note], notes: Vec::new() });
+    assert!(status == 503 && body.contains("query threads were given up"), "{body}");
 }
