@@ -156,7 +156,7 @@ async fn mistakes_are_told_as_such() {
         ("SELECT FROM decisions", "invalid", "the answer has no columns; name one after SELECT"),
         ("SELECT tool ~ '(' FROM decisions", "invalid", pattern),
         ("SELECT count(*) FROM decisions WHERE tool ~ '('", "invalid", pattern),
-        ("SELECT regexp_replace(tool, '(', '') FROM decisions", "execution", pattern),
+        ("SELECT regexp_replace(tool, '(', '') FROM decisions", "invalid", pattern),
         ("SELECT count(*) FROM decisions WHERE CAST(requester AS BIGINT) > 0", "execution", converted),
         ("SELECT CAST(requester AS BIGINT) FROM decisions", "execution", converted),
         (
@@ -169,11 +169,7 @@ async fn mistakes_are_told_as_such() {
             "execution",
             "a time zone is not known; use one such as 'UTC', 'Europe/Berlin' or '+02:00'",
         ),
-        (
-            "SELECT count(*) OVER (ORDER BY raw) FROM rejects",
-            "invalid",
-            "Cannot run range queries on datatype: Binary",
-        ),
+        ("SELECT count(*) OVER (ORDER BY raw) FROM rejects", "invalid", "Cannot run range queries on datatype: Binary"),
     ] {
         let (found, said) = run(&engine, sql, &small()).await.expect_err(sql);
         assert_eq!((found.as_str(), said.trim_end_matches('.')), (code, message), "{sql}");
