@@ -8,7 +8,7 @@
 pub const TAG: &str = "catena.row_bytes";
 
 /// What a row is taken to hold when the log does not say: files of builds that had no tag.
-const UNKNOWN: u64 = 16 << 10;
+const UNKNOWN: u64 = 8 << 10;
 
 /// The bound that a tag gives.
 pub fn parse(text: &str) -> Option<u64> {
@@ -29,6 +29,6 @@ mod tests {
     fn few_wide_rows_and_many_narrow_ones() {
         let rows = |tag: &str| batch_rows(parse(tag), 64 << 20, 8192);
         assert_eq!([rows("2000"), rows("1000000"), rows("100000000")], [8192, 67, 1]);
-        assert_eq!([rows(""), rows("-1"), rows("0")], [4096, 4096, 8192]);
+        assert_eq!([rows(""), rows("-1"), rows("0")], [8192, 8192, 8192]);
     }
 }

@@ -527,7 +527,7 @@ impl Run {
         let plan = self.plan(&optimized, &mut state, rows).await.map_err(planning)?;
         // Files that hold wide rows: some operators take the size of batches from the planner, so it plans once more.
         let plan = match fit.get() {
-            fewer if fewer < rows => self.plan(&optimized, &mut state, fewer).await.map_err(planning)?,
+            fewer if fewer <= rows / 2 => self.plan(&optimized, &mut state, fewer).await.map_err(planning)?,
             _ => plan,
         };
         if only_plan {
