@@ -11,7 +11,7 @@ use crate::chains;
 use crate::control::{BATCH_ROWS_SMALL, Control, Over, out_of_time};
 use crate::damage::Readers;
 use crate::error::{Code, LakeError, QueryError};
-use crate::explain::query_error;
+use crate::explain::{UNKNOWN_ZONE, query_error};
 use crate::gate::{self, Asked, CATALOG, COLUMNS_MAX, SCHEMA};
 use crate::lake::Place;
 use crate::limits::Limits;
@@ -20,6 +20,7 @@ use crate::pool::{Ceiling, Share};
 use crate::table::{BatchRows, RecordsTable, Scope};
 use crate::threads::Threads;
 use crate::views::{self, Positions};
+use arrow_array::timezone::Tz;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion::config::ConfigNonZeroUsize;
@@ -536,6 +537,7 @@ impl Run {
             return Ok(plan_rows(&logical, &physical, version));
         }
         let schema = plan.schema();
+        check_zones(&schema)?;
         let explain = |e| engine.explain(e);
         let plan = ceiling::limit(plan, &self.control).map_err(explain)?;
         let stream =
@@ -555,6 +557,21 @@ impl Run {
         self.control.set_batch_rows(rows);
         state.config_mut().options_mut().execution.batch_size = ConfigNonZeroUsize::try_new(rows)?;
         state.query_planner().create_physical_plan(optimized, state).await
+    }
+}
+
+/// Refuses an answer in a time zone that is not known: its times could not be written.
+fn check_zones(schema: &Schema) -> Result<(), QueryError> {
+    fn known(kind: &DataType) -> bool {
+        match kind {
+            DataType::Timestamp(_, Some(zone)) => zone.parse::<Tz>().is_ok(),
+            DataType::List(item) | DataType::LargeList(item) => known(item.data_type()),
+            _ => true,
+        }
+    }
+    match schema.fields().iter().all(|field| known(field.data_type())) {
+        true => Ok(()),
+        false => Err(QueryError::new(Code::Invalid, UNKNOWN_ZONE)),
     }
 }
 

@@ -10,6 +10,8 @@ use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use parquet::errors::ParquetError;
 
+pub(crate) const UNKNOWN_ZONE: &str = "a time zone is not known; use one such as 'UTC', 'Europe/Berlin' or '+02:00'";
+
 fn out_of_memory() -> QueryError {
     QueryError::new(
         Code::Memory,
@@ -130,12 +132,12 @@ fn over_the_data(text: &str) -> QueryError {
     if let Some(fault) = pattern_fault(text) {
         return QueryError::new(Code::Execution, fault);
     }
-    let message = if has(&["ivide by zero", "ivision by zero"]) {
+    let message = if has(&["ivide by zero", "ivision by zero", "DivideByZero"]) {
         "division by zero; write `x / nullif(y, 0)` to get null instead".to_owned()
     } else if has(&["egex", "egular expression"]) {
         "a regular expression cannot be read; `\\` quotes a sign that has a meaning".to_owned()
     } else if has(&["imezone", "ime zone"]) {
-        "a time zone is not known; use one such as 'UTC', 'Europe/Berlin' or '+02:00'".to_owned()
+        UNKNOWN_ZONE.to_owned()
     } else if has(&["Cast error", "Parser error", "an't cast", "annot cast", "arsing"]) {
         "a value cannot be converted to the type that the statement asks for; TRY_CAST gives null instead".to_owned()
     } else if has(&["verflow"]) {

@@ -166,7 +166,7 @@ async fn mistakes_are_told_as_such() {
         ),
         (
             "SELECT time AT TIME ZONE 'Mars/Base' FROM decisions",
-            "execution",
+            "invalid",
             "a time zone is not known; use one such as 'UTC', 'Europe/Berlin' or '+02:00'",
         ),
         ("SELECT count(*) OVER (ORDER BY raw) FROM rejects", "invalid", "Cannot run range queries on datatype: Binary"),
