@@ -258,6 +258,9 @@ def rotations(dice):
     with tempfile.TemporaryDirectory() as folder:
         log = Rotated(dice, Path(folder))
         try:
+            # What was rotated before anything was followed is history, and not read.
+            log.append(log.path, log.fresh())
+            log.settle()
             for _ in range(ROTATIONS):
                 log.act()
                 if dice.random() < 0.7:
