@@ -186,6 +186,41 @@ fn every_room_takes_the_lints_of_the_root() {
     clean(faults);
 }
 
+#[test]
+fn every_dependency_is_used() {
+    let metadata = metadata();
+    let root = house::root();
+    let mut faults = Vec::new();
+    for package in metadata["packages"].as_array().expect("cargo lists packages") {
+        let manifest = std::path::Path::new(package["manifest_path"].as_str().unwrap_or_default());
+        let folder = manifest.parent().and_then(|f| f.strip_prefix(&root).ok()).expect("a crate of the workspace");
+        let sources: Vec<&str> = house::pages()
+            .iter()
+            .filter(|p| std::path::Path::new(&p.path).starts_with(folder) && p.path.ends_with(".rs"))
+            .map(|p| p.text.as_str())
+            .collect();
+        for dependency in package["dependencies"].as_array().expect("cargo lists dependencies") {
+            let name = dependency["rename"].as_str().or(dependency["name"].as_str()).unwrap_or_default();
+            if !is_used(name, &sources) {
+                faults.push(format!("{}: `{name}` is not used in this crate; remove it", folder.display()));
+            }
+        }
+    }
+    clean(faults);
+}
+
+/// Whether a crate stands in a source as a word of its own: `name::`, `use name;` or `extern crate name`.
+fn is_used(dependency: &str, sources: &[&str]) -> bool {
+    let name = dependency.replace('-', "_");
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    sources.iter().any(|source| {
+        source.match_indices(&name).any(|(at, _)| {
+            let (before, after) = (&source[..at], &source[at + name.len()..]);
+            !before.ends_with(is_word) && !after.starts_with(is_word)
+        })
+    })
+}
+
 fn takes_lints(manifest: &str) -> bool {
     manifest
         .split("\n[")
@@ -195,6 +230,8 @@ fn takes_lints(manifest: &str) -> bool {
 /// The checkers object to a broken house.
 #[test]
 fn the_map_is_watched() {
+    assert!(is_used("http-body-util", &["use http_body_util::BodyExt;"]));
+    assert!(!is_used("hyper", &["use hyper_util::rt;", "// nohyper"]));
     let edge = |user: &str, used: &str, kind| Edge { user: user.into(), used: used.into(), kind };
     for (edge, want) in [
         (edge("catena-collect", "catena-engine", Kind::Normal), "must not know"),
