@@ -70,6 +70,24 @@ impl Format {
     }
 }
 
+/// How a line of CSV ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineEnd {
+    /// As RFC 4180 has it, for answers over HTTP.
+    CrLf,
+    /// As the tools of a shell expect it.
+    Lf,
+}
+
+impl LineEnd {
+    const fn as_str(self) -> &'static str {
+        match self {
+            LineEnd::CrLf => "\r\n",
+            LineEnd::Lf => "\n",
+        }
+    }
+}
+
 /// Why an answer could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
@@ -98,22 +116,40 @@ pub struct Writer<W: Write + Send> {
 enum Form<W: Write + Send> {
     Json(arrow::json::Writer<W, JsonArray>),
     Jsonl(arrow::json::Writer<W, LineDelimited>),
-    Csv(W),
+    Csv(W, LineEnd),
     Table(W, Vec<RecordBatch>),
     Parquet(Box<ArrowWriter<W>>),
 }
 
 impl<W: Write + Send> Writer<W> {
-    /// Starts an answer.
-    pub fn new(mut out: W, format: Format, schema: &SchemaRef) -> Result<Writer<W>, OutputError> {
+    /// Starts an answer. CSV is as RFC 4180 has it.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`], when the header cannot be written.
+    pub fn new(out: W, format: Format, schema: &SchemaRef) -> Result<Writer<W>, OutputError> {
+        Writer::with_line_end(out, format, LineEnd::CrLf, schema)
+    }
+
+    /// Starts an answer whose lines of CSV end in `end`.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`], when the header cannot be written.
+    pub fn with_line_end(
+        mut out: W,
+        format: Format,
+        end: LineEnd,
+        schema: &SchemaRef,
+    ) -> Result<Writer<W>, OutputError> {
         let schema = if format == Format::Parquet { schema.clone() } else { printable_schema(schema) };
         let form = match format {
             Format::Json => Form::Json(WriterBuilder::new().with_explicit_nulls(true).build(out)),
             Format::Jsonl => Form::Jsonl(WriterBuilder::new().with_explicit_nulls(true).build(out)),
             Format::Csv => {
                 let names: Vec<String> = schema.fields().iter().map(|f| csv_cell(f.name(), true)).collect();
-                write!(out, "{}\r\n", names.join(","))?;
-                Form::Csv(out)
+                write!(out, "{}{}", names.join(","), end.as_str())?;
+                Form::Csv(out, end)
             }
             Format::Table => Form::Table(out, Vec::new()),
             Format::Parquet => {
@@ -135,13 +171,13 @@ impl<W: Write + Send> Writer<W> {
             Form::Jsonl(writer) => {
                 writer.write(&printable(&self.schema, batch).map_err(failed("JSON"))?).map_err(unwrap_io("JSON"))?
             }
-            Form::Csv(out) => {
+            Form::Csv(out, end) => {
                 let batch = printable(&self.schema, batch).map_err(failed("CSV"))?;
                 let cells = Cells::new(&batch).map_err(failed("CSV"))?;
                 for row in 0..batch.num_rows() {
                     let line: Vec<String> =
                         (0..batch.num_columns()).map(|c| csv_cell(&cells.text(c, row), cells.is_text(c))).collect();
-                    write!(out, "{}\r\n", line.join(","))?;
+                    write!(out, "{}{}", line.join(","), end.as_str())?;
                 }
             }
             Form::Table(_, batches) => batches.push(printable(&self.schema, batch).map_err(failed("text"))?),
@@ -163,7 +199,7 @@ impl<W: Write + Send> Writer<W> {
                 writer.finish().map_err(unwrap_io("JSON"))?;
                 Ok(writer.into_inner())
             }
-            Form::Csv(out) => Ok(out),
+            Form::Csv(out, _) => Ok(out),
             Form::Table(mut out, batches) => {
                 write_table(&mut out, &self.schema, &batches)?;
                 Ok(out)
