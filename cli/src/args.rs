@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// Catena: who let this agent do that, on whose behalf, under which policy, and can you prove it?
+/// Catena collects the decisions of AI gateways and rebuilds who delegated what to whom.
 #[derive(Debug, Parser)]
 #[command(name = "catena", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -14,6 +14,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// The lake: a folder, or s3://bucket/prefix
     #[arg(long, global = true, env = "CATENA_LAKE", value_name = "URL")]
@@ -31,52 +32,52 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Start everything in one process on an embedded lake, fed with bundled real decision logs
+    /// Run everything in one process on a local lake, fed with bundled real decision logs
     Demo(Demo),
     /// Run the service: receivers, upkeep and answers
     Serve(Serve),
-    /// Decode files (gzip and zstd recognised; - is standard input) into the lake, once
+    /// Read files into the lake (gzip and zstd are recognised; - is standard input)
     Ingest(Ingest),
-    /// Ask the lake in SQL, read-only
+    /// Query the lake with read-only SQL
     Sql(Sql),
-    /// Delegation chains
+    /// List delegation chains, or show one
     #[command(subcommand)]
     Chain(Chain),
-    /// Why a decision fell as it did: verdict, policy, who stood behind the call, grant, chain
+    /// Explain why a decision was made: verdict, policy, principals, grant, chain
     Why(Why),
-    /// What a mapping makes of records
+    /// Try a mapping on sample records, or list the mappings
     #[command(subcommand)]
     Mapping(MappingCommand),
-    /// What redaction would remove from samples; nothing is stored
+    /// Show what redaction would remove from sample records; nothing is stored
     Redact(Redact),
-    /// Records that could not be read: what and why, and reading them again
+    /// List records that could not be read, explain them, and read them again
     #[command(subcommand)]
     Rejects(Rejects),
-    /// What came of each source: counts, fields filled, numbers missing, last seen
+    /// Show counts, filled fields, gaps and the last record of each source
     Sources(Sources),
-    /// Look after the lake once: checkpoint, merge small files, remove what no version needs
+    /// Run maintenance once: checkpoint, merge small files, remove files that no version needs
     Maintain(MaintainOnce),
-    /// Settings
+    /// Check the settings, or print the defaults
     #[command(subcommand)]
     Config(ConfigCommand),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Folder of the demo's lake; a fresh temporary one unless given
+    /// Folder of the demo's lake; a new temporary one by default
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// Address to serve on
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<String>,
-    /// Stop when all bundled logs are processed
+    /// Stop once all bundled logs are processed
     #[arg(long)]
     pub(crate) once: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Parts of the service to run here
+    /// Parts of the service to run in this process
     #[arg(long, value_delimiter = ',', default_value = "collect,watch,answer,maintain")]
     pub(crate) role: Vec<Role>,
     /// Address to serve on
@@ -88,11 +89,11 @@ pub(crate) struct Serve {
 pub(crate) enum Role {
     /// Receive from Kafka, HTTP and files
     Collect,
-    /// Follow chains, and publish their revisions
+    /// Follow chains and publish their revisions
     Watch,
     /// Serve SQL, chains and the page
     Answer,
-    /// Look after the lake
+    /// Merge small files, write checkpoints and remove files that no version needs
     Maintain,
 }
 
@@ -101,16 +102,16 @@ pub(crate) struct Ingest {
     /// Files to read; - is standard input
     #[arg(required_unless_present = "catalog", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// Catalogue of tools to take in first: YAML, CSV, or the JSON answer to `tools/list`; may be given several times
+    /// Tool catalogue to load before the files: YAML, CSV, or the JSON answer to `tools/list`; may be repeated
     #[arg(long, value_name = "FILE")]
     pub(crate) catalog: Vec<PathBuf>,
-    /// Tool server of the catalogue's tools that name none
+    /// Default server for catalogue tools without one
     #[arg(long, value_name = "URL", requires = "catalog")]
     pub(crate) catalog_server: Option<String>,
     /// Format of the records
     #[arg(long, default_value = "auto")]
     pub(crate) format: String,
-    /// Mapping to use: a shipped one by name, or a TOML file
+    /// Mapping to use: the name of a shipped one, or a TOML file
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) mapping: Option<String>,
     /// Keep reading as the files grow, until interrupted
@@ -122,7 +123,7 @@ pub(crate) struct Ingest {
     /// Print totals as JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Worker threads; as many as there are cores unless given
+    /// Number of worker threads; the number of cores by default
     #[arg(long)]
     pub(crate) threads: Option<usize>,
 }
@@ -131,11 +132,11 @@ pub(crate) struct Ingest {
 pub(crate) enum Output {
     /// One JSON array
     Json,
-    /// One JSON object a line
+    /// One JSON object per line
     Jsonl,
     /// Comma-separated values
     Csv,
-    /// A table for people
+    /// An aligned text table
     Table,
     /// Parquet, to standard output
     Parquet,
@@ -148,17 +149,17 @@ pub(crate) struct Sql {
     /// How to print the rows
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: Output,
-    /// The same as --output json
+    /// Same as --output json
     #[arg(long, conflicts_with = "output")]
     pub(crate) json: bool,
-    /// Rows at most
-    #[arg(long)]
+    /// Maximum number of rows
+    #[arg(long, value_name = "N")]
     pub(crate) rows_max: Option<usize>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Chain {
-    /// List chains, the newest first
+    /// List chains, newest first
     Ls(ChainList),
     /// Draw one chain as a tree
     Show(ChainShow),
@@ -166,41 +167,41 @@ pub(crate) enum Chain {
 
 #[derive(Debug, Args)]
 pub(crate) struct ChainList {
-    /// Only of this requester
+    /// Only chains of this requester
     #[arg(long)]
     pub(crate) requester: Option<String>,
-    /// Only with this agent, client or other actor
+    /// Only chains with this agent, client or other actor
     #[arg(long)]
     pub(crate) agent: Option<String>,
-    /// Only with this tool
+    /// Only chains with this tool
     #[arg(long)]
     pub(crate) tool: Option<String>,
-    /// Only with this tool server
+    /// Only chains with this tool server
     #[arg(long)]
     pub(crate) server: Option<String>,
-    /// Only with a call that was denied
+    /// Only chains with a denied call
     #[arg(long)]
     pub(crate) denied: bool,
-    /// Only with a hop that widened what it was given
+    /// Only chains with a hop that holds more than it was delegated
     #[arg(long)]
     pub(crate) widened: bool,
-    /// Only with a call whose parent is missing
+    /// Only chains with a call whose parent is missing
     #[arg(long, conflicts_with = "unknown")]
     pub(crate) orphan: bool,
-    /// Only with a call on nobody's behalf
+    /// Only chains with a call that has no known requester
     #[arg(long)]
     pub(crate) unknown: bool,
-    /// Only with a path of at least so many principals
+    /// Only chains with a path of at least N principals
     #[arg(long, value_name = "N")]
     pub(crate) depth: Option<usize>,
-    /// Only with calls from this instant on (RFC 3339)
+    /// Only chains with calls at or after this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     pub(crate) from: Option<String>,
-    /// Only with calls before this instant (RFC 3339)
+    /// Only chains with calls before this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<String>,
-    /// Chains at most
-    #[arg(long, default_value_t = 20)]
+    /// Maximum number of chains
+    #[arg(long, default_value_t = 20, value_name = "N")]
     pub(crate) limit: usize,
     /// Print as JSON
     #[arg(long)]
@@ -210,11 +211,12 @@ pub(crate) struct ChainList {
 #[derive(Debug, Args)]
 pub(crate) struct ChainShow {
     /// Id of a chain, a decision, a session or a trace
+    #[arg(value_parser = id)]
     pub(crate) id: String,
     /// How to print it
     #[arg(short, long, value_enum, default_value = "tree")]
     pub(crate) output: Picture,
-    /// The same as --output json
+    /// Same as --output json
     #[arg(long, conflicts_with = "output")]
     pub(crate) json: bool,
 }
@@ -223,17 +225,18 @@ pub(crate) struct ChainShow {
 pub(crate) enum Picture {
     /// A tree of text
     Tree,
-    /// Everything, as JSON
+    /// The whole chain as JSON
     Json,
-    /// For Graphviz
+    /// Graphviz
     Dot,
-    /// A picture
+    /// An SVG picture
     Svg,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Why {
     /// Id of a decision
+    #[arg(value_parser = id)]
     pub(crate) id: String,
     /// Print as JSON
     #[arg(long)]
@@ -245,38 +248,38 @@ pub(crate) struct Redact {
     /// Files of sample records; - is standard input
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// Rules to try instead of those of the settings
+    /// Rules to use instead of those in the settings
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Option<PathBuf>,
     /// Print as JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Exit with 6 when something would be removed
+    /// Exit with code 6 if anything would be removed
     #[arg(long)]
     pub(crate) exit_code: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MappingCommand {
-    /// Mappings in the order in which they are tried
+    /// List the mappings in the order in which they are tried
     Ls,
-    /// For each sample record: what became what, what stayed unmapped, and which fields are empty
+    /// Show, for each sample record, which value became which field, what stayed unmapped and which fields are empty
     Try(MappingTry),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct MappingTry {
-    /// Files of sample records, - is standard input; a mapping file (.toml) may stand among them
+    /// Files of sample records, and mapping files (.toml); - is standard input
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// Mapping to try: a TOML file, or a shipped one by name; without it, those that fit
+    /// Mapping to try: a TOML file, or the name of a shipped one; by default, the one that matches each record
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) mapping: Option<String>,
     /// Format of the records
     #[arg(long, default_value = "auto")]
     pub(crate) format: String,
-    /// Records at most
-    #[arg(long, default_value_t = 100)]
+    /// Maximum number of records
+    #[arg(long, default_value_t = 100, value_name = "N")]
     pub(crate) records: usize,
     /// Print as JSON
     #[arg(long)]
@@ -285,26 +288,26 @@ pub(crate) struct MappingTry {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Rejects {
-    /// Rejections (or with --asides, records set aside) by reason, or one by one; those that a retry has read are left out
+    /// List rejected records (with --asides, records set aside), by reason or one by one, without those that a retry has read
     Ls(RejectsList),
-    /// One rejected record, or one that was set aside: what it was, what is wrong with it, and the way out
+    /// Show one rejected record, or one that was set aside, why, and how to fix it
     Show(RejectsShow),
-    /// Read rejected records (or with --asides, those set aside) again, with what this version and its mappings know
+    /// Read rejected records (with --asides, those set aside) again, with this version and its mappings
     Retry(RejectsRetry),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RejectFilter {
-    /// Only with this reason
+    /// Only records with this reason
     #[arg(long)]
     pub(crate) reason: Option<String>,
-    /// Only those rejected as this format
+    /// Only records read as this format
     #[arg(long, value_name = "FORMAT")]
     pub(crate) of_format: Option<String>,
-    /// Only from this topic or file
+    /// Only records from this topic or file
     #[arg(long)]
     pub(crate) topic: Option<String>,
-    /// Records that were set aside, instead of rejected ones
+    /// Records that were set aside instead of rejected ones
     #[arg(long)]
     pub(crate) asides: bool,
 }
@@ -313,11 +316,11 @@ pub(crate) struct RejectFilter {
 pub(crate) struct RejectsList {
     #[command(flatten)]
     pub(crate) filter: RejectFilter,
-    /// Each record instead of totals
+    /// List each record instead of totals
     #[arg(long)]
     pub(crate) each: bool,
-    /// Lines at most
-    #[arg(long, default_value_t = 100)]
+    /// Maximum number of lines
+    #[arg(long, default_value_t = 100, value_name = "N")]
     pub(crate) limit: usize,
     /// Print as JSON
     #[arg(long)]
@@ -326,10 +329,11 @@ pub(crate) struct RejectsList {
 
 #[derive(Debug, Args)]
 pub(crate) struct RejectsShow {
-    /// <topic>/<partition>/<offset>, as `rejects ls` prints it
+    /// Id of the record, <topic>/<partition>/<offset>, as `catena rejects ls --each` prints it
+    #[arg(value_parser = id)]
     pub(crate) id: String,
-    /// Bytes of the record to show
-    #[arg(long, default_value_t = 4096)]
+    /// Maximum number of bytes of the record to show
+    #[arg(long, default_value_t = 4096, value_name = "N")]
     pub(crate) bytes: usize,
     /// Print as JSON
     #[arg(long)]
@@ -343,14 +347,14 @@ pub(crate) struct RejectsRetry {
     /// Read them as this format
     #[arg(long)]
     pub(crate) format: Option<String>,
-    /// Mapping to use: a shipped one by name, or a TOML file
+    /// Mapping to use: the name of a shipped one, or a TOML file
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) mapping: Option<String>,
-    /// Only say what would come of it
+    /// Report the result without storing anything
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Records at most
-    #[arg(long, default_value_t = 1_000_000)]
+    /// Maximum number of records
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     pub(crate) limit: usize,
     /// Print totals as JSON
     #[arg(long)]
@@ -366,10 +370,10 @@ pub(crate) struct Sources {
 
 #[derive(Debug, Args)]
 pub(crate) struct MaintainOnce {
-    /// Change nothing: compare every data file with the digest in the log, and name those that are damaged
+    /// Change nothing; compare every data file with its digest in the log and name the damaged ones
     #[arg(long, conflicts_with = "unexplained_max")]
     pub(crate) scrub: bool,
-    /// Delete up to N files that no log entry explains, also when the log is in doubt
+    /// Delete up to N files that no log entry explains, even when the log is in doubt
     #[arg(long, value_name = "N")]
     pub(crate) unexplained_max: Option<usize>,
     /// Print as JSON
@@ -379,8 +383,36 @@ pub(crate) struct MaintainOnce {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Check settings and environment, and say what to change
+    /// Check the settings and the environment, and report what to change
     Check,
     /// Print every setting with its default
     Defaults,
+}
+
+/// An id without the spaces that copying it brings along.
+fn id(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("the id is empty".to_owned()),
+        id => Ok(id.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_trimmed() {
+        for words in [["chain", "show"].as_slice(), &["why"], &["rejects", "show"]] {
+            let given = ["catena"].iter().chain(words).chain(&[" d-1\n"]);
+            let id = match Cli::try_parse_from(given).expect("an id with spaces around it").command {
+                Command::Chain(Chain::Show(show)) => show.id,
+                Command::Why(why) => why.id,
+                Command::Rejects(Rejects::Show(show)) => show.id,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(id, "d-1");
+            assert!(Cli::try_parse_from(["catena"].iter().chain(words).chain(&["  "])).is_err());
+        }
+    }
 }

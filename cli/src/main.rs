@@ -1,8 +1,8 @@
 //! Assembles: arguments, settings and wiring; the binary `catena`.
 //!
 //! Guarantee: the only place that reads arguments, environment and files of settings, and the only one that prints. Data
-//! goes to standard output, talk to standard error. Exit codes: 0 done, 1 error, 2 usage, 5 not found, 7 partial,
-//! 78 bad configuration.
+//! goes to standard output, talk to standard error. Exit codes: 0 done, 1 error, 2 usage, 5 not found,
+//! 6 something to redact (`catena redact --exit-code`), 78 bad configuration, 141 the reader of the output has gone.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -10,6 +10,7 @@ mod args;
 mod commands;
 mod config;
 mod memory;
+mod nearest;
 mod said;
 
 use std::process::ExitCode;
@@ -19,9 +20,9 @@ const READER_GONE: i32 = 141;
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(move |panic| {
-        // `catena ... | head` has read enough: there is nobody left to tell.
-        let told = panic.payload_as_str().unwrap_or_default();
-        if told.starts_with("failed printing to stdout") && told.contains("Broken pipe") {
+        // `catena ... | head` has read enough, and closed the pipe.
+        let message = panic.payload_as_str().unwrap_or_default();
+        if message.starts_with("failed printing to stdout") && message.contains("Broken pipe") {
             #[expect(clippy::disallowed_methods, reason = "there is no way back from here, and nothing left to write")]
             std::process::exit(READER_GONE);
         }

@@ -2,7 +2,7 @@
 //! doors that a deployment uses: HTTP with the intake log behind it, and files.
 
 use super::serve::{Service, stopped};
-use super::{now, open_engine};
+use super::{now, open_engine_or_wait};
 use crate::args::{Demo, Role};
 use crate::config::Config;
 use anyhow::{Context, Result, bail};
@@ -70,7 +70,7 @@ pub(crate) fn run(runtime: &tokio::runtime::Runtime, mut config: Config, args: &
             })?;
         let posted = upload(service.address).await?;
         let read = read_files(&config, &data.join("logs")).await?;
-        let engine = open_engine(&config).await?;
+        let engine = open_engine_or_wait(&config).await?;
         wait_for(&engine, posted + read.decisions + read.rejected + read.asides).await?;
         report(&engine, &service, &config).await?;
         if !args.once {

@@ -3,6 +3,7 @@
 use super::{flush_settings, now, open_lake};
 use crate::args::Ingest;
 use crate::config::{Config, parse_format};
+use crate::nearest::did_you_mean;
 use anyhow::{Context, Result, bail};
 use catena_collect::batch::ROW_GROUP_ROWS;
 use catena_collect::receive::file::{self, Job};
@@ -86,7 +87,7 @@ fn catalogue(path: &Path, server: Option<&str>) -> Result<String> {
     };
     let about = About { time: Micros(changed.as_micros() as i64), server };
     let lines = catalogue::read(&bytes, kind, &about)
-        .with_context(|| format!("`{name}` is no catalogue (tools that name no server need --catalog-server)"))?;
+        .with_context(|| format!("`{name}` is not a tool catalogue (tools without a server need --catalog-server)"))?;
     Ok(lines.join("\n"))
 }
 
@@ -95,10 +96,17 @@ pub(crate) fn chosen(shipped: &Mappings, mapping: &str) -> Result<Mappings> {
     if shipped.names().any(|(name, _)| name == mapping) {
         return Ok(shipped.prefer(mapping)?);
     }
-    let text = std::fs::read_to_string(mapping).with_context(|| {
-        let names: Vec<_> = shipped.names().map(|(name, _)| name).collect();
-        format!("`{mapping}` is neither a mapping file nor one of the shipped mappings: {}", names.join(", "))
-    })?;
+    let text = match std::fs::read_to_string(mapping) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let names = shipped.names().map(|(name, _)| name);
+            bail!(
+                "`{mapping}` is neither a file nor a shipped mapping{} (`catena mapping ls` lists the shipped ones)",
+                did_you_mean(mapping, names)
+            )
+        }
+        Err(e) => return Err(e).with_context(|| format!("could not read the mapping `{mapping}`")),
+    };
     Ok(shipped.with(&text, mapping)?)
 }
 
@@ -125,21 +133,22 @@ pub(crate) fn report(counts: &Counts) -> serde_json::Value {
 
 pub(crate) fn print_totals(counts: &Counts) {
     let accepted = counts.decisions - counts.duplicates;
-    println!("{accepted} decisions from {} records", counts.records);
+    println!("{} from {}", counted(accepted, "decision"), counted(counts.records, "record"));
     for (outcome, n) in &counts.by_outcome {
         println!("  {outcome:<10} {n:>9}");
     }
-    for (name, n) in [("executions", counts.executions), ("records of authority", counts.authority)] {
+    for (name, n) in [("execution", counts.executions), ("authority record", counts.authority)] {
         if n > 0 {
-            println!("{n} {name}");
+            println!("{}", counted(n, name));
         }
     }
     if counts.duplicates > 0 {
-        println!("{} sent again, shown once", counts.duplicates);
+        println!("{} (stored, shown once)", counted(counts.duplicates, "duplicate"));
     }
     if counts.read_before > 0 {
-        println!("{} records were read before, and not again now", counts.read_before);
-        println!("  `catena rejects retry` reads again what was rejected then, and with --asides what was set aside:");
+        let were = if counts.read_before == 1 { "was" } else { "were" };
+        println!("{} {were} already ingested and {were} skipped", counted(counts.read_before, "record"));
+        println!("  `catena rejects retry` reads rejected records again, and with --asides those set aside,");
         println!("  in another format (--format) or with a mapping (--mapping)");
     }
     for (title, total, by) in
@@ -152,6 +161,11 @@ pub(crate) fn print_totals(counts: &Counts) {
             }
         }
     }
+}
+
+/// A number with its noun: `1 record`, `2 records`.
+pub(crate) fn counted(n: u64, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 fn follow(
@@ -176,7 +190,12 @@ fn follow(
             .map(|path| {
                 scope.spawn(move || {
                     file::follow(lake, handle, path, job, &STOP, &|counts| {
-                        eprintln!("{}: {} decisions, {} rejected", path.display(), counts.decisions, counts.rejected);
+                        eprintln!(
+                            "{}: {}, {} rejected",
+                            path.display(),
+                            counted(counts.decisions, "decision"),
+                            counts.rejected
+                        );
                     })
                 })
             })

@@ -3,7 +3,7 @@
 //! Steps are independent: one that fails is named at the end, and the others have run. A file of a newer version is a note and no
 //! failure; a damaged one, and files that vacuum refuses to delete, are.
 
-use super::open_lake;
+use super::{open_engine, open_lake};
 use crate::args::MaintainOnce;
 use crate::config::Config;
 use anyhow::Result;
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(config: &Config, args: &MaintainOnce) -> Result<ExitCode> {
+    // Upkeep of a mistyped path must not make a lake there.
+    open_engine(config).await?;
     let upkeep = upkeep(open_lake(config).await?, config, args.unexplained_max);
     if args.scrub {
         return scrub(&upkeep, args.json).await;

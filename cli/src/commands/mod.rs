@@ -166,8 +166,24 @@ fn not_opened(config: &Config) -> String {
     format!("could not open the lake `{}`", config.lake)
 }
 
-/// Opens the lake for reading.
+/// Opens a lake for reading.
+///
+/// # Errors
+///
+/// Also when there is no lake: a mistyped path must not read as a lake without rows.
 pub(crate) async fn open_engine(config: &Config) -> Result<Engine> {
+    let engine = open_engine_or_wait(config).await?;
+    if engine.version().is_none() {
+        anyhow::bail!(
+            "there is no lake at `{0}`: check `--lake`, or make one with `catena ingest --lake {0} FILE`",
+            config.lake
+        );
+    }
+    Ok(engine)
+}
+
+/// Opens a lake for reading that another process may not have made yet.
+pub(crate) async fn open_engine_or_wait(config: &Config) -> Result<Engine> {
     let options = Options {
         store: config.store.clone(),
         chains_bytes: config.query.chains_bytes,

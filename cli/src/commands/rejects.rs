@@ -141,8 +141,8 @@ async fn show(config: &Config, tenant: Option<&str>, args: &RejectsShow) -> Resu
 }
 
 async fn retry(config: &Config, tenant: Option<&str>, args: &RejectsRetry) -> Result<ExitCode> {
-    let lake = open_lake(config).await?;
     let engine = open_engine(config).await?;
+    let lake = open_lake(config).await?;
     let mut settings = flush_settings(config)?;
     if let Some(mapping) = &args.mapping {
         settings.mappings = Arc::new(chosen(&settings.mappings, mapping)?);

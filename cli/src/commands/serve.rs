@@ -7,7 +7,7 @@ pub(crate) use doors::check;
 
 use super::ingest::chosen;
 use super::maintain::upkeep;
-use super::{flush_settings, key_files, mappings, now, open_engine, open_lake, watch};
+use super::{flush_settings, key_files, mappings, now, open_engine_or_wait, open_lake, watch};
 use crate::args::{Role, Serve};
 use crate::config::{Config, Start, parse_format};
 use anyhow::{Context, Result, bail};
@@ -99,7 +99,7 @@ impl Service {
         let (mut router, mut collector, mut health) = (None, None, Health::default());
         let mut answers = None;
         if roles.contains(&Role::Answer) {
-            let engine = open_engine(config).await?;
+            let engine = open_engine_or_wait(config).await?;
             health = doors::health_of(&engine);
             answers = Some(doors::answers(engine, config));
         }
@@ -116,7 +116,7 @@ impl Service {
             tokio::spawn(async move { upkeep.run(every, cancel).await })
         });
         let watch = if roles.contains(&Role::Watch) {
-            let engine = open_engine(config).await?;
+            let engine = open_engine_or_wait(config).await?;
             let settings = catena_analysis::chain::Settings::default();
             Some(tokio::spawn(watch::run(lake.clone(), engine, settings, cancel.clone())))
         } else {

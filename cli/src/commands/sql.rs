@@ -4,7 +4,7 @@ use super::open_engine;
 use crate::args::{Output, Sql};
 use crate::config::Config;
 use anyhow::Result;
-use catena_engine::output::{Format, Writer};
+use catena_engine::output::{Format, LineEnd, Writer};
 use catena_engine::{Limits, Scope};
 use std::io::{BufWriter, Read, Write};
 use std::process::ExitCode;
@@ -33,7 +33,7 @@ pub(crate) async fn run(config: &Config, tenant: Option<&str>, args: &Sql) -> Re
         Output::Table => Format::Table,
         Output::Parquet => Format::Parquet,
     };
-    let mut writer = Writer::new(BufWriter::new(std::io::stdout()), format, answer.schema())?;
+    let mut writer = Writer::with_line_end(BufWriter::new(std::io::stdout()), format, LineEnd::Lf, answer.schema())?;
     while let Some(batch) = answer.next().await {
         writer.write(&batch?)?;
     }

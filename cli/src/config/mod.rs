@@ -3,6 +3,7 @@
 //! Guarantee: a wrong setting is refused at start, with the line to change or the nearest known key; nothing after
 //! start-up sees a raw one. The defaults are a commented TOML file, compiled in, and the manual at once.
 
+use crate::nearest::did_you_mean;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -281,7 +282,7 @@ pub(crate) fn parse_format(name: &str) -> Result<catena_decode::Format> {
     use catena_decode::Format;
     Format::parse(name).ok_or_else(|| {
         let known: Vec<_> = Format::ALL.iter().map(|f| f.as_str()).collect();
-        anyhow!("`{name}` is no known format; known are {}", known.join(", "))
+        anyhow!("`{name}` is not a format{} (formats: {})", did_you_mean(name, known.iter().copied()), known.join(", "))
     })
 }
 
@@ -338,8 +339,8 @@ fn check_keys(known: &Table, given: &Table, path: &str) -> Result<()> {
 }
 
 fn unknown_key(known: &Table, full: &str, key: &str) -> anyhow::Error {
-    let nearest = known.keys().min_by_key(|k| distance(k, key)).map(String::as_str).unwrap_or_default();
-    anyhow!("`{full}` is no setting; did you mean `{nearest}`? (all settings: catena config defaults)")
+    let nearest = did_you_mean(key, known.keys().map(String::as_str));
+    anyhow!("`{full}` is not a setting{nearest} (`catena config defaults` prints every setting)")
 }
 
 fn set(settings: &mut Table, known: &Table, key: &str, text: &str) -> Result<()> {
@@ -379,22 +380,6 @@ fn typed(default: &Value, text: &str) -> Result<Value> {
             table["value"].clone()
         }
     })
-}
-
-/// Edits between two keys.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -441,7 +426,7 @@ mod tests {
     #[test]
     fn ladder_of_faults() {
         check("flush = ", &[], Err("is not TOML"));
-        check("[flush]\nage = 5", &[], Err("`flush.age` is no setting; did you mean `age_ms`?"));
+        check("[flush]\nage = 5", &[], Err("`flush.age` is not a setting; did you mean `age_ms`?"));
         check("[flush]\nage_ms = \"x\"", &[], Err("invalid type"));
         check("", &[("CATENA_FLUSH__AGE_MS", "x")], Err("`x` is not a whole number"));
         check("", &[("CATENA_LAEK", "x")], Err("did you mean `lake`?"));
@@ -458,6 +443,10 @@ mod tests {
             &[],
             Err("`ingest`, `read`, `metrics`"),
         );
-        check("[kafka]\ntopics = [{name = \"d\", format = \"opus\"}]", &[], Err("`opus` is no known format"));
+        check(
+            "[kafka]\ntopics = [{name = \"d\", format = \"opus\"}]",
+            &[],
+            Err("`opus` is not a format; did you mean `opa`?"),
+        );
     }
 }
