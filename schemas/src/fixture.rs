@@ -30,6 +30,7 @@
 //! are persons, other actors agents.
 
 mod arbitrary;
+pub mod full;
 
 pub use arbitrary::{entries, events, rejections, string, time};
 
@@ -208,13 +209,10 @@ impl Story {
         let outcome = Outcome::parse(&verdict)
             .ok_or_else(|| format!("`{verdict}` is not a verdict: allow, deny, step_up, error or unknown"))?;
         let number = self.told.events.len() + 1;
-        let mut event = Event {
-            id: keys.text("id").unwrap_or_else(|| format!("e{number}")).into(),
-            time,
-            grant_id: keys.cow("grant"),
-            ..Event::default()
-        };
-        let path = self.path(&caller, event.grant_id.as_deref());
+        let mut event =
+            Event { id: keys.text("id").unwrap_or_else(|| format!("e{number}")).into(), time, ..Event::default() };
+        event.grant.id = keys.cow("grant");
+        let path = self.path(&caller, event.grant.id.as_deref());
         let requester = keys.text("for").or_else(|| (path.len() > 1).then(|| path[0].clone()));
         if let Some(person) = requester {
             event.requester.kind = Some(kind(&person).unwrap_or("human").to_owned().into());

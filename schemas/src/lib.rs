@@ -5,6 +5,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`fields`] | the one table of an event's fields, from which the modules below are generated |
 //! | [`event`] | the canonical decision event, borrowed from the bytes it was read from |
 //! | [`time`] | instants in microseconds, and how they are written |
 //! | [`table`] | the lake's tables: names, columns, partitions |
@@ -17,8 +18,10 @@
 pub mod authority;
 pub mod canonical;
 pub mod event;
+pub mod fields;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
+mod json_text;
 pub mod revision;
 pub mod rows;
 pub mod table;

@@ -1,16 +1,16 @@
 //! Events become rows of Arrow.
 //!
-//! Guarantee: [`visit`] is the one place that says which part of an [`Event`] stands in which column; the row builder and
-//! the leaf encoder both read events through it. A column that a row leaves out costs nothing: it is filled with nulls
+//! Guarantee: the row builder and the leaf encoder both read events through [`visit`], which takes from the table in [`crate::fields`]
+//! which part of an [`Event`] stands in which column. A column that a row leaves out costs nothing: it is filled with nulls
 //! when the batch is finished. Rows come out sorted by (15-minute bucket of time, session, time, offset), so that the
 //! calls of one session lie together, compress well, and runs can be merged later.
 
 use crate::authority::Entry;
-use crate::event::{Actor, Event, EventKind, Source};
+use crate::event::{self, Actor, Event, EventKind, Source};
+use crate::json_text::write_string;
 use crate::revision::{REVISIONS, Revision};
 use crate::table::{Field, Kind, LEAF_VERSION, file_schema};
 use crate::time::Micros;
-use crate::wire::write_string;
 use arrow_array::builder::BooleanBufferBuilder;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{
@@ -69,56 +69,94 @@ pub trait FieldSink {
     fn bytes(&mut self, field: Field, value: &[u8]);
 }
 
+/// Gives one field to a sink, by how the table says that it is kept.
+macro_rules! visit_field {
+    ($sink:ident texts $field:ident $value:expr) => { visit_field!($sink @list $field $value) };
+    ($sink:ident scopes $field:ident $value:expr) => { visit_field!($sink @list $field $value) };
+    ($sink:ident digests $field:ident $value:expr) => { visit_field!($sink @list $field $value) };
+    ($sink:ident @list $field:ident $value:expr) => {
+        if !$value.is_empty() {
+            $sink.list(Field::$field, $value.iter().map(|v| v.as_ref()));
+        }
+    };
+    ($sink:ident int $field:ident $value:expr) => {
+        if let Some(v) = $value {
+            $sink.int(Field::$field, i64::from(v));
+        }
+    };
+    ($sink:ident long $field:ident $value:expr) => {
+        if let Some(v) = $value {
+            $sink.int(Field::$field, v);
+        }
+    };
+    ($sink:ident time $field:ident $value:expr) => {
+        if let Some(v) = $value {
+            $sink.time(Field::$field, v);
+        }
+    };
+    ($sink:ident basis $field:ident $value:expr) => { visit_field!($sink @word $field $value) };
+    ($sink:ident enforced $field:ident $value:expr) => { visit_field!($sink @word $field $value) };
+    ($sink:ident phase $field:ident $value:expr) => { visit_field!($sink @word $field $value) };
+    ($sink:ident @word $field:ident $value:expr) => {
+        if let Some(v) = $value {
+            $sink.text(Field::$field, v.as_str());
+        }
+    };
+    ($sink:ident $text:ident $field:ident $value:expr) => {
+        if let Some(v) = &$value {
+            $sink.text(Field::$field, v);
+        }
+    };
+}
+
+macro_rules! visitors {
+    ($(
+        $(#[doc = $group_doc:literal])+
+        $group:ident: $Group:ident { $(
+            $(#[doc = $doc:literal])+
+            $field:ident: $how:ident $path:tt => $variant:ident $(, slot $slot:ident)?;
+        )+ }
+    )+) => { $(
+        impl event::$Group<'_> {
+            /// Gives the fields that the table lists to a sink.
+            #[inline]
+            fn visit(&self, sink: &mut impl FieldSink) {
+                $(visit_field!(sink $how $variant self.$field);)+
+            }
+        }
+    )+ };
+}
+
+crate::event_fields! { groups visitors }
+
 /// Reads an event into a sink, column by column.
 pub fn visit(event: &Event<'_>, place: &Place<'_>, sink: &mut impl FieldSink) {
-    macro_rules! text { ($($field:ident $value:expr),+ $(,)?) => { $(if let Some(v) = &$value { sink.text(Field::$field, v); })+ } }
-    macro_rules! list { ($($field:ident $value:expr),+ $(,)?) => { $(if !$value.is_empty() { sink.list(Field::$field, $value.iter().map(|v| v.as_ref())); })+ } }
-    macro_rules! time { ($($field:ident $value:expr),+ $(,)?) => { $(if let Some(v) = $value { sink.time(Field::$field, v); })+ } }
-    macro_rules! int { ($($field:ident $value:expr),+ $(,)?) => { $(if let Some(v) = $value { sink.int(Field::$field, i64::from(v)); })+ } }
-    let Event {
-        decision: d, source: s, requester: r, session, server, tool, call: c, token: t, links, network, ..
-    } = event;
-
     sink.text(Field::EventId, &event.id);
     sink.time(Field::Time, event.time);
     visit_place(place, sink);
-    sink.text(Field::Outcome, d.outcome.as_str());
+    sink.text(Field::Outcome, event.decision.outcome.as_str());
     sink.text(Field::Redaction, place.redaction);
-    sink.int(Field::DecisionIndex, i64::from(s.decision_index));
+    sink.int(Field::DecisionIndex, i64::from(event.source.decision_index));
     sink.int(Field::LeafVersion, i64::from(LEAF_VERSION));
     sink.text(Field::Format, place.format);
-    visit_source(s, sink);
-    macro_rules! word { ($($field:ident $value:expr),+ $(,)?) => { $(if let Some(v) = $value { sink.text(Field::$field, v.as_str()); })+ } }
-    word!(Basis d.basis, Enforced d.enforced, Phase d.phase);
-    text!(PolicyEngine d.policy_engine, PolicyId d.policy_id, PolicyVersion d.policy_version, PolicyDigest d.policy_digest);
-    list!(PolicyRules d.rules, Reasons d.reasons);
-    text!(Obligations d.obligations, Challenge d.challenge);
-    text!(Requester r.id, RequesterEmail r.email, RequesterIssuer r.issuer, RequesterKind r.kind, RequesterAssurance r.assurance);
-    list!(RequesterRoles r.roles);
+    visit_source(&event.source, sink);
+    event.decision.visit(sink);
+    event.requester.visit(sink);
     visit_actors(event, sink);
-    text!(Session session.id, Run session.run, Conversation session.conversation, McpSession session.mcp, Task session.task);
-    text!(Server server.id, ServerName server.name, Tool tool.name, Action tool.action, DataClass tool.data_class);
-    int!(Impact tool.impact);
-    text!(DefinitionDigest tool.definition_digest);
-    text!(Protocol c.protocol, ProtocolVersion c.protocol_version, Method c.method, JsonrpcId c.jsonrpc_id);
-    int!(JsonrpcError c.jsonrpc_error);
-    text!(HttpMethod c.http_method, HttpHost c.http_host, HttpPath c.http_path);
-    int!(HttpStatus c.http_status);
-    text!(Params c.params, ParamsDigest c.params_digest);
-    list!(Resources c.resources);
-    text!(Destination c.destination);
-    list!(HandlesIn c.handles_in, HandlesOut c.handles_out);
-    text!(StateIn c.state_in, StateOut c.state_out, ResultClass c.result_class);
-    int!(ResultBytes c.result_bytes);
-    text!(TokenRef t.reference, TokenProof t.proof, TokenIssuer t.issuer, TokenSubject t.subject, TokenClient t.client_id);
-    list!(Audience t.audience, TokenResource t.resource, Scopes t.scope);
-    time!(TokenIssued t.issued_at, TokenExpires t.expires_at, TokenAuthTime t.auth_time);
-    text!(TokenAcr t.acr, TokenCnf t.cnf, TokenTxn t.txn, TokenActi t.acti, TokenParentRef t.parent_reference);
-    text!(GrantId event.grant_id);
-    text!(ParentDecision links.parent_decision, ParentOrigin links.parent_origin, TraceId links.trace, SpanId links.span);
-    text!(ParentSpanId links.parent_span, HttpTrace links.http_trace, RequestId links.request);
-    text!(Ip network.ip, UserAgent network.user_agent, Spiffe network.spiffe, Extra event.extra);
-    list!(Flags event.flags);
+    event.session.visit(sink);
+    event.server.visit(sink);
+    event.tool.visit(sink);
+    event.call.visit(sink);
+    event.token.visit(sink);
+    event.grant.visit(sink);
+    event.links.visit(sink);
+    event.network.visit(sink);
+    if let Some(extra) = &event.extra {
+        sink.text(Field::Extra, extra);
+    }
+    if !event.flags.is_empty() {
+        sink.list(Field::Flags, event.flags.iter().map(|f| f.as_ref()));
+    }
     sink.time(Field::IngestTime, place.ingest_time);
     // A decision has no kind: its leaf is what it was before there were others.
     if event.kind != EventKind::Decision {
@@ -147,22 +185,10 @@ pub fn visit_authority(entry: &Entry<'_>, place: &Place<'_>, sink: &mut impl Fie
     sink.text(Field::Body, &entry.body);
 }
 
-fn visit_source(s: &Source<'_>, sink: &mut impl FieldSink) {
-    for (field, value) in [(Field::SourceKind, &s.kind), (Field::Source, &s.instance)] {
-        if let Some(value) = value {
-            sink.text(field, value);
-        }
-    }
-    if let Some(seq) = s.seq {
-        sink.int(Field::SourceSeq, seq);
-    }
-    for (field, value) in [(Field::SourceEpoch, &s.epoch), (Field::SourceRecord, &s.record)] {
-        if let Some(value) = value {
-            sink.text(field, value);
-        }
-    }
-    if s.decision_count > 1 {
-        sink.int(Field::DecisionCount, i64::from(s.decision_count));
+fn visit_source(source: &Source<'_>, sink: &mut impl FieldSink) {
+    source.visit(sink);
+    if source.decision_count > 1 {
+        sink.int(Field::DecisionCount, i64::from(source.decision_count));
     }
 }
 

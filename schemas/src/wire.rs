@@ -14,7 +14,6 @@ use std::borrow::Cow;
 
 mod write;
 
-pub(crate) use write::write_string;
 pub use write::{write_authority, write_event, write_native};
 
 /// Any JSON value.
@@ -276,34 +275,6 @@ pub enum Kind {
     Execution,
 }
 
-/// What was decided, by which policy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Decision {
-    /// The verdict.
-    pub verdict: Verdict,
-    /// Said or worked out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub basis: Option<Basis>,
-    /// What was done with the call.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub enforced: Option<Enforced>,
-    /// Which moment it belongs to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phase: Option<Phase>,
-    /// The policy that decided.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy: Option<Policy>,
-    /// Reason codes, such as `scope_missing`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reasons: Option<Texts>,
-    /// What the policy asks the enforcement point to do besides.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub obligations: Option<Vec<Json>>,
-    /// What a step-up asks for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub challenge: Option<Challenge>,
-}
-
 /// What a step-up asks for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Challenge {
@@ -328,56 +299,6 @@ pub struct Challenge {
 }
 
 object! {
-    /// The policy that decided.
-    Policy {
-        /// `opa`, `cerbos`, `cedar` ...
-        engine: String,
-        /// Policy, rule path or resource policy.
-        id: String,
-        /// Bundle revision, git hash or route checksum.
-        version: Id,
-        /// Digest of its text, as `algorithm:hex`.
-        digest: String,
-        /// Rules that determined the verdict.
-        rules: Texts,
-    }
-}
-
-object! {
-    /// Where a record came from.
-    Source {
-        /// Kind of producer: `catena`, `opa`, `cerbos`, `envoy` ...
-        kind: String,
-        /// Which instance of it.
-        instance: String,
-        /// Number of the record within instance and epoch, without gaps: a gap shows that a record is missing.
-        seq: i64,
-        /// Restart marker: `seq` starts again with a new one.
-        epoch: Id,
-        /// The producer's own id of the record, if it is not `id`.
-        record: String,
-    }
-}
-
-object! {
-    /// The party on whose behalf the chain acts.
-    Requester {
-        /// Stable id. Personal: enters the evidence only as a salted commitment.
-        id: Id,
-        /// Who issued the id: a URL (`iss` of RFC 7519).
-        issuer: String,
-        /// `human`, `service` ...
-        kind: String,
-        /// `verified` (a signature was checked), `asserted` (a trusted party says so), `inferred` or `absent`.
-        assurance: String,
-        /// E-mail address, if apart from the id. Personal.
-        email: String,
-        /// Roles or groups.
-        roles: Texts,
-    }
-}
-
-object! {
     /// One acting party.
     Actor {
         /// Stable id.
@@ -397,183 +318,91 @@ object! {
     }
 }
 
-object! {
-    /// What groups calls.
-    Session {
-        /// Session, as the producer keys it.
-        id: Id,
-        /// Agent run.
-        run: Id,
-        /// Conversation.
-        conversation: Id,
-        /// `Mcp-Session-Id`.
-        mcp: Id,
-        /// Task (A2A, MCP tasks).
-        task: Id,
-    }
+/// The JSON type of a member, by how it is read.
+macro_rules! member {
+    (text) => { String };
+    (scalar) => { Id };
+    (digest) => { Id };
+    (texts) => { Texts };
+    (scopes) => { Texts };
+    (digests) => { Texts };
+    (int) => { i32 };
+    (long) => { i64 };
+    (time) => { Instant };
+    (basis) => { Basis };
+    (enforced) => { Enforced };
+    (phase) => { Phase };
+    (json) => { Json };
+    (array) => { Vec<Json> };
+    (challenge) => { Challenge };
 }
 
-object! {
-    /// The tool server.
-    Server {
-        /// Stable id; its canonical URL where there is one (RFC 8707).
-        id: String,
-        /// Name.
-        name: String,
-    }
+/// One type per JSON object of the table. A decision has a verdict besides, the one member that is required.
+macro_rules! group {
+    ($(#[$doc:meta])+ decision: $($rest:tt)+) => {
+        group! { @ [] [
+            /// `allow`, `deny`, `step_up` (more is asked for first), `error` (the decision failed) or `unknown`.
+            pub verdict: Verdict,
+        ] $(#[$doc])+ $($rest)+ }
+    };
+    ($(#[$doc:meta])+ $group:ident: $($rest:tt)+) => { group! { @ [#[derive(Default)]] [] $(#[$doc])+ $($rest)+ } };
+    (@ [$($derive:tt)*] [$($required:tt)*]
+        $(#[$group_doc:meta])+
+        $Group:ident { $(
+            members { $(
+                $(#[$doc:meta])+
+                $field:ident: $how:ident $member:literal => $variant:ident $name:literal $kind:ident $leaf:literal $(, slot $slot:ident)?;
+            )* }
+            $(
+                $(#[$object_doc:meta])+
+                object $object:ident: $Object:ident { $(
+                    $(#[$inner_doc:meta])+
+                    $inner:ident: $inner_how:ident $inner_member:literal
+                        => $inner_variant:ident $inner_name:literal $inner_kind:ident $inner_leaf:literal $(, slot $inner_slot:ident)?;
+                )* }
+            )?
+        )+ }
+    ) => {
+        $(#[$group_doc])+
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+        $($derive)*
+        pub struct $Group {
+            $($required)*
+            $(
+                $(
+                    $(#[$doc])+
+                    #[serde(default, rename = $member, skip_serializing_if = "Option::is_none")]
+                    pub $field: Option<member!($how)>,
+                )*
+                $(
+                    $(#[$object_doc])+
+                    #[serde(default, skip_serializing_if = "Option::is_none")]
+                    pub $object: Option<$Object>,
+                )?
+            )+
+        }
+
+        $($(
+            $(#[$object_doc])+
+            #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+            pub struct $Object {
+                $(
+                    $(#[$inner_doc])+
+                    #[serde(default, rename = $inner_member, skip_serializing_if = "Option::is_none")]
+                    pub $inner: Option<member!($inner_how)>,
+                )*
+            }
+        )?)+
+    };
 }
 
-object! {
-    /// The tool.
-    Tool {
-        /// Name within its server.
-        name: String,
-        /// `read`, `query`, `update`, `admin`, or the producer's own class.
-        action: String,
-        /// Class of the data that it touches, such as `pii`.
-        data_class: String,
-        /// What a misuse would cost, from 0 (nothing) to 5.
-        impact: i32,
-        /// Digest of the tool's definition, as `algorithm:hex`.
-        definition_digest: String,
-    }
+macro_rules! groups {
+    ($(
+        columns $columns:tt
+        $($(#[$doc:meta])+ $group:ident: $Group:ident $rows:tt)*
+    )+) => { $($(
+        group! { $(#[$doc])+ $group: $Group $rows }
+    )*)+ };
 }
 
-object! {
-    /// The call itself.
-    Call {
-        /// `mcp`, `a2a`, `http` ...
-        protocol: String,
-        /// Its revision, such as `2026-07-28`.
-        protocol_version: String,
-        /// JSON-RPC method.
-        method: String,
-        /// JSON-RPC id.
-        jsonrpc_id: Id,
-        /// JSON-RPC error code.
-        jsonrpc_error: i64,
-        /// The HTTP request it came in.
-        http: Http,
-        /// Arguments, of any shape. Redacted before they are stored. Personal.
-        params: Json,
-        /// Digest of the arguments as they were: `hmac:` and hex is kept, anything else is digested with the tenant's key.
-        params_digest: Id,
-        /// What it touched, as `kind:id`.
-        resources: Texts,
-        /// Where data went.
-        destination: String,
-        /// Handles that the call consumed. Stored as keyed digests.
-        handles_in: Texts,
-        /// Handles that the call produced. Stored as keyed digests.
-        handles_out: Texts,
-        /// Request state before. Stored as a keyed digest.
-        state_in: Id,
-        /// Request state after. Stored as a keyed digest.
-        state_out: Id,
-        /// What came back.
-        result: CallResult,
-    }
-}
-
-object! {
-    /// The HTTP request that a call came in.
-    Http {
-        /// Verb.
-        method: String,
-        /// Authority: host, and port if it is not the usual one.
-        host: String,
-        /// Path.
-        path: String,
-        /// Status of the response.
-        status: i32,
-    }
-}
-
-object! {
-    /// What came back from a call.
-    CallResult {
-        /// `trusted`, `untrusted` or `sensitive`.
-        class: String,
-        /// Size in bytes.
-        bytes: i64,
-    }
-}
-
-object! {
-    /// Claims of the token presented.
-    Token {
-        /// `hmac:` and hex of a keyed digest of the token or its `jti`. Anything else is digested when it is read.
-        #[serde(rename = "ref")]
-        reference: Id,
-        /// What was done to believe it: `verified`, `introspected` (RFC 7662), `parsed`, `opaque` or `none`.
-        proof: String,
-        /// `iss` (RFC 7519).
-        issuer: String,
-        /// `sub`. Personal.
-        subject: Id,
-        /// `client_id` (RFC 8693) or `azp`.
-        client_id: Id,
-        /// `aud`.
-        audience: Texts,
-        /// Resource indicators (RFC 8707).
-        resource: Texts,
-        /// Scopes, as a list or as one text with spaces (RFC 6749, section 3.3).
-        scope: Texts,
-        /// `iat`.
-        issued_at: Instant,
-        /// `exp`.
-        expires_at: Instant,
-        /// `auth_time`: when the person last authenticated.
-        auth_time: Instant,
-        /// `acr`: how the person authenticated.
-        acr: String,
-        /// Thumbprint of the key that the token is bound to (RFC 7800, RFC 9449).
-        cnf: String,
-        /// Transaction (`txn`, RFC 8417).
-        txn: String,
-        /// Workflow id shared by the tokens of one chain (`acti`). Stored as a keyed digest.
-        acti: Id,
-        /// `ref` of the token that this one was exchanged from.
-        parent_ref: Id,
-    }
-}
-
-object! {
-    /// The grant that allowed a call.
-    Grant {
-        /// Id of the grant or consent.
-        id: String,
-    }
-}
-
-object! {
-    /// Ids that tie a decision to others.
-    Links {
-        /// `id` of the decision that led to this one.
-        parent_decision: String,
-        /// Who says so: `gateway` or `client`.
-        parent_origin: String,
-        /// Trace id, 32 hex digits (W3C Trace Context).
-        trace: String,
-        /// Span id, 16 hex digits.
-        span: String,
-        /// Span id of the parent.
-        parent_span: String,
-        /// Trace id of the HTTP request, if apart from `trace`.
-        http_trace: String,
-        /// Request id.
-        request: Id,
-    }
-}
-
-object! {
-    /// The caller's surroundings.
-    Network {
-        /// Address. Personal.
-        ip: String,
-        /// User agent.
-        user_agent: String,
-        /// SPIFFE id.
-        spiffe: String,
-    }
-}
+crate::event_fields! { objects groups }

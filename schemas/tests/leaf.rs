@@ -9,6 +9,7 @@ use catena_schemas::authority::{Entry, EntryKind};
 use catena_schemas::canonical::{
     Leaf, LeafEncoder, SubjectKey, Value, encode_fields, leaf_data, leaf_hash, tenant_key,
 };
+use catena_schemas::event::Grant;
 use catena_schemas::fixture::{entries, events, rejections};
 use catena_schemas::rows::{Place, Rejection, Rows};
 use catena_schemas::table::{Field, Kind};
@@ -304,94 +305,20 @@ fn one_field_taken<'a>(a: &Event<'a>, b: &Event<'a>) -> Vec<(&'static str, Event
         time,
         kind,
         decision.outcome,
-        decision.basis,
-        decision.enforced,
-        decision.phase,
-        decision.policy_engine,
-        decision.policy_id,
-        decision.policy_version,
-        decision.policy_digest,
-        decision.rules,
-        decision.reasons,
-        decision.obligations,
-        decision.challenge,
-        source.kind,
-        source.instance,
-        source.seq,
-        source.epoch,
-        source.record,
         source.decision_index,
         source.decision_count,
-        requester.id,
-        requester.issuer,
-        requester.kind,
-        requester.assurance,
-        requester.email,
-        requester.roles,
         actors,
         actors_source,
         actors_complete,
-        session.id,
-        session.run,
-        session.conversation,
-        session.mcp,
-        session.task,
-        server.id,
-        server.name,
-        tool.name,
-        tool.action,
-        tool.data_class,
-        tool.impact,
-        tool.definition_digest,
-        call.protocol,
-        call.protocol_version,
-        call.method,
-        call.jsonrpc_id,
-        call.jsonrpc_error,
-        call.http_method,
-        call.http_host,
-        call.http_path,
-        call.http_status,
-        call.params,
-        call.params_digest,
-        call.resources,
-        call.destination,
-        call.handles_in,
-        call.handles_out,
-        call.state_in,
-        call.state_out,
-        call.result_class,
-        call.result_bytes,
-        token.reference,
-        token.proof,
-        token.issuer,
-        token.subject,
-        token.client_id,
-        token.audience,
-        token.resource,
-        token.scope,
-        token.issued_at,
-        token.expires_at,
-        token.auth_time,
-        token.acr,
-        token.cnf,
-        token.txn,
-        token.acti,
-        token.parent_reference,
-        grant_id,
-        links.parent_decision,
-        links.parent_origin,
-        links.trace,
-        links.span,
-        links.parent_span,
-        links.http_trace,
-        links.request,
-        network.ip,
-        network.user_agent,
-        network.spiffe,
         extra,
         flags,
     );
+    macro_rules! groups {
+        ($($(#[$group_doc:meta])+ $group:ident: $Group:ident { $(
+            $(#[$doc:meta])+ $field:ident: $how:ident $path:tt => $variant:ident $(, slot $slot:ident)?;
+        )+ })+) => { $($(fields!($group.$field);)+)+ };
+    }
+    catena_schemas::event_fields! { groups groups }
     for (i, (ours, theirs)) in a.actors.iter().zip(&b.actors).enumerate() {
         macro_rules! of_actor {
             ($($field:ident),+) => {
@@ -412,7 +339,8 @@ fn no_field_is_left_out_above() {
     let event = Event { actors: vec![Actor::default()], ..Event::default() };
     let taken = one_field_taken(&event, &event).len();
     // The debug picture names every field by itself: those of the event, and of the groups that it consists of.
-    let groups = ["decision", "source", "requester", "session", "server", "tool", "call", "token", "links", "network"];
+    let groups =
+        ["decision", "source", "requester", "session", "server", "tool", "call", "token", "grant", "links", "network"];
     let named = format!("{event:?}").matches(": ").count() - groups.len();
     assert_eq!(taken, named);
 }
@@ -420,7 +348,7 @@ fn no_field_is_left_out_above() {
 #[test]
 fn a_batch_may_have_other_columns_in_any_order() {
     let mut rows = Rows::default();
-    let event = Event { id: "e".into(), grant_id: Some("g".into()), ..Event::default() };
+    let event = Event { id: "e".into(), grant: Grant { id: Some("g".into()) }, ..Event::default() };
     rows.push(&event, &place(1), false);
     let batch = rows.finish();
     let order: Vec<usize> = (0..batch.num_columns()).rev().filter(|c| batch.column(*c).null_count() == 0).collect();

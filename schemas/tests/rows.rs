@@ -3,10 +3,13 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, RecordBatch};
-use catena_schemas::event::{Decision, Outcome, Requester, Session, Source, Tool};
+use catena_schemas::canonical::LeafEncoder;
+use catena_schemas::event::{Decision, Grant, Outcome, Requester, Session, Source, Tool};
+use catena_schemas::fixture::full::{self, MEMBERS, Member};
 use catena_schemas::fixture::{events, rejections};
 use catena_schemas::rows::{FieldSink, Place, Rows, visit, visit_rejection};
 use catena_schemas::table::{Field, Kind, file_schema};
+use catena_schemas::wire::write_native;
 use catena_schemas::{Actor, Event, Micros};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -258,7 +261,7 @@ fn each_part_stands_in_its_column() {
         actors_complete: Some(false),
         session: Session { id: Some("s".into()), mcp: Some("mcp-s".into()), ..Session::default() },
         tool: Tool { name: Some("mail.send".into()), impact: Some(3), ..Tool::default() },
-        grant_id: Some("g".into()),
+        grant: Grant { id: Some("g".into()) },
         flags: vec!["skew".into()],
         ..Event::default()
     };
@@ -313,4 +316,128 @@ fn each_part_stands_in_its_column() {
         ingest_time = 7
         duplicate = true"#]]
     .assert_eq(&got.join("\n"));
+}
+
+fn row_of(event: &Event<'_>) -> BTreeMap<Field, String> {
+    let mut row = Row::default();
+    visit(event, &place(1), &mut row);
+    row.0
+}
+
+/// Columns that a decision leaves empty: they belong to other rows, or the collector sets them.
+const NOT_OF_DECISIONS: &[Field] =
+    &[Field::Reason, Field::ReasonDetail, Field::Raw, Field::Duplicate, Field::Kind, Field::Body];
+
+#[test]
+fn a_full_event_fills_every_column() {
+    let event = full::event();
+    let empty: Vec<_> = Field::ALL.iter().copied().filter(|f| !row_of(&event).contains_key(f)).collect();
+    assert_eq!(empty, NOT_OF_DECISIONS);
+    // Fields that are not in the table by themselves.
+    let members: Vec<Field> = MEMBERS.iter().map(|m| m.column).collect();
+    let by_hand: Vec<_> = row_of(&event).into_iter().filter(|(f, _)| !members.contains(f)).collect();
+    let by_hand: Vec<_> = by_hand.iter().map(|(f, value)| format!("{} = {value}", f.name())).collect();
+    expect_test::expect![[r#"
+        event_id = id
+        time = 1789999999000000
+        topic = decisions
+        partition = 3
+        offset = 1
+        outcome = step_up
+        redaction = r1
+        decision_index = 1
+        leaf_version = 1
+        format = catena
+        decision_count = 3
+        agent = actors.id/2
+        actors = ["actors.id/1", "actors.id/2"]
+        actor_kinds = ["actors.kind/1", "actors.kind/2"]
+        actor_assurance = ["actors.assurance/1", "actors.assurance/2"]
+        actor_details = [{"issuer":"actors.issuer/1","model":"actors.model/1","name":"actors.name/1","version":"actors.version/1"},{"issuer":"actors.issuer/2","model":"actors.model/2","name":"actors.name/2","version":"actors.version/2"}]
+        actors_source = actors_source
+        actors_complete = true
+        extra = {"at":"extra"}
+        flags = ["flags/1"]
+        ingest_time = 7"#]].assert_eq(&by_hand.join("\n"));
+}
+
+/// The value of a field of the full event, as its column holds it.
+fn wanted_of(member: &Member) -> String {
+    let (path, number) = (member.path, member.column as usize);
+    match member.how {
+        "text" | "scalar" => path.to_owned(),
+        "digest" => format!("hmac:{number:032x}"),
+        "digests" => format!("[\"hmac:{number:032x}\"]"),
+        "texts" | "scopes" => format!("[\"{path}/1\", \"{path}/2\"]"),
+        "int" | "long" => number.to_string(),
+        "time" => (1_790_000_000_000_000 + number).to_string(),
+        "basis" => "inferred".to_owned(),
+        "enforced" => "modified".to_owned(),
+        "phase" => "approval".to_owned(),
+        "json" => format!(r#"{{"at":"{path}"}}"#),
+        "array" => format!(r#"["{path}"]"#),
+        "challenge" => format!(r#"{{"id":"{path}"}}"#),
+        other => panic!("no way to read `{other}` is known"),
+    }
+}
+
+/// Each field has one column, in the row and in the leaf, and no other field touches it.
+#[test]
+fn every_field_has_its_column() {
+    let (event, mut encoder) = (full::event(), LeafEncoder::new([1; 32]));
+    let (all, leaf) = (row_of(&event), encoder.event(&event, &place(1)));
+    for member in MEMBERS {
+        assert_eq!(all[&member.column], wanted_of(member), "{}", member.path);
+        let mut without = event.clone();
+        (member.clear)(&mut without);
+        let mut expected = all.clone();
+        expected.remove(&member.column);
+        assert_eq!(row_of(&without), expected, "{}", member.path);
+        assert_ne!(encoder.event(&without, &place(1)).hash, leaf.hash, "{} is in the leaf", member.path);
+    }
+}
+
+#[test]
+fn a_full_event_comes_back_from_its_row() {
+    let event = full::event();
+    let mut rows = Rows::default();
+    rows.push(&event, &place(1), false);
+    let batch = rows.finish();
+    assert_eq!(read(&batch, 0).0, row_of(&event));
+    let mut encoder = LeafEncoder::new([1; 32]);
+    assert_eq!(encoder.row("t", &batch, 0), encoder.event(&event, &place(1)));
+}
+
+/// Each field is written under its member, and no other field touches that.
+#[test]
+fn every_field_is_written_under_its_member() {
+    let written = |event: &Event<'_>| -> serde_json::Value {
+        let mut out = Vec::new();
+        write_native(event, &mut out);
+        serde_json::from_slice(&out).expect("JSON")
+    };
+    let event = full::event();
+    let all = written(&event);
+    for member in MEMBERS {
+        let value = all.pointer(&member.pointer()).unwrap_or_else(|| panic!("{} is not written", member.path));
+        let plain = match value {
+            serde_json::Value::String(text) if member.how == "time" => {
+                Micros::parse_rfc3339(text).expect("a time").0.to_string()
+            }
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string().replace("\",\"", "\", \""),
+        };
+        assert_eq!(plain, wanted_of(member), "{}", member.path);
+        let mut without = event.clone();
+        (member.clear)(&mut without);
+        let (parent, name) =
+            member.pointer().rsplit_once('/').map(|(p, n)| (p.to_owned(), n.to_owned())).expect("a path");
+        let mut expected = all.clone();
+        let object = expected.pointer_mut(&parent).and_then(|o| o.as_object_mut()).expect("an object");
+        object.remove(&name);
+        if object.is_empty() {
+            expected.as_object_mut().expect("an object").remove(parent.trim_start_matches('/'));
+        }
+        assert_eq!(written(&without), expected, "{}", member.path);
+    }
 }

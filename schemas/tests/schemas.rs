@@ -1,8 +1,9 @@
-//! The committed JSON Schemas are what the types say. After a change of the types: `UPDATE=1 cargo test -p catena-schemas`.
+//! The committed JSON Schemas and the tables of the docs are what the types and the table of fields say. After a change of these: `UPDATE=1 cargo test -p catena-schemas`.
 
+use catena_schemas::fixture::full::MEMBERS;
 use catena_schemas::{authority, wire};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 fn check(file: &str, schema: &Value) {
@@ -70,5 +71,48 @@ fn only_three_members_of_an_event_are_required() {
     for (name, def) in schema["$defs"].as_object().expect("definitions") {
         assert!(name == "Decision" || def.get("required").is_none(), "{name} requires something");
         assert!(def.get("additionalProperties").is_none_or(|a| a != false), "{name} refuses unknown members");
+    }
+}
+
+/// The rows of one group in the tables of `docs/native-event.md`.
+fn rows_of(group: &str) -> Vec<String> {
+    let mut rows = Vec::new();
+    if group == "decision" {
+        let words = "`allow`, `deny`, `step_up` (more is asked for first), `error` (the decision failed), `unknown`";
+        rows.push(format!("| `decision.verdict` | word | `outcome` | What was decided: {words}. Required. |"));
+    }
+    for member in MEMBERS.iter().filter(|m| m.path.split('.').next() == Some(group)) {
+        let kind = match member.how {
+            "scalar" | "digest" => "id",
+            "texts" | "scopes" | "digests" => "texts",
+            "int" | "long" => "integer",
+            "basis" | "enforced" | "phase" => "word",
+            "array" => "list",
+            "challenge" => "object",
+            same => same,
+        };
+        rows.push(format!("| `{}` | {kind} | `{}` | {} |", member.path, member.column.name(), member.doc.trim()));
+    }
+    rows
+}
+
+/// The tables of members, with the rows of each group as the table of fields has them.
+#[test]
+fn the_tables_of_members_are_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/native-event.md");
+    let page = std::fs::read_to_string(&path).expect("the page is there");
+    let mut lines: Vec<String> = page.lines().map(str::to_owned).collect();
+    let groups: BTreeSet<&str> = MEMBERS.iter().filter_map(|m| m.path.split('.').next()).collect();
+    for group in groups {
+        let start = format!("| `{group}.");
+        let first = lines.iter().position(|l| l.starts_with(&start)).unwrap_or_else(|| panic!("no rows of `{group}`"));
+        let count = lines[first..].iter().take_while(|l| l.starts_with(&start)).count();
+        lines.splice(first..first + count, rows_of(group));
+    }
+    let want = lines.join("\n") + "\n";
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &want).expect("the page can be written");
+    } else {
+        assert!(page == want, "the tables of docs/native-event.md are stale: run the tests once with UPDATE=1");
     }
 }

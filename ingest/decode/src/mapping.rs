@@ -40,49 +40,64 @@ fn place(line: usize, column: usize) -> String {
     if line == 0 { String::new() } else { format!(", line {line}, column {column}") }
 }
 
+macro_rules! path {
+    ($group:ident [$($object:ident)? $member:literal]) => {
+        concat!(stringify!($group), $(".", stringify!($object),)? ".", $member)
+    };
+}
+
 macro_rules! slots {
-    ($($variant:ident $name:literal),+ $(,)?) => {
-        /// What a mapping can fill.
+    (
+        head { $($head:ident $head_name:literal,)+ }
+        tail { $($tail:ident $tail_name:literal,)+ }
+        $(
+            $(#[doc = $group_doc:literal])+
+            $group:ident: $Group:ident { $(
+                $(#[doc = $doc:literal])+
+                $field:ident: $how:ident $path:tt => $variant:ident $(, slot $slot:ident)?;
+            )+ }
+        )+
+    ) => {
+        /// What a mapping can fill, in the order in which it is filled: the fields that the table of the event marks as slots under
+        /// their path, and what only mappings know.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub(crate) enum Slot { $($variant),+ }
+        pub(crate) enum Slot { $($head,)+ $($($($slot,)?)+)+ $($tail,)+ }
         impl Slot {
-            pub(crate) const ALL: &[Slot] = &[$(Slot::$variant),+];
-            pub(crate) const fn name(self) -> &'static str { match self { $(Slot::$variant => $name),+ } }
-            fn parse(name: &str) -> Option<Slot> { match name { $($name => Some(Slot::$variant),)+ _ => None } }
+            pub(crate) const ALL: &[Slot] = &[$(Slot::$head,)+ $($($(Slot::$slot,)?)+)+ $(Slot::$tail,)+];
+            pub(crate) const fn name(self) -> &'static str {
+                match self {
+                    $(Slot::$head => $head_name,)+
+                    $($($(Slot::$slot => path!($group $path),)?)+)+
+                    $(Slot::$tail => $tail_name,)+
+                }
+            }
+            fn parse(name: &str) -> Option<Slot> {
+                Slot::ALL.iter().copied().find(|s| s.name() == name)
+            }
         }
     };
 }
 
-slots! {
-    Id "id", Time "time",
-    SourceInstance "source.instance", SourceRecord "source.record",
-    Phase "decision.phase", Enforced "decision.enforced",
-    PolicyEngine "decision.policy.engine", PolicyId "decision.policy.id", PolicyVersion "decision.policy.version",
-    PolicyDigest "decision.policy.digest", Rules "decision.policy.rules", Reasons "decision.reasons",
-    Obligations "decision.obligations", Challenge "decision.challenge",
-    RequesterId "requester.id", RequesterIssuer "requester.issuer", RequesterKind "requester.kind", RequesterEmail "requester.email",
-    RequesterRoles "requester.roles", RequesterAssurance "requester.assurance",
-    ActorsId "actors.id", ActorsAct "actors.act", ActorsList "actors.list", ActorsDeclared "actors.declared", ActorsKind "actors.kind",
-    ActorsName "actors.name", ActorsVersion "actors.version", ActorsModel "actors.model", ActorsAssurance "actors.assurance",
-    ActorsSource "actors.source",
-    SessionId "session.id", SessionRun "session.run", SessionConversation "session.conversation", SessionMcp "session.mcp",
-    SessionTask "session.task",
-    ServerId "server.id", ServerName "server.name",
-    ToolName "tool.name", ToolAction "tool.action", ToolDataClass "tool.data_class",
-    Protocol "call.protocol", ProtocolVersion "call.protocol_version", Method "call.method", JsonrpcId "call.jsonrpc_id",
-    JsonrpcError "call.jsonrpc_error", HttpMethod "call.http.method", HttpHost "call.http.host", HttpPath "call.http.path",
-    HttpStatus "call.http.status", Params "call.params", Resources "call.resources", Destination "call.destination",
-    ResultBytes "call.result.bytes",
-    TokenReference "token.ref", TokenProof "token.proof", TokenClaims "token.claims", TokenScope "token.scope",
-    TokenIssuer "token.issuer", TokenSubject "token.subject", TokenClient "token.client_id", TokenAudience "token.audience",
-    GrantId "grant.id",
-    ParentDecision "links.parent_decision", ParentOrigin "links.parent_origin", Trace "links.trace", Span "links.span",
-    ParentSpan "links.parent_span", HttpTrace "links.http_trace", Request "links.request", Traceparent "links.traceparent",
-    Ip "network.ip", UserAgent "network.user_agent", Spiffe "network.spiffe",
-    EnvoyDetails "envoy.response_code_details", EnvoyFlags "envoy.response_flags", EnvoyEffect "envoy.effect",
-    EnvoyRbac "envoy.rbac_result", EnvoyRbacPolicy "envoy.rbac_policy",
-    StepUp "cerbos.step_up", Reason "cerbos.reason",
+/// The slots that are no single field of the event. Claims come before the fields that they may fill.
+macro_rules! all_slots {
+    ($($groups:tt)+) => {
+        slots! {
+            head { Id "id", Time "time", TokenClaims "token.claims", }
+            tail {
+                ActorsId "actors.id", ActorsAct "actors.act", ActorsList "actors.list", ActorsDeclared "actors.declared",
+                ActorsKind "actors.kind", ActorsName "actors.name", ActorsVersion "actors.version", ActorsModel "actors.model",
+                ActorsAssurance "actors.assurance", ActorsSource "actors.source",
+                Traceparent "links.traceparent",
+                EnvoyDetails "envoy.response_code_details", EnvoyFlags "envoy.response_flags", EnvoyEffect "envoy.effect",
+                EnvoyRbac "envoy.rbac_result", EnvoyRbacPolicy "envoy.rbac_policy",
+                StepUp "cerbos.step_up", Reason "cerbos.reason",
+            }
+            $($groups)+
+        }
+    };
 }
+
+catena_schemas::event_fields! { groups all_slots }
 
 /// One mapping.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ mod corpus;
 mod declared;
 mod explain;
 mod exports;
+mod fields;
 mod hostile;
 mod kept;
 mod keys;

@@ -68,8 +68,8 @@ fn a_report_reads_like_a_page() {
         id                      1/1    1/1   -
         time                    1/1    1/1   -
         source.record           0/1    1/1   -
-        decision.phase          1/1    1/1   -
         decision.enforced       1/1    1/1   -
+        decision.phase          1/1    1/1   -
         decision.policy.engine  1/1    1/1   -
         server.name             1/1    1/1   -
         tool.name               1/1    1/1   -
@@ -79,7 +79,7 @@ fn a_report_reads_like_a_page() {
         call.params             0/1    1/1   -
         links.request           0/1    1/1   -
 
-        empty: actors_source, token.issued_at, token.expires_at, source.instance, decision.policy.id, decision.policy.version, decision.policy.digest, decision.policy.rules, decision.reasons, decision.obligations, decision.challenge, requester.id, requester.issuer, requester.kind, requester.email, requester.roles, requester.assurance, actors.id, actors.kind, actors.name, actors.version, actors.model, actors.assurance, session.id, session.run, session.conversation, session.mcp, session.task, server.id, tool.action, tool.data_class, call.protocol_version, call.jsonrpc_error, call.http.method, call.http.host, call.http.path, call.http.status, call.resources, call.destination, call.result.bytes, token.ref, token.proof, token.scope, token.issuer, token.subject, token.client_id, token.audience, grant.id, links.parent_decision, links.parent_origin, links.trace, links.span, links.parent_span, links.http_trace, network.ip, network.user_agent, network.spiffe
+        empty: actors_source, token.issued_at, token.expires_at, source.instance, decision.policy.id, decision.policy.version, decision.policy.digest, decision.policy.rules, decision.reasons, decision.obligations, decision.challenge, requester.id, requester.email, requester.issuer, requester.kind, requester.assurance, requester.roles, session.id, session.run, session.conversation, session.mcp, session.task, server.id, tool.action, tool.data_class, call.protocol_version, call.jsonrpc_error, call.http.method, call.http.host, call.http.path, call.http.status, call.resources, call.destination, call.result.bytes, token.ref, token.proof, token.issuer, token.subject, token.client_id, token.audience, token.scope, grant.id, links.parent_decision, links.parent_origin, links.trace, links.span, links.parent_span, links.http_trace, network.ip, network.user_agent, network.spiffe, actors.id, actors.kind, actors.name, actors.version, actors.model, actors.assurance
     "#]]
     .assert_eq(&report.to_string());
     assert_eq!(report.outcomes, Counts { allow: 1, deny: 1, other: 0 });

@@ -14,8 +14,8 @@
 use super::{Column, EXCHANGES, GRANTS, LIFECYCLE, PRINCIPALS, REAUTHS, Record, TOOLS, Table};
 use crate::Micros;
 use crate::event::{Source, Text, Texts, vocabulary};
+use crate::json_text::write_string;
 use crate::table::Kind as Stored;
-use crate::wire::write_string;
 use arrow_array::builder::{
     BinaryBuilder, BooleanBuilder, Int32Builder, Int64Builder, ListBuilder, StringBuilder, TimestampMicrosecondBuilder,
 };

@@ -6,7 +6,8 @@
 //! for.
 
 use crate::authority::Entry;
-use crate::event::{Actor, Event, EventKind, Source, Text, Texts};
+use crate::event::{self, Actor, Event, EventKind, Source, Text, Texts};
+use crate::json_text::write_string;
 use crate::time::Micros;
 use std::io::Write as _;
 
@@ -29,7 +30,7 @@ pub fn write_authority(entry: &Entry<'_>, format: &str, out: &mut Vec<u8>) {
     writer.text("id", &entry.id);
     writer.time("time", Some(entry.time));
     writer.text("kind", entry.kind.as_str());
-    writer.source(&entry.source);
+    writer.object("source", |w| entry.source.write(w));
     writer.text("body", &entry.body);
     writer.json("extra", &entry.extra);
     writer.internals(&entry.source, &entry.flags, format);
@@ -51,9 +52,12 @@ impl Writer<'_> {
         if !self.internal || e.kind != EventKind::Decision {
             self.text("kind", e.kind.as_str());
         }
-        self.source(&e.source);
-        self.decision(e);
-        self.requester(e);
+        self.object("source", |w| e.source.write(w));
+        self.object("decision", |w| {
+            w.text("verdict", e.decision.outcome.as_str());
+            e.decision.write(w);
+        });
+        self.object("requester", |w| e.requester.write(w));
         if !e.actors.is_empty() {
             self.key("actors");
             self.out.push(b'[');
@@ -71,57 +75,19 @@ impl Writer<'_> {
             self.key("actors_complete");
             self.out.extend_from_slice(if complete { b"true" } else { b"false" });
         }
-        self.surroundings(e);
-        self.call(e);
-        self.token(e);
-        self.object("grant", |w| w.option("id", &e.grant_id));
+        self.object("session", |w| e.session.write(w));
+        self.object("server", |w| e.server.write(w));
+        self.object("tool", |w| e.tool.write(w));
+        self.object("links", |w| e.links.write(w));
+        self.object("network", |w| e.network.write(w));
+        self.object("call", |w| e.call.write(w));
+        self.object("token", |w| e.token.write(w));
+        self.object("grant", |w| e.grant.write(w));
         self.json("extra", &e.extra);
         if let Some(format) = format {
             self.internals(&e.source, &e.flags, format);
         }
         self.out.push(b'}');
-    }
-
-    fn source(&mut self, s: &Source<'_>) {
-        self.object("source", |w| {
-            w.option("kind", &s.kind);
-            w.option("instance", &s.instance);
-            w.int("seq", s.seq);
-            w.option("epoch", &s.epoch);
-            w.option("record", &s.record);
-        });
-    }
-
-    fn decision(&mut self, e: &Event<'_>) {
-        let d = &e.decision;
-        self.object("decision", |w| {
-            w.text("verdict", d.outcome.as_str());
-            w.word("basis", d.basis.map(|v| v.as_str()));
-            w.word("enforced", d.enforced.map(|v| v.as_str()));
-            w.word("phase", d.phase.map(|v| v.as_str()));
-            w.object("policy", |w| {
-                w.option("engine", &d.policy_engine);
-                w.option("id", &d.policy_id);
-                w.option("version", &d.policy_version);
-                w.option("digest", &d.policy_digest);
-                w.list("rules", &d.rules);
-            });
-            w.list("reasons", &d.reasons);
-            w.json("obligations", &d.obligations);
-            w.json("challenge", &d.challenge);
-        });
-    }
-
-    fn requester(&mut self, e: &Event<'_>) {
-        let r = &e.requester;
-        self.object("requester", |w| {
-            w.option("id", &r.id);
-            w.option("issuer", &r.issuer);
-            w.option("kind", &r.kind);
-            w.option("assurance", &r.assurance);
-            w.option("email", &r.email);
-            w.list("roles", &r.roles);
-        });
     }
 
     fn actor(&mut self, a: &Actor<'_>) {
@@ -135,93 +101,6 @@ impl Writer<'_> {
         self.option("version", &a.version);
         self.option("model", &a.model);
         self.out.push(b'}');
-    }
-
-    fn surroundings(&mut self, e: &Event<'_>) {
-        let (session, server, tool, links, network) = (&e.session, &e.server, &e.tool, &e.links, &e.network);
-        self.object("session", |w| {
-            w.option("id", &session.id);
-            w.option("run", &session.run);
-            w.option("conversation", &session.conversation);
-            w.option("mcp", &session.mcp);
-            w.option("task", &session.task);
-        });
-        self.object("server", |w| {
-            w.option("id", &server.id);
-            w.option("name", &server.name);
-        });
-        self.object("tool", |w| {
-            w.option("name", &tool.name);
-            w.option("action", &tool.action);
-            w.option("data_class", &tool.data_class);
-            w.int("impact", tool.impact.map(i64::from));
-            w.option("definition_digest", &tool.definition_digest);
-        });
-        self.object("links", |w| {
-            w.option("parent_decision", &links.parent_decision);
-            w.option("parent_origin", &links.parent_origin);
-            w.option("trace", &links.trace);
-            w.option("span", &links.span);
-            w.option("parent_span", &links.parent_span);
-            w.option("http_trace", &links.http_trace);
-            w.option("request", &links.request);
-        });
-        self.object("network", |w| {
-            w.option("ip", &network.ip);
-            w.option("user_agent", &network.user_agent);
-            w.option("spiffe", &network.spiffe);
-        });
-    }
-
-    fn call(&mut self, e: &Event<'_>) {
-        let c = &e.call;
-        self.object("call", |w| {
-            w.option("protocol", &c.protocol);
-            w.option("protocol_version", &c.protocol_version);
-            w.option("method", &c.method);
-            w.option("jsonrpc_id", &c.jsonrpc_id);
-            w.int("jsonrpc_error", c.jsonrpc_error);
-            w.object("http", |w| {
-                w.option("method", &c.http_method);
-                w.option("host", &c.http_host);
-                w.option("path", &c.http_path);
-                w.int("status", c.http_status.map(i64::from));
-            });
-            w.json("params", &c.params);
-            w.option("params_digest", &c.params_digest);
-            w.list("resources", &c.resources);
-            w.option("destination", &c.destination);
-            w.list("handles_in", &c.handles_in);
-            w.list("handles_out", &c.handles_out);
-            w.option("state_in", &c.state_in);
-            w.option("state_out", &c.state_out);
-            w.object("result", |w| {
-                w.option("class", &c.result_class);
-                w.int("bytes", c.result_bytes);
-            });
-        });
-    }
-
-    fn token(&mut self, e: &Event<'_>) {
-        let t = &e.token;
-        self.object("token", |w| {
-            w.option("ref", &t.reference);
-            w.option("proof", &t.proof);
-            w.option("issuer", &t.issuer);
-            w.option("subject", &t.subject);
-            w.option("client_id", &t.client_id);
-            w.list("audience", &t.audience);
-            w.list("resource", &t.resource);
-            w.list("scope", &t.scope);
-            w.time("issued_at", t.issued_at);
-            w.time("expires_at", t.expires_at);
-            w.time("auth_time", t.auth_time);
-            w.option("acr", &t.acr);
-            w.option("cnf", &t.cnf);
-            w.option("txn", &t.txn);
-            w.option("acti", &t.acti);
-            w.option("parent_ref", &t.parent_reference);
-        });
     }
 
     fn internals(&mut self, source: &Source<'_>, flags: &Texts<'_>, format: &str) {
@@ -324,39 +203,80 @@ impl Writer<'_> {
     }
 }
 
-/// Which bytes a JSON string cannot hold as they are.
-const ESCAPED: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        table[byte] = true;
-        byte += 1;
-    }
-    table[b'"' as usize] = true;
-    table[b'\\' as usize] = true;
-    table
-};
-
-/// Appends a JSON string: quotes, backslash and control characters escaped, the rest as it is.
-pub(crate) fn write_string(s: &str, out: &mut Vec<u8>) {
-    let bytes = s.as_bytes();
-    out.push(b'"');
-    let mut from = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        if !ESCAPED[usize::from(*byte)] {
-            continue;
-        }
-        out.extend_from_slice(&bytes[from..at]);
-        from = at + 1;
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            other => write!(out, "\\u{other:04x}").expect("a vector takes every byte"),
-        }
-    }
-    out.extend_from_slice(&bytes[from..]);
-    out.push(b'"');
+/// Writes one member, by how the table says that it is kept.
+macro_rules! write_member {
+    ($w:ident texts $member:literal $value:expr) => {
+        $w.list($member, &$value)
+    };
+    ($w:ident scopes $member:literal $value:expr) => {
+        $w.list($member, &$value)
+    };
+    ($w:ident digests $member:literal $value:expr) => {
+        $w.list($member, &$value)
+    };
+    ($w:ident int $member:literal $value:expr) => {
+        $w.int($member, $value.map(i64::from))
+    };
+    ($w:ident long $member:literal $value:expr) => {
+        $w.int($member, $value)
+    };
+    ($w:ident time $member:literal $value:expr) => {
+        $w.time($member, $value)
+    };
+    ($w:ident basis $member:literal $value:expr) => {
+        $w.word($member, $value.map(|v| v.as_str()))
+    };
+    ($w:ident enforced $member:literal $value:expr) => {
+        $w.word($member, $value.map(|v| v.as_str()))
+    };
+    ($w:ident phase $member:literal $value:expr) => {
+        $w.word($member, $value.map(|v| v.as_str()))
+    };
+    ($w:ident json $member:literal $value:expr) => {
+        $w.json($member, &$value)
+    };
+    ($w:ident array $member:literal $value:expr) => {
+        $w.json($member, &$value)
+    };
+    ($w:ident challenge $member:literal $value:expr) => {
+        $w.json($member, &$value)
+    };
+    ($w:ident $text:ident $member:literal $value:expr) => {
+        $w.option($member, &$value)
+    };
 }
+
+macro_rules! writers {
+    ($(
+        columns $columns:tt
+        $(
+            $(#[$group_doc:meta])+
+            $group:ident: $Group:ident { $(
+                members { $(
+                    $(#[$doc:meta])+
+                    $field:ident: $how:ident $member:literal => $variant:ident $name:literal $kind:ident $leaf:literal $(, slot $slot:ident)?;
+                )* }
+                $(
+                    $(#[$object_doc:meta])+
+                    object $object:ident: $Object:ident { $(
+                        $(#[$inner_doc:meta])+
+                        $inner:ident: $inner_how:ident $inner_member:literal
+                            => $inner_variant:ident $inner_name:literal $inner_kind:ident $inner_leaf:literal $(, slot $inner_slot:ident)?;
+                    )* }
+                )?
+            )+ }
+        )*
+    )+) => { $($(
+        impl event::$Group<'_> {
+            /// Writes the members that the table lists.
+            fn write(&self, w: &mut Writer<'_>) {
+                $(
+                    $(write_member!(w $how $member self.$field);)*
+                    $(w.object(stringify!($object), |w| { $(write_member!(w $inner_how $inner_member self.$inner);)* });)?
+                )+
+            }
+        }
+    )*)+ };
+}
+
+crate::event_fields! { objects writers }

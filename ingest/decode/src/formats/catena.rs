@@ -14,7 +14,7 @@ use crate::mapping::removed::{Gone, masked};
 use crate::redact::{Redactor, pieces};
 use crate::{Context, Format};
 use catena_schemas::Micros;
-use catena_schemas::event::{Actor, Basis, Enforced, Event, EventKind, Outcome, Phase, Text, Texts};
+use catena_schemas::event::{self, Actor, Basis, Enforced, Event, EventKind, Outcome, Phase, Text, Texts};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -74,26 +74,20 @@ impl Native {
                     time = Some(instant(v).ok_or_else(|| ("time_invalid", format!("`time` is {}", v.to_json())))?)
                 }
                 "kind" => {}
-                "source" => reader.source(v, &mut event),
+                "source" => reader.group(v, &mut event.source),
                 "decision" => outcome = reader.decision(v, &mut event)?,
-                "requester" => reader.requester(v, &mut event),
+                "requester" => reader.group(v, &mut event.requester),
                 "actors" => event.actors = reader.actors(v),
                 "actors_source" => event.actors_source = reader.text(v, key),
                 "actors_complete" => event.actors_complete = reader.bool(v, key),
-                "session" => reader.session(v, &mut event),
-                "server" => reader.server(v, &mut event),
-                "tool" => reader.tool(v, &mut event),
-                "call" => reader.call(v, &mut event),
-                "token" => reader.token(v, &mut event),
-                "grant" => reader.members(v, "grant", |r, k, v| match k {
-                    "id" => {
-                        event.grant_id = r.text(v, "grant.id");
-                        true
-                    }
-                    _ => false,
-                }),
-                "links" => reader.links(v, &mut event),
-                "network" => reader.network(v, &mut event),
+                "session" => reader.group(v, &mut event.session),
+                "server" => reader.group(v, &mut event.server),
+                "tool" => reader.group(v, &mut event.tool),
+                "call" => reader.group(v, &mut event.call),
+                "token" => reader.group(v, &mut event.token),
+                "grant" => reader.group(v, &mut event.grant),
+                "links" => reader.group(v, &mut event.links),
+                "network" => reader.group(v, &mut event.network),
                 "catena" if trusted => reader.internals(v, &mut event),
                 "extra" if trusted => own_extra = Some(v),
                 "extra" if v.kind() == Kind::Object => {
@@ -374,6 +368,14 @@ impl<'r> Reader<'r> {
         }
     }
 
+    fn array<'t>(&mut self, v: Value<'t>, path: &str) -> Text<'t> {
+        self.json(v, path)
+    }
+
+    fn challenge<'t>(&mut self, v: Value<'t>, path: &str) -> Text<'t> {
+        self.json(v, path)
+    }
+
     /// A token or handle: only its keyed digest is kept.
     fn digest<'t>(&mut self, v: Value<'t>, path: &str) -> Text<'t> {
         if self.trusted {
@@ -431,39 +433,19 @@ impl<'r> Reader<'r> {
         e.source.decision_count = small(count).unwrap_or(e.source.decision_count);
     }
 
-    fn source<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
-        let s = &mut e.source;
-        members!(self, v, "source", {
-            "kind" => s.kind, text;
-            "instance" => s.instance, text;
-            "seq" => s.seq, long;
-            "epoch" => s.epoch, scalar;
-            "record" => s.record, text;
-        });
+    /// Reads an object of the event whose members the table lists.
+    fn group<'t, G: Group<'t>>(&mut self, v: Value<'t>, group: &mut G) {
+        self.members(v, G::NAME, |r, key, v| group.member(r, key, v));
     }
 
     fn decision<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) -> Result<Option<Outcome>, Refusal> {
-        let d = &mut e.decision;
         let mut verdict = None;
-        self.members(v, "decision", |r, key, v| {
-            match key {
-                "verdict" => verdict = Some(v),
-                "basis" => d.basis = r.basis(v, "decision.basis"),
-                "enforced" => d.enforced = r.enforced(v, "decision.enforced"),
-                "phase" => d.phase = r.phase(v, "decision.phase"),
-                "policy" => members!(r, v, "decision.policy", {
-                    "engine" => d.policy_engine, text;
-                    "id" => d.policy_id, text;
-                    "version" => d.policy_version, scalar;
-                    "digest" => d.policy_digest, text;
-                    "rules" => d.rules, texts;
-                }),
-                "reasons" => d.reasons = r.texts(v, "decision.reasons"),
-                "obligations" => d.obligations = r.json(v, "decision.obligations"),
-                "challenge" => d.challenge = r.json(v, "decision.challenge"),
-                _ => return false,
+        self.members(v, "decision", |r, key, v| match key {
+            "verdict" => {
+                verdict = Some(v);
+                true
             }
-            true
+            _ => e.decision.member(r, key, v),
         });
         let Some(verdict) = verdict else { return Ok(None) };
         match verdict.as_str().and_then(Outcome::parse) {
@@ -477,18 +459,6 @@ impl<'r> Reader<'r> {
                 Err(("verdict_unknown", format!("`decision.verdict` is {}", self.redactor.text(&verdict.to_json()))))
             }
         }
-    }
-
-    fn requester<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
-        let q = &mut e.requester;
-        members!(self, v, "requester", {
-            "id" => q.id, scalar;
-            "issuer" => q.issuer, text;
-            "kind" => q.kind, text;
-            "assurance" => q.assurance, text;
-            "email" => q.email, text;
-            "roles" => q.roles, texts;
-        });
     }
 
     fn actors<'t>(&mut self, v: Value<'t>) -> Vec<Actor<'t>> {
@@ -516,103 +486,67 @@ impl<'r> Reader<'r> {
         }
         actors
     }
-
-    fn session<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
-        let s = &mut e.session;
-        members!(self, v, "session", {
-            "id" => s.id, scalar;
-            "run" => s.run, scalar;
-            "conversation" => s.conversation, scalar;
-            "mcp" => s.mcp, scalar;
-            "task" => s.task, scalar;
-        });
-    }
-
-    fn server<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
-        let s = &mut e.server;
-        members!(self, v, "server", { "id" => s.id, text; "name" => s.name, text; });
-    }
-
-    fn tool<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
-        let t = &mut e.tool;
-        members!(self, v, "tool", {
-            "name" => t.name, text;
-            "action" => t.action, text;
-            "data_class" => t.data_class, text;
-            "impact" => t.impact, int;
-            "definition_digest" => t.definition_digest, text;
-        });
-    }
-
-    fn call<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
-        let c = &mut e.call;
-        self.members(v, "call", |r, key, v| {
-            match key {
-                "protocol" => c.protocol = r.text(v, "call.protocol"),
-                "protocol_version" => c.protocol_version = r.text(v, "call.protocol_version"),
-                "method" => c.method = r.text(v, "call.method"),
-                "jsonrpc_id" => c.jsonrpc_id = r.scalar(v, "call.jsonrpc_id"),
-                "jsonrpc_error" => c.jsonrpc_error = r.long(v, "call.jsonrpc_error"),
-                "params" => c.params = r.json(v, "call.params"),
-                "params_digest" => c.params_digest = r.digest(v, "call.params_digest"),
-                "resources" => c.resources = r.texts(v, "call.resources"),
-                "destination" => c.destination = r.text(v, "call.destination"),
-                "handles_in" => c.handles_in = r.digests(v, "call.handles_in"),
-                "handles_out" => c.handles_out = r.digests(v, "call.handles_out"),
-                "state_in" => c.state_in = r.digest(v, "call.state_in"),
-                "state_out" => c.state_out = r.digest(v, "call.state_out"),
-                "http" => members!(r, v, "call.http", {
-                    "method" => c.http_method, text;
-                    "host" => c.http_host, text;
-                    "path" => c.http_path, text;
-                    "status" => c.http_status, int;
-                }),
-                "result" => {
-                    members!(r, v, "call.result", { "class" => c.result_class, text; "bytes" => c.result_bytes, long; })
-                }
-                _ => return false,
-            }
-            true
-        });
-    }
-
-    fn token<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
-        let t = &mut e.token;
-        members!(self, v, "token", {
-            "ref" => t.reference, digest;
-            "proof" => t.proof, text;
-            "issuer" => t.issuer, text;
-            "subject" => t.subject, scalar;
-            "client_id" => t.client_id, scalar;
-            "audience" => t.audience, texts;
-            "resource" => t.resource, texts;
-            "scope" => t.scope, scopes;
-            "issued_at" => t.issued_at, time;
-            "expires_at" => t.expires_at, time;
-            "auth_time" => t.auth_time, time;
-            "acr" => t.acr, text;
-            "cnf" => t.cnf, text;
-            "txn" => t.txn, text;
-            "acti" => t.acti, digest;
-            "parent_ref" => t.parent_reference, digest;
-        });
-    }
-
-    fn links<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
-        let l = &mut e.links;
-        members!(self, v, "links", {
-            "parent_decision" => l.parent_decision, text;
-            "parent_origin" => l.parent_origin, text;
-            "trace" => l.trace, text;
-            "span" => l.span, text;
-            "parent_span" => l.parent_span, text;
-            "http_trace" => l.http_trace, text;
-            "request" => l.request, scalar;
-        });
-    }
-
-    fn network<'t>(&mut self, v: Value<'t>, e: &mut Event<'t>) {
-        let n = &mut e.network;
-        members!(self, v, "network", { "ip" => n.ip, text; "user_agent" => n.user_agent, text; "spiffe" => n.spiffe, text; });
-    }
 }
+
+/// A group of the table, as an object of the event.
+trait Group<'t> {
+    /// The member of the event.
+    const NAME: &'static str;
+
+    /// Reads one member of it; false when the table has none of this name.
+    fn member(&mut self, r: &mut Reader<'_>, key: &'t str, v: Value<'t>) -> bool;
+}
+
+macro_rules! readers {
+    ($(
+        columns $columns:tt
+        $(
+            $(#[$group_doc:meta])+
+            $group:ident: $Group:ident { $(
+                members { $(
+                    $(#[$doc:meta])+
+                    $field:ident: $how:ident $member:literal => $variant:ident $name:literal $kind:ident $leaf:literal $(, slot $slot:ident)?;
+                )* }
+                $(
+                    $(#[$object_doc:meta])+
+                    object $object:ident: $Object:ident { $(
+                        $(#[$inner_doc:meta])+
+                        $inner:ident: $inner_how:ident $inner_member:literal
+                            => $inner_variant:ident $inner_name:literal $inner_kind:ident $inner_leaf:literal $(, slot $inner_slot:ident)?;
+                    )* }
+                )?
+            )+ }
+        )*
+    )+) => { $($(
+        impl<'t> Group<'t> for event::$Group<'t> {
+            const NAME: &'static str = stringify!($group);
+
+            #[inline]
+            fn member(&mut self, r: &mut Reader<'_>, key: &'t str, v: Value<'t>) -> bool {
+                match key {
+                    $(
+                        $($member => self.$field = r.$how(v, concat!(stringify!($group), ".", $member)),)*
+                        $(
+                            stringify!($object) => {
+                                r.members(v, concat!(stringify!($group), ".", stringify!($object)), |r, key, v| {
+                                    match key {
+                                        $($inner_member => {
+                                            let path = concat!(stringify!($group), ".", stringify!($object), ".", $inner_member);
+                                            self.$inner = r.$inner_how(v, path);
+                                        })*
+                                        _ => return false,
+                                    }
+                                    true
+                                });
+                            }
+                        )?
+                    )+
+                    _ => return false,
+                }
+                true
+            }
+        }
+    )*)+ };
+}
+
+catena_schemas::event_fields! { objects readers }

@@ -225,18 +225,6 @@ impl<'t> Filling<'t, '_> {
 
     /// Applies every field to the event.
     pub(crate) fn apply(&mut self, e: &mut Event<'t>) {
-        macro_rules! set {
-            ($target:expr, $how:ident, $slot:ident) => {
-                if $target.is_none() {
-                    $target = self.$how(Slot::$slot);
-                }
-            };
-            ($target:expr, list, $slot:ident) => {
-                if $target.is_empty() {
-                    $target = self.texts(Slot::$slot);
-                }
-            };
-        }
         if e.decision.phase.is_none() {
             e.decision.phase = self.one_of(Slot::Phase, Phase::parse).or(self.mapping.phase);
         }
@@ -244,18 +232,21 @@ impl<'t> Filling<'t, '_> {
             e.decision.enforced = self.one_of(Slot::Enforced, Enforced::parse);
         }
         for (slot, _) in &self.mapping.fields {
-            match slot {
+            match *slot {
                 Slot::Id => {
                     if e.id.is_empty() {
                         e.id = self.text(Slot::Id).unwrap_or_default();
                     }
                 }
-                Slot::SourceInstance => set!(e.source.instance, text, SourceInstance),
-                Slot::SourceRecord => set!(e.source.record, text, SourceRecord),
-                Slot::PolicyEngine => set!(e.decision.policy_engine, text, PolicyEngine),
-                Slot::PolicyId => set!(e.decision.policy_id, text, PolicyId),
-                Slot::PolicyVersion => set!(e.decision.policy_version, text, PolicyVersion),
-                Slot::PolicyDigest => set!(e.decision.policy_digest, text, PolicyDigest),
+                // A mapping that points at the reference wins over the claims.
+                Slot::TokenClaims => {
+                    self.set(Slot::TokenReference, e);
+                    self.claims(e);
+                }
+                Slot::Traceparent => self.traceparent(e),
+                // Read above.
+                Slot::Phase | Slot::Enforced => {}
+                // What the decoder set stays, and the mapping adds to it.
                 Slot::Rules => {
                     let rules = self.texts(Slot::Rules);
                     e.decision.rules.extend(rules);
@@ -264,104 +255,29 @@ impl<'t> Filling<'t, '_> {
                     let reasons = self.texts(Slot::Reasons);
                     e.decision.reasons.extend(reasons);
                 }
-                Slot::Obligations => set!(e.decision.obligations, json, Obligations),
-                Slot::Challenge => set!(e.decision.challenge, json, Challenge),
-                Slot::RequesterId => set!(e.requester.id, text, RequesterId),
-                Slot::RequesterIssuer => set!(e.requester.issuer, text, RequesterIssuer),
-                Slot::RequesterKind => set!(e.requester.kind, text, RequesterKind),
-                Slot::RequesterEmail => set!(e.requester.email, text, RequesterEmail),
-                Slot::RequesterRoles => {
-                    if e.requester.roles.is_empty() {
-                        e.requester.roles = self.texts(Slot::RequesterRoles);
-                    }
-                }
-                // Nothing is assured of nobody.
-                Slot::RequesterAssurance if e.requester.id.is_none() => {}
-                Slot::RequesterAssurance => set!(e.requester.assurance, text, RequesterAssurance),
-                Slot::SessionId => set!(e.session.id, text, SessionId),
-                Slot::SessionRun => set!(e.session.run, text, SessionRun),
-                Slot::SessionConversation => set!(e.session.conversation, text, SessionConversation),
-                Slot::SessionMcp => set!(e.session.mcp, text, SessionMcp),
-                Slot::SessionTask => set!(e.session.task, text, SessionTask),
-                Slot::ServerId => set!(e.server.id, text, ServerId),
-                Slot::ServerName => set!(e.server.name, text, ServerName),
-                Slot::ToolName => set!(e.tool.name, text, ToolName),
-                Slot::ToolAction => set!(e.tool.action, text, ToolAction),
-                Slot::ToolDataClass => set!(e.tool.data_class, text, ToolDataClass),
-                Slot::Protocol => set!(e.call.protocol, text, Protocol),
-                Slot::ProtocolVersion => set!(e.call.protocol_version, text, ProtocolVersion),
-                Slot::Method => set!(e.call.method, text, Method),
-                Slot::JsonrpcId => set!(e.call.jsonrpc_id, text, JsonrpcId),
-                Slot::JsonrpcError => set!(e.call.jsonrpc_error, number, JsonrpcError),
-                Slot::HttpMethod => set!(e.call.http_method, text, HttpMethod),
-                Slot::HttpHost => set!(e.call.http_host, text, HttpHost),
-                Slot::HttpPath => set!(e.call.http_path, text, HttpPath),
-                Slot::HttpStatus => set!(e.call.http_status, number, HttpStatus),
-                Slot::Params => set!(e.call.params, json, Params),
                 Slot::Resources => {
                     let resources = self.texts(Slot::Resources);
                     e.call.resources.extend(resources);
                 }
-                Slot::Destination => set!(e.call.destination, text, Destination),
-                Slot::ResultBytes => set!(e.call.result_bytes, number, ResultBytes),
-                Slot::TokenIssuer => set!(e.token.issuer, text, TokenIssuer),
-                Slot::TokenSubject => set!(e.token.subject, text, TokenSubject),
-                Slot::TokenClient => set!(e.token.client_id, text, TokenClient),
-                Slot::TokenAudience => {
-                    if e.token.audience.is_empty() {
-                        e.token.audience = self.texts(Slot::TokenAudience);
-                    }
-                }
-                Slot::GrantId => set!(e.grant_id, text, GrantId),
-                Slot::ParentDecision => set!(e.links.parent_decision, text, ParentDecision),
-                Slot::ParentOrigin => set!(e.links.parent_origin, text, ParentOrigin),
-                Slot::Trace => set!(e.links.trace, text, Trace),
-                Slot::Span => set!(e.links.span, text, Span),
-                Slot::ParentSpan => set!(e.links.parent_span, text, ParentSpan),
-                Slot::HttpTrace => set!(e.links.http_trace, text, HttpTrace),
-                Slot::Request => set!(e.links.request, text, Request),
+                // Without an id there is nothing to assure.
+                Slot::RequesterAssurance if e.requester.id.is_none() => {}
                 Slot::Ip => {
                     if let (None, Some(address)) = (&e.network.ip, self.text(Slot::Ip)) {
                         e.network.ip = Some(without_port(address));
                     }
                 }
-                Slot::UserAgent => set!(e.network.user_agent, text, UserAgent),
-                Slot::Spiffe => set!(e.network.spiffe, text, Spiffe),
-                Slot::TokenProof => set!(e.token.proof, text, TokenProof),
-                Slot::TokenScope => {
-                    if e.token.scope.is_empty() {
-                        e.token.scope = self.texts(Slot::TokenScope);
-                    }
-                }
-                Slot::TokenReference => {
-                    if let (None, Some(token)) = (&e.token.reference, self.peek(Slot::TokenReference)) {
-                        e.token.reference = Some(Cow::Owned(self.redactor.digest(token)));
-                        self.take(Slot::TokenReference);
-                    }
-                }
-                Slot::TokenClaims => self.claims(e),
-                Slot::Traceparent => self.traceparent(e),
-                // Read below, when all that they depend on is there, or by the decoder itself.
-                Slot::Phase
-                | Slot::Enforced
-                | Slot::Time
-                | Slot::ActorsName
-                | Slot::ActorsVersion
-                | Slot::ActorsModel
-                | Slot::ActorsAssurance
-                | Slot::ActorsSource
-                | Slot::ActorsId
-                | Slot::ActorsAct
-                | Slot::ActorsList
-                | Slot::ActorsDeclared
-                | Slot::ActorsKind => {}
-                Slot::EnvoyDetails | Slot::EnvoyFlags | Slot::EnvoyEffect | Slot::EnvoyRbac | Slot::EnvoyRbacPolicy => {
-                }
-                Slot::StepUp | Slot::Reason => {}
+                slot => self.set(slot, e),
             }
         }
         self.actors(e);
         actors::assurance(e);
+    }
+
+    /// A digest of a text, unless it is one already.
+    fn digest(&mut self, slot: Slot) -> Text<'t> {
+        let digest = Cow::Owned(self.redactor.digest(self.peek(slot)?));
+        self.take(slot);
+        Some(digest)
     }
 
     /// A word of a vocabulary.
@@ -443,6 +359,78 @@ impl<'t> Filling<'t, '_> {
         }
     }
 }
+
+/// Fills a field that is empty, by how the table says that it is kept.
+macro_rules! set {
+    ($filling:ident basis $slot:ident $target:expr) => { set!($filling @one_of Basis $slot $target) };
+    ($filling:ident enforced $slot:ident $target:expr) => { set!($filling @one_of Enforced $slot $target) };
+    ($filling:ident phase $slot:ident $target:expr) => { set!($filling @one_of Phase $slot $target) };
+    ($filling:ident @one_of $words:ident $slot:ident $target:expr) => {
+        if $target.is_none() {
+            $target = $filling.one_of(Slot::$slot, $words::parse);
+        }
+    };
+    ($filling:ident texts $slot:ident $target:expr) => {
+        if $target.is_empty() {
+            $target = $filling.texts(Slot::$slot);
+        }
+    };
+    ($filling:ident scopes $slot:ident $target:expr) => { set!($filling texts $slot $target) };
+    ($filling:ident int $slot:ident $target:expr) => { set!($filling @option number $slot $target) };
+    ($filling:ident long $slot:ident $target:expr) => { set!($filling @option number $slot $target) };
+    ($filling:ident scalar $slot:ident $target:expr) => { set!($filling @option text $slot $target) };
+    ($filling:ident array $slot:ident $target:expr) => { set!($filling @option json $slot $target) };
+    ($filling:ident challenge $slot:ident $target:expr) => { set!($filling @option json $slot $target) };
+    ($filling:ident @option $how:ident $slot:ident $target:expr) => {
+        if $target.is_none() {
+            $target = $filling.$how(Slot::$slot);
+        }
+    };
+    ($filling:ident $how:ident $slot:ident $target:expr) => { set!($filling @option $how $slot $target) };
+}
+
+macro_rules! setters {
+    ($(
+        $(#[doc = $group_doc:literal])+
+        $group:ident: $Group:ident { $(
+            $(#[doc = $doc:literal])+
+            $field:ident: $how:ident $path:tt => $variant:ident $(, slot $slot:ident)?;
+        )+ }
+    )+) => {
+        impl<'t> Filling<'t, '_> {
+            /// Fills the field of a slot that has one, if it is empty.
+            fn set(&mut self, slot: Slot, e: &mut Event<'t>) {
+                match slot {
+                    $($($(Slot::$slot => set!(self $how $slot e.$group.$field),)?)+)+
+                    // Read when all that they depend on is there, or by the decoder itself.
+                    Slot::Id
+                    | Slot::Time
+                    | Slot::TokenClaims
+                    | Slot::Traceparent
+                    | Slot::ActorsId
+                    | Slot::ActorsAct
+                    | Slot::ActorsList
+                    | Slot::ActorsDeclared
+                    | Slot::ActorsKind
+                    | Slot::ActorsName
+                    | Slot::ActorsVersion
+                    | Slot::ActorsModel
+                    | Slot::ActorsAssurance
+                    | Slot::ActorsSource
+                    | Slot::EnvoyDetails
+                    | Slot::EnvoyFlags
+                    | Slot::EnvoyEffect
+                    | Slot::EnvoyRbac
+                    | Slot::EnvoyRbacPolicy
+                    | Slot::StepUp
+                    | Slot::Reason => {}
+                }
+            }
+        }
+    };
+}
+
+catena_schemas::event_fields! { groups setters }
 
 /// Flag of a verdict in words, or of a kind, that nothing here knows: it stays in `extra`.
 pub(crate) const VERDICT_UNREAD: &str = "invalid:decision.verdict";

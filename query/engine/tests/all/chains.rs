@@ -393,7 +393,7 @@ async fn why_quotes_the_decision_its_path_and_its_grant() {
     lake.authority("acme", 4, &[(EntryKind::Grant, grant)]);
     let mut event = event("w1 6000 allow dora > agent:p @s-w mail/send");
     event.token.scope = vec!["mail.read".into(), "mail.send".into()];
-    event.grant_id = Some("g-1".into());
+    event.grant.id = Some("g-1".into());
     lake.decisions("acme", 4, &[event]);
     let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
     let session = engine.session(Scope::tenant("acme"));

@@ -160,7 +160,7 @@ async fn a_grant_that_arrives_late_is_a_new_revision() {
     let mut lake = Lake::new();
     let mut sent = event("w1 1 allow dora > agent:p @s-w mail/send");
     sent.token.scope = vec!["mail.read".into(), "mail.send".into()];
-    sent.grant_id = Some("g-1".into());
+    sent.grant.id = Some("g-1".into());
     lake.decisions("acme", 0, &[sent]);
     lake.decisions("acme", 0, &events("x1 1 allow xena > agent:p @s-x mail/send"));
     let mut following = watch(&lake).await;

@@ -291,7 +291,7 @@ impl<'a> Fact<'a> {
             outcome: Some(event.decision.outcome),
             reason: event.decision.reasons.first().map(|r| r.as_ref()),
             enforced: event.decision.enforced,
-            grant: event.grant_id.as_deref(),
+            grant: event.grant.id.as_deref(),
             scope: listed(&lists.scope),
             resource: listed(&lists.resource),
             audience: listed(&lists.audience),
