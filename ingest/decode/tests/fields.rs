@@ -1,4 +1,4 @@
-//! Every field of the event, one by one: read from JSON, filled by a mapping.
+//! Every field of the event, one by one: read from JSON, filled by a mapping, reached by a rule of redaction.
 
 use crate::seen::{Collected, KEY, context, received};
 use catena_decode::mapping::Mappings;
@@ -109,5 +109,34 @@ fn every_slot_is_filled_by_a_mapping() {
         let explained = report.records[0].fields.iter().find(|f| f.field.starts_with(member.path));
         let from = explained.and_then(|f| f.from.as_deref());
         assert_eq!(from, Some("/here"), "{} in {:?}", member.path, report.records[0].fields);
+    }
+}
+
+/// A rule reaches each text under its path, and nothing else.
+#[test]
+fn every_text_is_reached_by_a_rule() {
+    let record = native().to_string();
+    for member in MEMBERS {
+        let rule = format!("[[rule]]\nfield = '{}'\naction = 'always'\n", member.pointer());
+        let (mut event, _) = decoded(&mut decoder(&rule), Format::Catena, record.as_bytes(), &context());
+        let reached = event.pointer(&member.pointer()).expect("the field stays").to_string();
+        assert_eq!(reached.contains("[redacted:rule:"), member.is_text(), "{}: {reached}", member.path);
+        put(&mut event, member, native().pointer(&member.pointer()).expect("the event is full").clone());
+        assert_eq!(event, native(), "{} alone", member.path);
+    }
+    for at in [
+        "/actors_source",
+        "/actors/id",
+        "/actors/kind",
+        "/actors/issuer",
+        "/actors/assurance",
+        "/actors/name",
+        "/actors/version",
+        "/actors/model",
+    ] {
+        let rule = format!("[[rule]]\nfield = '{at}'\naction = 'always'\n");
+        let (event, _) = decoded(&mut decoder(&rule), Format::Catena, record.as_bytes(), &context());
+        let reached = event.to_string().matches("[redacted:rule:").count();
+        assert_eq!(reached, if at == "/actors_source" { 1 } else { 2 }, "{at}");
     }
 }

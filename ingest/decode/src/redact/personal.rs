@@ -1,38 +1,34 @@
 //! Which fields of an event are about a person, and how rules reach the fields that are not JSON.
 //!
-//! Guarantee: a field is personal exactly when its column is one of those that the leaf commits to as personal
-//! (`catena_schemas::table`, leaf id 250); a test fails when one list has a field that the other has not.
+//! Guarantees: a field is personal exactly when its column is one of those that the leaf commits to as personal
+//! (`catena_schemas::table`, leaf id 250). A rule reaches every field of the event that holds text: the walk is generated from the
+//! table of fields.
 
 use super::{Action, Redactor, Rules, Scope};
-use catena_schemas::Event;
 use catena_schemas::table::{Field, PERSONAL};
+use catena_schemas::{Actor, Event};
 use std::borrow::Cow;
 
-/// Members of an event, where the path of a rule begins.
-pub(crate) const ROOTS: &[&str] = &[
-    "decision",
-    "requester",
-    "actors",
-    "session",
-    "server",
-    "tool",
-    "call",
-    "token",
-    "grant",
-    "links",
-    "network",
-    "source",
-    "extra",
-];
+/// The paths of fields, as rules and pointers name them.
+macro_rules! paths {
+    ($(
+        $(#[doc = $group_doc:literal])+
+        $group:ident: $Group:ident { $(
+            $(#[doc = $doc:literal])+
+            $field:ident: $how:ident [$($object:ident)? $member:literal] => $variant:ident $(, slot $slot:ident)?;
+        )+ }
+    )+) => {
+        /// Members of an event, where the path of a rule begins.
+        pub(crate) const ROOTS: &[&str] = &["actors", "actors_source", "extra", $(stringify!($group)),+];
 
-/// The fields of the native event that are personal, with their columns.
-const FIELDS: &[(&str, Field)] = &[
-    ("/requester/id", Field::Requester),
-    ("/requester/email", Field::RequesterEmail),
-    ("/call/params", Field::Params),
-    ("/token/subject", Field::TokenSubject),
-    ("/network/ip", Field::Ip),
-];
+        /// The fields that are members of a native event, with their columns.
+        const FIELDS: &[(&str, Field)] = &[
+            $($((concat!("/", stringify!($group), "/", $(stringify!($object), "/",)? $member), Field::$variant),)+)+
+        ];
+    };
+}
+
+catena_schemas::event_fields! { groups paths }
 
 /// The columns that are about a person: those that an erasure takes and of which the leaf has one salted commitment.
 pub fn columns() -> impl Iterator<Item = Field> {
@@ -43,6 +39,7 @@ pub fn columns() -> impl Iterator<Item = Field> {
 pub fn column(pointer: &str) -> Option<Field> {
     FIELDS
         .iter()
+        .filter(|f| f.1.leaf() == PERSONAL)
         .find(|(at, _)| pointer.strip_prefix(at).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
         .map(|f| f.1)
 }
@@ -61,60 +58,68 @@ impl Redactor {
             };
             *text = Cow::Owned(replaced);
         };
-        macro_rules! fields {
-            ($($($name:ident).+ => $path:expr;)+) => { $(if let Some(t) = &mut event.$($name).+ { one(t, $path); })+ };
-        }
-        macro_rules! lists {
-            ($($($name:ident).+ => $path:expr;)+) => { $(event.$($name).+.iter_mut().for_each(|t| one(t, $path));)+ };
-        }
-        fields! {
-            requester.id => &["requester", "id"];
-            requester.email => &["requester", "email"];
-            requester.issuer => &["requester", "issuer"];
-            session.id => &["session", "id"];
-            session.run => &["session", "run"];
-            session.conversation => &["session", "conversation"];
-            session.mcp => &["session", "mcp"];
-            session.task => &["session", "task"];
-            server.id => &["server", "id"];
-            server.name => &["server", "name"];
-            call.destination => &["call", "destination"];
-            call.http_host => &["call", "http", "host"];
-            call.http_path => &["call", "http", "path"];
-            token.subject => &["token", "subject"];
-            token.client_id => &["token", "client_id"];
-            token.txn => &["token", "txn"];
-            links.request => &["links", "request"];
-            network.ip => &["network", "ip"];
-            network.user_agent => &["network", "user_agent"];
-            network.spiffe => &["network", "spiffe"];
-        }
-        lists! {
-            requester.roles => &["requester", "roles"];
-            call.resources => &["call", "resources"];
-            decision.reasons => &["decision", "reasons"];
-        }
-        for actor in &mut event.actors {
-            one(&mut actor.id, &["actors", "id"]);
-            if let Some(name) = &mut actor.name {
-                one(name, &["actors", "name"]);
-            }
-        }
+        walk(event, one);
     }
 }
+
+/// Shows a field to `one` if it holds text.
+macro_rules! show {
+    ($one:ident text $target:expr, $path:expr) => { $target.iter_mut().for_each(|t| $one(t, $path)) };
+    ($one:ident scalar $target:expr, $path:expr) => { show!($one text $target, $path) };
+    ($one:ident digest $target:expr, $path:expr) => { show!($one text $target, $path) };
+    ($one:ident texts $target:expr, $path:expr) => { show!($one text $target, $path) };
+    ($one:ident scopes $target:expr, $path:expr) => { show!($one text $target, $path) };
+    ($one:ident digests $target:expr, $path:expr) => { show!($one text $target, $path) };
+    // Numbers, instants and words of a vocabulary hold nothing of the caller's; JSON had the rules while it was written.
+    ($one:ident $other:ident $target:expr, $path:expr) => {};
+}
+
+macro_rules! walk {
+    ($(
+        $(#[doc = $group_doc:literal])+
+        $group:ident: $Group:ident { $(
+            $(#[doc = $doc:literal])+
+            $field:ident: $how:ident [$($object:ident)? $member:literal] => $variant:ident $(, slot $slot:ident)?;
+        )+ }
+    )+) => {
+        /// Shows every text of an event to `one`, with its path.
+        fn walk<'e>(event: &mut Event<'e>, mut one: impl FnMut(&mut Cow<'e, str>, &[&str])) {
+            $($(show!(one $how event.$group.$field, &[stringify!($group), $(stringify!($object),)? $member]);)+)+
+            for actor in &mut event.actors {
+                let Actor { id, kind, issuer, assurance, name, version, model } = actor;
+                one(id, &["actors", "id"]);
+                let members = [
+                    (kind, "kind"),
+                    (issuer, "issuer"),
+                    (assurance, "assurance"),
+                    (name, "name"),
+                    (version, "version"),
+                    (model, "model"),
+                ];
+                for (value, member) in members {
+                    show!(one text value, &["actors", member]);
+                }
+            }
+            show!(one text event.actors_source, &["actors_source"]);
+        }
+    };
+}
+
+catena_schemas::event_fields! { groups walk }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_lists_are_one() {
-        let mut named: Vec<_> = FIELDS.iter().map(|f| f.1).collect();
+    fn personal_fields_are_those_of_the_leaf() {
+        let mut named: Vec<_> = FIELDS.iter().filter_map(|f| column(f.0)).collect();
         // The body of a record of authority is personal as a whole: it has no members of an event.
         named.push(Field::Body);
         named.sort_unstable();
         assert_eq!(named, columns().collect::<Vec<_>>());
         assert_eq!(column("/call/params/to/0"), Some(Field::Params));
         assert_eq!(column("/call/params_digest"), None);
+        assert_eq!(column("/tool/name"), None);
     }
 }

@@ -136,9 +136,9 @@ impl Rules {
         Ok(rules)
     }
 
-    /// What the rules say, for the policy's version: two files with the same rules say the same.
+    /// What the rules say and which fields they reach, for the policy's version: two files with the same rules say the same.
     pub(crate) fn describe(&self) -> String {
-        if *self == Rules::default() { String::new() } else { format!("{self:?}") }
+        if *self == Rules::default() { String::new() } else { format!("{self:?}, on every text") }
     }
 
     /// Whether a kind is looked for.
