@@ -25,6 +25,7 @@ use ahash::AHashMap;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, RecordBatch};
+use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
@@ -159,23 +160,20 @@ pub fn leaf_hash(leaf_data: &[u8]) -> Hash {
 
 /// A subject's key, ready to salt commitments: destroying it makes them unguessable for ever.
 #[derive(Clone)]
-pub struct SubjectKey(Hmac<Sha256>);
+pub struct SubjectKey(Hkdf<Sha256>);
 
 impl SubjectKey {
     /// HKDF-SHA256 extract with an empty salt (RFC 5869, section 2.2).
     pub fn new(key: &[u8]) -> SubjectKey {
-        let prk = mac(&[0; 32], &[key]);
-        SubjectKey(Hmac::new_from_slice(&prk).expect("HMAC takes keys of any length"))
+        SubjectKey(Hkdf::new(None, key))
     }
 
     /// HKDF expand to 16 bytes: the salt of one field of one event.
     fn salt(&self, event_id: &[u8], field: u16) -> [u8; 16] {
-        let mut mac = self.0.clone();
-        for part in [b"catena/salt/v1\0".as_slice(), event_id, &field.to_be_bytes(), &[1]] {
-            mac.update(part);
-        }
         let mut salt = [0; 16];
-        salt.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        self.0
+            .expand_multi_info(&[b"catena/salt/v1\0", event_id, &field.to_be_bytes()], &mut salt)
+            .expect("HKDF gives 16 bytes");
         salt
     }
 
