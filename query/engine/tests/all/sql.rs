@@ -3,7 +3,8 @@
 use crate::lake::{File, Lake, events, rejections};
 use catena_engine::output::{Format, to_bytes};
 use catena_engine::{Engine, Limits, Options, Scope};
-use catena_schemas::table::Class;
+use catena_schemas::fixture::full;
+use catena_schemas::table::{Class, Field};
 use expect_test::{Expect, expect};
 
 fn lake() -> Lake {
@@ -98,6 +99,27 @@ async fn decisions_have_the_columns_of_the_contract_first() {
         "#]],
     )
     .await;
+}
+
+/// Each field of the event is a column of `decisions`, with its own value.
+#[tokio::test]
+async fn every_field_of_an_event_is_a_column() {
+    // They belong to other rows, or the collector sets them.
+    let others = [Field::Reason, Field::ReasonDetail, Field::Raw, Field::Duplicate, Field::Kind, Field::Body];
+    let mut lake = Lake::new();
+    lake.decisions("acme", 0, &[full::event()]);
+    let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
+    let answer = engine.session(Scope::All).sql("SELECT * FROM decisions", &Limits::default()).await;
+    let rows = answer.unwrap_or_else(|e| panic!("{}", e.message)).collect().await;
+    let rows = rows.unwrap_or_else(|e| panic!("{}", e.message));
+    let json = to_bytes(&rows, Format::Json).expect("JSON");
+    let row = &serde_json::from_slice::<serde_json::Value>(&json).expect("JSON")[0];
+    for field in Field::ALL {
+        assert_eq!(row[field.name()].is_null(), others.contains(field), "{} in {row}", field.name());
+    }
+    for member in full::MEMBERS.iter().filter(|m| matches!(m.how, "text" | "scalar")) {
+        assert_eq!(row[member.column.name()], member.path);
+    }
 }
 
 #[tokio::test]
