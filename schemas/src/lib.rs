@@ -6,6 +6,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`fields`] | the one table of an event's fields, from which the modules below are generated |
+//! | [`answer`] | answers of the engine, the HTTP API and the command line |
 //! | [`event`] | the canonical decision event, borrowed from the bytes it was read from |
 //! | [`time`] | instants in microseconds, and how they are written |
 //! | [`table`] | the lake's tables: names, columns, partitions |
@@ -15,6 +16,7 @@
 //! | [`authority`] | records of authority: grants, re-authorizations, exchanges, tools, lifecycle, principals |
 //! | `fixture` | delegation chains as lines of text, for tests (feature `fixture`) |
 
+pub mod answer;
 pub mod authority;
 pub mod canonical;
 pub mod event;

@@ -1,5 +1,7 @@
 //! `catena chain`: chains, listed and drawn.
 
+mod table;
+
 use super::sql::scope;
 use super::{not_found, open_engine};
 use crate::args::{Chain, ChainList, ChainShow, Picture};
@@ -9,8 +11,21 @@ use anyhow::{Context, Result};
 use catena_analysis::chain::{Limits as Drawing, Lineage};
 use catena_engine::Limits;
 use catena_engine::chains::{Filter, Shown};
+use catena_schemas::answer::ChainSummary;
 use catena_schemas::{Micros, Outcome};
+use serde::Serialize;
 use std::process::ExitCode;
+
+/// Width of a table where that of the window is not known, in columns.
+const WIDTH: usize = 120;
+
+/// What `catena chain ls --json` prints.
+#[derive(Serialize)]
+struct List {
+    chains: Vec<ChainSummary>,
+    total: usize,
+    lake_version: Option<u64>,
+}
 
 pub(crate) async fn run(config: &Config, tenant: Option<&str>, command: &Chain) -> Result<ExitCode> {
     match command {
@@ -22,7 +37,7 @@ pub(crate) async fn run(config: &Config, tenant: Option<&str>, command: &Chain) 
 fn filter(args: &ChainList) -> Result<Filter> {
     let time = |name: &str, text: &Option<String>| {
         text.as_deref()
-            .map(|t| Micros::parse_rfc3339(t).with_context(|| format!("--{name} `{t}` is no instant as RFC 3339")))
+            .map(|t| Micros::parse_rfc3339(t).with_context(|| format!("--{name} `{t}` is not an RFC 3339 timestamp")))
             .transpose()
     };
     Ok(Filter {
@@ -48,16 +63,20 @@ async fn list(config: &Config, tenant: Option<&str>, args: &ChainList) -> Result
     let filter = filter(args)?;
     let engine = open_engine(config).await?;
     let found = engine.session(scope(tenant)).chains(args.limit, &filter, &Limits::local()).await?;
+    let chains: Vec<_> = found.chains.iter().rev().map(Shown::summary).collect();
+    let list = List { chains, total: found.total, lake_version: found.version };
     if args.json {
-        let chains: Vec<_> = found.chains.iter().rev().map(Shown::summary).collect();
-        println!("{}", serde_json::json!({"chains": chains, "total": found.total, "lake_version": found.version}));
+        println!("{}", serde_json::to_string(&list)?);
         return Ok(ExitCode::SUCCESS);
     }
-    for chain in found.chains.iter().rev() {
-        println!("{}", chain.headline());
+    if !list.chains.is_empty() {
+        let width = terminal_size::terminal_size_of(std::io::stdout()).map_or(WIDTH, |(width, _)| width.0.into());
+        for line in table::lines(list.chains.iter(), width) {
+            println!("{line}");
+        }
     }
-    let fit = if filter == Filter::default() { "" } else { " that fit" };
-    eprintln!("{} of {} chains{fit}", found.chains.len(), found.total);
+    let matching = if filter == Filter::default() { "" } else { " that match" };
+    eprintln!("{} of {} chains{matching}", list.chains.len(), list.total);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -70,7 +89,7 @@ async fn show(config: &Config, tenant: Option<&str>, args: &ChainShow) -> Result
     }
     for found in &shown {
         match if args.json { Picture::Json } else { args.output } {
-            Picture::Json => println!("{}", found.to_json()),
+            Picture::Json => println!("{}", serde_json::to_string(&found.detail())?),
             Picture::Tree => print!("{}", found.draw(&Drawing::default())),
             Picture::Dot => print!("{}", found.to_dot()),
             Picture::Svg => print!("{}", found.svg()),

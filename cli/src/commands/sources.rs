@@ -1,4 +1,4 @@
-//! `catena sources`: what came of each source, and what is missing.
+//! `catena sources`: counts, fill rates and gaps of each source.
 
 use super::open_engine;
 use super::sql::scope;
@@ -6,7 +6,8 @@ use crate::args::Sources;
 use crate::config::Config;
 use anyhow::Result;
 use catena_engine::Limits;
-use catena_engine::completeness::{FIELDS, Source};
+use catena_engine::completeness::FIELDS;
+use catena_schemas::answer::Source;
 use std::process::ExitCode;
 
 pub(crate) async fn run(config: &Config, tenant: Option<&str>, args: &Sources) -> Result<ExitCode> {
@@ -16,18 +17,27 @@ pub(crate) async fn run(config: &Config, tenant: Option<&str>, args: &Sources) -
         println!("{}", serde_json::to_string(&found)?);
         return Ok(ExitCode::SUCCESS);
     }
+    let found = found.found;
     for source in &found.sources {
         print(source);
     }
     for s in found.sequences.iter().filter(|s| s.missing > 0) {
         let (source, epoch) = (s.source.as_deref().unwrap_or("?"), s.epoch.as_deref().unwrap_or("-"));
         println!(
-            "{} of {source}, epoch {epoch}: {} of the numbers {} to {} never came",
-            s.tenant, s.missing, s.first, s.last
+            "{} of {source}, epoch {epoch}: {} missing between {} and {}",
+            s.tenant,
+            counted(s.missing, "sequence number"),
+            s.first,
+            s.last
         );
     }
-    eprintln!("{} sources", found.sources.len());
+    eprintln!("{}", counted(found.sources.len() as u64, "source"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// A number and what it counts: `1 source`, `2 sources`.
+fn counted(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn print(s: &Source) {
@@ -54,8 +64,9 @@ fn print(s: &Source) {
     }
     println!("  {:<16} {:>7} {:>7} {:>7}   filled, by outcome", "field", "allow", "deny", "other");
     for field in FIELDS {
-        let shares = &s.filled[field];
-        let share = |group: &str| shares.get(group).map_or("-".to_owned(), |s| format!("{:.0} %", s * 100.0));
+        let shares = s.filled.get(*field);
+        let share =
+            |group: &str| shares.and_then(|by| by.get(group)).map_or("-".to_owned(), |s| format!("{:.0} %", s * 100.0));
         println!("  {field:<16} {:>7} {:>7} {:>7}", share("allow"), share("deny"), share("other"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each shape is judged small and four times as large. Linear work takes four times as long, quadratic work sixteen.
 
-use crate::told::{Told, chains};
+use crate::told::{Told, chains, json_of};
 use catena_analysis::chain::rules::watch::Watcher;
 use catena_analysis::chain::rules::{Chain, Fact, Mark, Party, Protocol, Settings, Standing, Store, rebuild};
 use catena_schemas::{Micros, Outcome};
@@ -147,7 +147,7 @@ fn an_event_with_thousands_of_actors() {
     let path = &chains[0].paths[0];
     assert_eq!(path.hops.len(), 64);
     assert_eq!((store.text(path.hops[0].id), store.text(path.hops[63].id)), ("alice", "agent4999"));
-    let json = chains[0].to_json("t", &store);
+    let json = json_of(&chains[0], "t", &store);
     assert_eq!(json["calls"][0]["marks"], serde_json::json!(["path_capped"]));
 }
 
@@ -216,7 +216,7 @@ fn an_oversized_chain_is_not_judged_for_every_event() {
     let last = watcher.poll().pop().expect("a change");
     assert_eq!(watcher.postponed(), 0);
     let want = chains(&all, &settings);
-    assert_eq!(want.values().next(), Some(&last.chain.to_json("t", watcher.store())));
+    assert_eq!(want.values().next(), Some(&json_of(&last.chain, "t", watcher.store())));
 }
 
 #[test]

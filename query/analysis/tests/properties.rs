@@ -3,7 +3,7 @@
 //! Every check takes a seed and says what is wrong. A check runs over [`CASES`] seeds; for every protection that can be
 //! switched off (`catena_analysis::fault`), some check must object within a few thousand.
 
-use crate::told::{Dice, Exchange, Told, chains, chains_after, rich};
+use crate::told::{Dice, Exchange, Told, chains, chains_after, json_of, rich};
 use catena_analysis::authority::{self, Book, Touched};
 use catena_analysis::chain::rules::layers::{Layer, Layers};
 use catena_analysis::chain::rules::ties::{Groups, Tie, Ties};
@@ -119,7 +119,7 @@ fn partition_and_forest(seed: u64) -> Verdict {
                     }
                 }
             }
-            ensure(taken == n, || format!("a cycle in {}", chain.to_json(tenant, store)))?;
+            ensure(taken == n, || format!("a cycle in {}", json_of(chain, tenant, store)))?;
             let attempts: u32 = chain.operations.iter().map(|o| o.attempts).sum();
             ensure(attempts as usize == n, || "attempts do not add up".into())?;
             ensure(
@@ -243,7 +243,7 @@ impl Live {
         ensure(change.published.revision >= *revision, || format!("revision of {id} went back"))?;
         *revision = change.published.revision;
         self.ever.insert(place(&id));
-        self.said.insert(place(&id), change.chain.to_json(tenant, store));
+        self.said.insert(place(&id), json_of(&change.chain, tenant, store));
         Ok(())
     }
 
@@ -499,7 +499,7 @@ fn digests(tenant: &str, set: &[Told]) -> BTreeMap<String, (u128, Value)> {
         told.tell(&mut store);
     }
     let chains = rebuild(tenant, &mut store, &[], &Settings::default()).chains;
-    let said = |c: &catena_analysis::chain::rules::Chain| (c.fingerprint(tenant, &store), c.to_json(tenant, &store));
+    let said = |c: &catena_analysis::chain::rules::Chain| (c.fingerprint(tenant, &store), json_of(c, tenant, &store));
     chains.iter().map(|c| (c.id.clone(), said(c))).collect()
 }
 
@@ -627,10 +627,12 @@ fn some_at_a_time(seed: u64) -> Verdict {
                 }
             }
             for chain in rebuild_some(tenant, &mut store, &exchanges, &witnesses, &settings).chains {
-                let json = chain.to_json(tenant, &store);
+                let json = json_of(&chain, tenant, &store);
                 let mut alone = store.only([&chain]);
                 let again = rebuild_some(tenant, &mut alone, &exchanges, &witnesses, &settings).chains;
-                ensure(again.len() == 1 && again[0].to_json(tenant, &alone) == json, || format!("alone, not {json}"))?;
+                ensure(again.len() == 1 && json_of(&again[0], tenant, &alone) == json, || {
+                    format!("alone, not {json}")
+                })?;
                 let before = found.insert((tenant.to_owned(), chain.id.clone()), json);
                 ensure(before.is_none(), || format!("{} stands in two parts", chain.id))?;
             }
@@ -661,7 +663,7 @@ fn layers(seed: u64) -> Verdict {
         for laid in layers.all() {
             let Layer { store, chains, .. } = laid.layer();
             for chain in laid.places().map(|at| &chains[at]) {
-                let before = found.insert(("t".into(), chain.id.clone()), chain.to_json("t", store));
+                let before = found.insert(("t".into(), chain.id.clone()), json_of(chain, "t", store));
                 ensure(before.is_none(), || format!("{} lies open twice", chain.id))?;
             }
         }
@@ -747,7 +749,7 @@ fn widenings_are_a_function_of_the_set(seed: u64) -> Verdict {
         let mut found = BTreeSet::new();
         for chain in rebuild("t", &mut store, &exchanged, &Settings::default()).chains {
             let bounds = chain.all_bounds(&store, &terms);
-            for (event, bound) in events(&chain.to_json("t", &store)).iter().zip(&bounds) {
+            for (event, bound) in events(&json_of(&chain, "t", &store)).iter().zip(&bounds) {
                 found.extend(bound.widened_at().map(|at| (chain.id.clone(), key(event), at)));
             }
         }

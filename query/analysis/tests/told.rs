@@ -3,7 +3,7 @@
 //! The same seed gives the same set. Fields and pools are those of `model/delegation_model.py`, and more beside them that
 //! the model does not know.
 
-use catena_analysis::chain::rules::{Chain, Fact, Party, Proof, Settings, Store, Via, rebuild};
+use catena_analysis::chain::rules::{Chain, Fact, Observed, Party, Proof, Settings, Store, Via, rebuild};
 use catena_schemas::{Micros, Outcome};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -232,17 +232,23 @@ pub(crate) fn chains_after(
     for (tenant, store) in &mut stores {
         let chains = rebuild(tenant, store, exchanges, settings);
         for chain in &chains.chains {
-            let before = found.insert((tenant.to_string(), chain.id.clone()), chain.to_json(tenant, store));
+            let before = found.insert((tenant.to_string(), chain.id.clone()), json_of(chain, tenant, store));
             assert!(before.is_none(), "two chains are called {}", chain.id);
         }
     }
     found
 }
 
+/// A chain as JSON: everything that an answer holds of it.
+pub(crate) fn json_of(chain: &Chain, tenant: &str, store: &Store) -> Value {
+    let observed = Observed { tenant, ..Observed::default() };
+    serde_json::to_value(chain.detail(store, &observed, &[])).expect("an answer is JSON")
+}
+
 /// What the model says of a chain.
 pub(crate) fn as_model(tenant: &str, store: &Store, chain: &Chain) -> Value {
     use catena_analysis::chain::rules::{Mark, Standing};
-    let json = chain.to_json(tenant, store);
+    let json = json_of(chain, tenant, store);
     let events = json["calls"].as_array().expect("events");
     let short = |e: &Value| {
         let text = |k: &str| e[k].as_str().unwrap_or_default().to_owned();

@@ -17,6 +17,7 @@ use crate::lake::Place;
 use crate::limits::Limits;
 use crate::log::{Log, Snapshot};
 use crate::pool::{Ceiling, Share};
+use crate::select::Select;
 use crate::table::{BatchRows, RecordsTable, Scope};
 use crate::threads::Threads;
 use crate::views::{self, Positions};
@@ -31,7 +32,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
-use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
+use datafusion::prelude::{DataFrame, SQLOptions, SessionConfig, SessionContext};
 use futures::StreamExt;
 use object_store::ObjectStore;
 use parking_lot::Mutex;
@@ -360,12 +361,17 @@ impl Session {
 
     /// Runs one statement over the newest version, or the one that the session is held at.
     pub async fn sql(&self, sql: &str, limits: &Limits) -> Result<Answer, QueryError> {
+        self.ask(Question::from(sql), limits).await
+    }
+
+    /// Runs one question over the newest version, or the one that the session is held at.
+    pub(crate) async fn ask(&self, question: Question, limits: &Limits) -> Result<Answer, QueryError> {
         let deadline = Instant::now().checked_add(limits.time).map(tokio::time::Instant::from_std);
         let (head, mut heads) = mpsc::channel(1);
         let (rows, batches) = mpsc::channel(ANSWER_QUEUE);
         let control = self.engine.inner.threads.control(limits);
         let watched = Arc::downgrade(&control);
-        let run = Run { session: self.clone(), sql: sql.to_owned(), limits: limits.clone(), control, head, rows };
+        let run = Run { session: self.clone(), question, limits: limits.clone(), control, head, rows };
         let mut task = Task { task: self.engine.spawn(run.go()), control: watched };
         match until(deadline, heads.recv()).await {
             None => Err(out_of_time(limits)),
@@ -431,10 +437,46 @@ impl Drop for Task {
 
 type Head = Result<(SchemaRef, Option<u64>), QueryError>;
 
+/// What a query asks.
+#[derive(Clone, Debug)]
+pub(crate) enum Question {
+    /// A statement; it passes the gate first.
+    Sql(String),
+    /// A plan of the engine's own.
+    Select(Select),
+}
+
+/// A question that passed the gate, where it has to.
+enum Checked<'q> {
+    Sql(Asked),
+    Select(&'q Select),
+}
+
+impl Question {
+    fn check(&self) -> Result<Checked<'_>, QueryError> {
+        Ok(match self {
+            Question::Sql(sql) => Checked::Sql(gate::check(sql)?),
+            Question::Select(select) => Checked::Select(select),
+        })
+    }
+}
+
+impl From<&str> for Question {
+    fn from(sql: &str) -> Question {
+        Question::Sql(sql.to_owned())
+    }
+}
+
+impl From<Select> for Question {
+    fn from(select: Select) -> Question {
+        Question::Select(select)
+    }
+}
+
 /// One query on the engine's threads.
 struct Run {
     session: Session,
-    sql: String,
+    question: Question,
     limits: Limits,
     control: Arc<Control>,
     head: mpsc::Sender<Head>,
@@ -493,7 +535,7 @@ impl Run {
 
     async fn start(&self, snapshot: &mut Option<Arc<Snapshot>>) -> Result<Started, QueryError> {
         let engine = &self.session.engine;
-        let asked = gate::check(&self.sql)?;
+        let checked = self.question.check()?;
         let snapshot = match snapshot {
             Some(snapshot) => snapshot.clone(),
             None => snapshot.insert(engine.refresh().await?).clone(),
@@ -504,11 +546,12 @@ impl Run {
             .context_for(&self.session.scope, self.session.positions, snapshot, &self.limits)
             .map_err(|e| engine.explain(e))?;
         let mut state = context.state();
-        let (statement, only_plan) = match asked {
-            Asked::Rows(statement) => (statement, false),
-            Asked::Plan(statement) => (statement, true),
+        let only_plan = matches!(checked, Checked::Sql(Asked::Plan(_)));
+        let logical = match checked {
+            Checked::Sql(Asked::Rows(statement) | Asked::Plan(statement)) => state.statement_to_plan(*statement).await,
+            Checked::Select(select) => select.frame(&context).await.map(DataFrame::into_unoptimized_plan),
         };
-        let logical = state.statement_to_plan(*statement).await.map_err(planning)?;
+        let logical = logical.map_err(planning)?;
         let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         reads.verify_plan(&logical).map_err(|e| QueryError::new(Code::NotRead, e.strip_backtrace()))?;
         let columns = logical.schema().fields().len();

@@ -18,7 +18,8 @@
 //! | `threads` | the threads that run queries, and a watchdog over them |
 //! | `pool` | memory of one query, and of all |
 //! | [`output`] | answers as JSON, CSV, text tables, Parquet |
-//! | [`completeness`] | what came of each source |
+//! | `select` | questions of the engine itself, with typed answers |
+//! | [`completeness`] | counts, fill rates and gaps of each source; totals |
 //! | [`chains`] | the rules of `catena-analysis` over decisions: `chains`, `chain_events`, `operations` |
 
 mod authority;
@@ -37,6 +38,7 @@ pub mod limits;
 pub mod log;
 pub mod output;
 mod pool;
+mod select;
 mod sizes;
 pub mod table;
 mod threads;

@@ -137,6 +137,12 @@ pub(crate) enum Positions {
     Hidden,
 }
 
+/// The tool server that a row names, as it is shown: its id or else its name, because many producers know the name alone. Over
+/// columns of `decisions`.
+pub(crate) fn target_server() -> Expr {
+    coalesce(vec![column("server"), column("server_name")])
+}
+
 fn column(name: &str) -> Expr {
     Expr::Column(Column::new_unqualified(name))
 }

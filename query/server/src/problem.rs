@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use catena_engine::output::OutputError;
 use catena_engine::{Code, QueryError};
-use serde_json::json;
+use catena_schemas::answer;
 
 /// One refusal.
 #[derive(Debug)]
@@ -27,21 +27,21 @@ impl Problem {
     }
 
     pub(crate) fn bad_request(code: &'static str, detail: impl Into<String>) -> Problem {
-        Problem { status: StatusCode::BAD_REQUEST, code, title: "the question cannot be read", detail: detail.into() }
+        Problem::new(StatusCode::BAD_REQUEST, code, "invalid request", detail)
+    }
+
+    /// The `format` of a request is not one of these.
+    pub(crate) fn format_unknown(names: &[&str]) -> Problem {
+        Problem::bad_request("format_unknown", format!("`format` must be one of: {}", names.join(", ")))
     }
 
     pub(crate) fn unauthorized() -> Problem {
-        let detail = "send `Authorization: Bearer <key>` with a key of this service".to_owned();
-        Problem { status: StatusCode::UNAUTHORIZED, code: "unauthorized", title: "who is asking is not known", detail }
+        let detail = "send `Authorization: Bearer <key>` with a key of this service";
+        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "authentication required", detail)
     }
 
     pub(crate) fn not_found(detail: impl Into<String>) -> Problem {
-        Problem {
-            status: StatusCode::NOT_FOUND,
-            code: "not_found",
-            title: "there is no such thing",
-            detail: detail.into(),
-        }
+        Problem::new(StatusCode::NOT_FOUND, "not_found", "not found", detail)
     }
 
     pub(crate) fn no_route() -> Problem {
@@ -49,8 +49,8 @@ impl Problem {
     }
 
     pub(crate) fn method() -> Problem {
-        let detail = "the route exists, and does not take this method".to_owned();
-        Problem { status: StatusCode::METHOD_NOT_ALLOWED, code: "method", title: "the question cannot be read", detail }
+        let detail = "the route does not take this method; the header `Allow` lists those that it takes";
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "method not allowed", detail)
     }
 
     pub(crate) fn internal() -> Problem {
@@ -59,8 +59,8 @@ impl Problem {
     }
 
     pub(crate) fn busy(queries: usize) -> Problem {
-        let detail = format!("{queries} queries run already; ask again in a moment");
-        Problem { status: StatusCode::TOO_MANY_REQUESTS, code: "busy", title: "too many queries at once", detail }
+        let detail = format!("too many concurrent queries (limit {queries}); retry shortly");
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too many queries at once", detail)
     }
 }
 
@@ -96,11 +96,15 @@ impl From<OutputError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body =
-            json!({"title": self.title, "status": self.status.as_u16(), "code": self.code, "detail": self.detail});
+        let body = answer::Problem {
+            title: self.title.to_owned(),
+            status: self.status.as_u16(),
+            code: self.code.to_owned(),
+            detail: self.detail,
+        };
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer::Problem::MEDIA_TYPE));
         match self.status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));

@@ -319,13 +319,68 @@ async fn the_page_is_its_own() {
             assert!(!answer.text.contains(foreign), "{path} holds {foreign}");
         }
     }
-    // What it asks for is there.
+}
+
+/// Every route that the page's script names answers, the ids in them included.
+#[tokio::test]
+async fn what_the_page_asks_for_is_there() {
+    let server = server(&small(), Settings::default()).await;
     let script = get(&server, "", "/page.js").await.text;
-    let asked: Vec<&str> =
-        script.split("/api/v1/").skip(1).map(|s| &s[..s.find(['`', '"', '?', '/']).unwrap()]).collect();
-    assert!(asked.contains(&"sources") && asked.contains(&"chains"), "{asked:?}");
+    let asked: Vec<String> = script
+        .split("/api/v1/")
+        .skip(1)
+        .map(|rest| rest[..rest.find(['`', '"', '?']).unwrap()].replace("${encodeURIComponent(id)}", "e1"))
+        .collect();
+    for path in ["chains", "chains/e1", "decisions/e1/why", "sources", "sql", "status"] {
+        assert!(asked.iter().any(|a| a == path), "{path}: {asked:?}");
+    }
     for path in asked {
-        let text = get(&server, "", &format!("/api/v1/{path}")).await.text;
-        assert!(path == "decisions" || !text.contains("route_unknown"), "{path}: {text}");
+        let query = if path == "sql" { "?q=SELECT%201" } else { "" };
+        let answer = get(&server, "", &format!("/api/v1/{path}{query}")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text);
+    }
+    // A server is named by one rule everywhere: its id, or else its name.
+    assert!(script.contains("coalesce(server, server_name)") && !script.contains("decision.server"), "{script}");
+}
+
+#[tokio::test]
+async fn a_decision_is_explained() {
+    let server = server(&small(), Settings::default()).await;
+    let answer = get(&server, "", "/api/v1/decisions/e2/why").await.json();
+    let (why, meta) = (&answer["data"][0], &answer["meta"]);
+    assert_eq!((&why["decision"]["outcome"], &meta["lake_version"]), (&"deny".into(), &why["lake_version"]));
+    let last = &why["event"]["path"][2];
+    assert_eq!((&last["id"], &last["tier"]), (&"agent:planner".into(), &"P9".into()));
+    assert_eq!(last["evidence"], "declared by the caller");
+    assert_eq!(get(&server, "", "/api/v1/decisions/none/why").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_refused_parameter_is_named_with_what_it_may_be() {
+    let server = server(&small(), Settings::default()).await;
+    for (target, detail) in [
+        ("/api/v1/sql", "missing query parameter `q` (the SQL statement)"),
+        ("/api/v1/sql?q=SELECT%201&tennant=a", "unknown parameter `tennant`; expected one of: q, format"),
+        ("/api/v1/sql?q=SELECT%201&format=xml", "`format` must be one of: json, jsonl, csv, table, parquet"),
+        ("/api/v1/status?x=1", "unknown parameter `x`; this route takes none"),
+        ("/api/v1/chains?limit=1001", "`limit` must be an integer from 1 to 1000"),
+        ("/api/v1/chains?from=yesterday", "`from` must be an RFC 3339 timestamp"),
+        ("/api/v1/chains?widened=yes", "`widened` must be true or false"),
+        ("/api/v1/chains?depth=-1", "`depth` must be a non-negative integer"),
+        ("/api/v1/chains/e1?format=xml", "`format` must be one of: json, text, dot, svg"),
+        ("/api/v1/chains/%ff", "the id in the path must be percent-encoded UTF-8"),
+    ] {
+        let answer = get(&server, "", target).await;
+        let problem: catena_schemas::answer::Problem = serde_json::from_str(&answer.text).unwrap();
+        assert_eq!((answer.status.as_u16(), problem.status, problem.detail.as_str()), (400, 400, detail), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_method_comes_with_those_that_are_taken() {
+    let server = server(&small(), Settings::default()).await;
+    for (target, allowed) in [("/api/v1/status", "GET,HEAD"), ("/api/v1/sql", "GET,HEAD,POST")] {
+        let refused = ask(&server, "", Request::delete(target).body(Body::empty()).unwrap()).await;
+        assert_eq!((refused.status.as_u16(), refused.headers["allow"].to_str().unwrap()), (405, allowed), "{target}");
     }
 }

@@ -67,16 +67,14 @@ impl Is {
         match self {
             Is::ChainOf => "chain_of('event, session, trace or chain')",
             Is::Paths => "paths('human:alice > agent:* >> tool:payments.*')",
-            Is::Reach => {
-                "reach('human', 'alice'): of a human, agent, grant, tool or server; a tool may name its server third"
-            }
+            Is::Reach => "reach(kind, id[, server]); kind is human, agent, grant, tool or server",
         }
     }
 }
 
 impl TableFunctionImpl for Function {
     fn call_with_args(&self, args: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
-        let wrong = || DataFusionError::Plan(format!("`{}` is to be called as {}", self.is.name(), self.is.usage()));
+        let wrong = || DataFusionError::Plan(format!("usage: {}", self.is.usage()));
         let texts: Option<Vec<&str>> = args
             .exprs()
             .iter()

@@ -11,6 +11,7 @@
 //! ```
 
 mod afar;
+mod columns;
 mod facts;
 mod functions;
 mod held;
@@ -28,7 +29,6 @@ mod why;
 pub use list::{Filter, Found};
 pub use rebuilt::{Judged, Rebuilt};
 pub use watch::{Publication, Stepped, Watch};
-pub use why::Why;
 
 pub(crate) use held::Cache;
 pub(crate) use of_event::ChainOf;
@@ -37,12 +37,16 @@ use crate::engine::{Engine, Session};
 use crate::error::{Code, QueryError};
 use crate::limits::Limits;
 use crate::log::Snapshot;
+use crate::select::Select;
 use crate::table::Scope;
+use catena_analysis::chain::rules::Observed;
 use catena_analysis::chain::{self, Chain};
 use catena_schemas::Micros;
+use catena_schemas::answer::{ChainDetail, ChainSummary};
 use datafusion::error::Result;
+use datafusion::logical_expr::{ident, lit};
 use datafusion::prelude::SessionContext;
-use serde_json::Value;
+use serde::Deserialize;
 use std::sync::Arc;
 
 /// Registers the tables at one version and scope.
@@ -87,26 +91,28 @@ impl Shown {
         (&self.of.tenant, self.chain().started(self.of.store()), &self.chain().id)
     }
 
-    /// Without its calls.
-    pub fn summary(&self) -> Value {
-        let mut all = self.chain().summary(&self.of.tenant, self.of.store());
+    /// The chain without its calls.
+    pub fn summary(&self) -> ChainSummary {
         let judged = self.of.judged(self.at).unwrap_or_default();
-        all["widened"] = judged.iter().filter(|j| j.widened_at.is_some()).count().into();
-        self.sign(&mut all);
-        all
+        let widened = judged.iter().filter(|j| j.widened_at.is_some()).count();
+        self.chain().summary(self.of.store(), &self.observed(widened))
     }
 
     /// The whole chain, with what each hop was allowed.
-    pub fn to_json(&self) -> Value {
+    pub fn detail(&self) -> ChainDetail {
+        // Only of this chain: `judged` is worked out for all of the tenant's.
         let bounds = self.of.bounds(self.at);
-        let mut all = self.chain().to_json_within(&self.of.tenant, self.of.store(), &bounds);
-        self.sign(&mut all);
-        all
+        let widened = bounds.iter().filter(|b| b.widened_at().is_some()).count();
+        self.chain().detail(self.of.store(), &self.observed(widened), &bounds)
     }
 
-    fn sign(&self, all: &mut Value) {
-        all["state"] = self.of.state(self.chain()).as_str().into();
-        all["lake_version"] = self.of.version.into();
+    fn observed(&self, widened: usize) -> Observed<'_> {
+        Observed {
+            tenant: &self.of.tenant,
+            state: self.of.state(self.chain()).as_str(),
+            widened: widened as u64,
+            lake_version: self.of.version,
+        }
     }
 
     /// As a tree of text.
@@ -123,14 +129,6 @@ impl Shown {
     pub fn svg(&self) -> String {
         self.chain().svg(self.of.store(), &self.of.bounds(self.at))
     }
-
-    /// In a line: who, and what the chain is.
-    pub fn headline(&self) -> String {
-        let requesters = self.chain().requesters(self.of.store());
-        let named: Vec<_> = requesters.iter().map(|r| catena_analysis::text::escape(r)).collect();
-        let who = if named.is_empty() { "(unknown requester)".to_owned() } else { named.join(", ") };
-        format!("{who}  {}", self.chain().headline())
-    }
 }
 
 impl Session {
@@ -143,11 +141,9 @@ impl Session {
             return Ok(found);
         }
         // An id that was given up when its chain became part of another.
-        let asked = format!("SELECT chain_id FROM chain_aliases WHERE old_id = '{}'", name.replace('\'', "''"));
-        let (rows, _) = pinned.values(&asked, limits).await?;
         let mut found = Vec::new();
-        for id in rows.iter().filter_map(|row| row["chain_id"].as_str()) {
-            found.extend(in_time(limits, pinned.named(id)).await?);
+        for Alias { chain_id } in pinned.values(alias(name), limits).await?.0 {
+            found.extend(in_time(limits, pinned.named(&chain_id)).await?);
         }
         Ok(found)
     }
@@ -164,10 +160,17 @@ impl Session {
         found.sort_by(|a: &Shown, b| a.begun().cmp(&b.begun()));
         Ok(found)
     }
+}
 
-    pub(crate) fn within(limits: &Limits) -> Limits {
-        Limits { rows: u64::MAX, bytes: u64::MAX, ..limits.clone() }
-    }
+/// The chain that an id was given up for.
+#[derive(Deserialize)]
+struct Alias {
+    chain_id: String,
+}
+
+fn alias(old_id: &str) -> Select {
+    let of = ident("old_id").eq(lit(old_id));
+    Select::new("chain_aliases", move |rows| rows.filter(of.clone())?.select(vec![ident("chain_id")]))
 }
 
 /// Chains of a section. Unless all sections fit into memory together, they are kept apart from it, so that it can go.
@@ -182,7 +185,7 @@ fn kept(of: &Arc<Rebuilt>, chains: Vec<usize>, all_fit: bool) -> Vec<Shown> {
 async fn in_time<T>(limits: &Limits, work: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {
     tokio::time::timeout(limits.time, work).await.unwrap_or_else(|_| {
         let seconds = limits.time.as_secs_f32();
-        let message = format!("chains are still being rebuilt after {seconds} s; ask again in a while");
+        let message = format!("chains are still being rebuilt after {seconds} s; retry shortly");
         Err(QueryError::new(Code::Time, message))
     })
 }

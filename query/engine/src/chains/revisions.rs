@@ -2,6 +2,7 @@
 //!
 //! Guarantee: a row says of one chain what it was at one version, or that its id was given up and for which other.
 
+use super::columns::{COLUMNS, Seen, Widened};
 use crate::engine::Engine;
 use crate::error::QueryError;
 use crate::limits::Limits;
@@ -11,15 +12,18 @@ use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use catena_analysis::chain::Chain;
+use catena_analysis::chain::rules::Store;
 use catena_analysis::chain::rules::watch::Published;
-use catena_analysis::chain::rules::{Standing, Store};
+use catena_schemas::Micros;
 use catena_schemas::authority::Cell;
 use catena_schemas::revision::{REVISIONS, Revision};
 use catena_schemas::rows::{Place, Rows};
-use catena_schemas::{Micros, Outcome};
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
+
+/// Columns of `chain_revisions` after those of `chains`.
+pub(super) const OWN: [&str; 5] = ["aliases", "first_source", "first_event", "fingerprint", "reflects"];
 
 /// State of a chain whose events belong to another one now.
 pub(super) const GONE: &str = "merged";
@@ -103,60 +107,29 @@ impl<'a> Writing<'a> {
         widened: i64,
         aliases: &[String],
     ) {
-        let hops = || chain.paths.iter().flat_map(|p| p.hops.iter().skip(1)).filter(|h| h.id.is_some());
-        let root = chain.links.iter().map(|l| &chain.path(l).hops[0]).find(|h| h.id.is_some());
-        let told = |of: fn(catena_analysis::chain::rules::Told<'_>) -> Option<&str>| {
-            let all: BTreeSet<&str> = chain.links.iter().filter_map(|l| of(chain.told(store, l))).collect();
-            list(all)
+        let seen = Seen {
+            store,
+            chain,
+            id: &published.id,
+            revision: Some(i64::from(published.revision)),
+            state: published.state,
+            widened: Widened::Counted(widened),
         };
-        let count = |outcome: Outcome| {
-            Cell::Int(chain.links.iter().filter(|l| chain.outcome(store, l) == outcome).count() as i64)
-        };
-        let standing = |s: Standing| Cell::Int(chain.count(s) as i64);
         let first = &chain.links[0];
-        let cell = |name: &str| {
-            Some(match name {
-                "chain_id" => text(&published.id),
-                "revision" => Cell::Int(i64::from(published.revision)),
-                "state" => text(published.state.as_str()),
-                "root" => text(store.text(root?.id)),
-                "root_kind" => text(store.text(root.filter(|r| r.kind.is_some())?.kind)),
-                "lineage" => text(chain.lineage().as_str()),
-                "started" => Cell::Time(chain.started(store)),
-                "ended" => Cell::Time(chain.ended(store)),
-                "events" => Cell::Int(chain.links.len() as i64),
-                "operations" => Cell::Int(chain.operations.len() as i64),
-                "depth" => Cell::Int(i64::from(chain.depth)),
-                "fanout" => Cell::Int(i64::from(chain.fanout)),
-                "agents" => list(hops().map(|h| store.text(h.id)).collect()),
-                "tools" => told(|t| t.tool),
-                "servers" => told(|t| t.server),
-                "denied" => count(Outcome::Deny),
-                "stepped_up" => count(Outcome::StepUp),
-                "widened" => Cell::Int(widened),
-                "orphans" => standing(Standing::Orphan),
-                "unknown" => standing(Standing::Unknown),
-                "cycle_broken" => standing(Standing::Cut),
-                "confidence_permille" => Cell::Int(i64::from(chain.confidence().0)),
-                "coverage_permille" => Cell::Int(i64::from(chain.coverage()?.0)),
-                "link_coverage_permille" => Cell::Int(i64::from(chain.link_coverage().0)),
-                "aliases" => Cell::List(aliases.iter().map(|a| Cow::Borrowed(a.as_str())).collect()),
-                "first_source" => text(chain.source(store, first)),
-                "first_event" => text(chain.event(store, first)),
-                "fingerprint" => Cell::Text(Cow::Owned(format!("{:032x}", published.fingerprint))),
-                "reflects" => Cell::Int(self.version as i64),
-                _ => return None,
-            })
-        };
-        let cells: Vec<Option<Cell<'_>>> = REVISIONS.own.iter().map(|c| cell(c.name)).collect();
+        // In the order of [`OWN`].
+        let own: [Cell<'_>; OWN.len()] = [
+            Cell::List(aliases.iter().map(|a| Cow::Borrowed(a.as_str())).collect()),
+            text(chain.source(store, first)),
+            text(chain.event(store, first)),
+            Cell::Text(Cow::Owned(format!("{:032x}", published.fingerprint))),
+            Cell::Int(self.version as i64),
+        ];
+        let cells: Vec<Option<Cell<'_>>> =
+            COLUMNS.iter().map(|column| column.cell(&seen)).chain(own.map(Some)).collect();
         self.push(&published.id, i64::from(published.revision), chain.ended(store), &cells);
     }
 }
 
 fn text(text: &str) -> Cell<'_> {
     Cell::Text(Cow::Borrowed(text))
-}
-
-fn list<'s>(all: BTreeSet<&'s str>) -> Cell<'s> {
-    Cell::List(all.into_iter().map(Cow::Borrowed).collect())
 }

@@ -4,6 +4,7 @@
 //! `lake_version`; columns that nobody asks for are not made. A condition on a tenant, a chain or an event leaves out the
 //! other chains before rows are made of them.
 
+use super::columns::{COLUMNS, ChainColumn, REVISION, Seen, Widened};
 use super::rebuilt::{Judged, Rebuilt};
 use crate::engine::Engine;
 use crate::log::Snapshot;
@@ -17,8 +18,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use catena_analysis::chain::Chain;
 use catena_analysis::chain::rules::pattern::Pattern;
-use catena_analysis::chain::rules::{Hop, Link, Mark, Name, Standing};
-use catena_schemas::Outcome;
+use catena_analysis::chain::rules::{Link, Mark, Name};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
@@ -28,7 +28,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 /// Rows of one batch, about.
@@ -44,6 +44,7 @@ enum Of {
     Long(fn(&Row<'_>) -> Option<i64>),
     Share(fn(&Row<'_>) -> Option<f64>),
     Bool(fn(&Row<'_>) -> bool),
+    Chain(&'static ChainColumn),
 }
 
 impl Of {
@@ -56,6 +57,7 @@ impl Of {
             Of::Long(_) => DataType::Int64,
             Of::Share(_) => DataType::Float64,
             Of::Bool(_) => DataType::Boolean,
+            Of::Chain(column) => column.data_type(),
         }
     }
 
@@ -75,6 +77,7 @@ impl Of {
             Of::Long(of) => Arc::new(Int64Array::from_iter(rows.iter().map(of))),
             Of::Share(of) => Arc::new(Float64Array::from_iter(rows.iter().map(of))),
             Of::Bool(of) => Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(of(row))))),
+            Of::Chain(column) => column.array(rows.iter().map(Row::seen)),
         }
     }
 }
@@ -109,70 +112,27 @@ impl<'r> Row<'r> {
         self.chain().event(self.all.store(), link).to_owned()
     }
 
-    fn root(&self) -> Option<&'r Hop> {
+    fn seen(&self) -> Seen<'r> {
         let chain = self.chain();
-        let mut rooted = chain.links.iter().map(|l| &chain.path(l).hops[0]);
-        rooted.find(|h| h.id.is_some())
-    }
-
-    fn distinct(&self, of: impl Fn(&'r Link) -> Option<&'r str>) -> Vec<String> {
-        let all: BTreeSet<&str> = self.chain().links.iter().filter_map(of).collect();
-        all.into_iter().map(str::to_owned).collect()
-    }
-
-    fn count(&self, outcome: Outcome) -> Option<i64> {
-        let chain = self.chain();
-        Some(chain.links.iter().filter(|l| chain.outcome(self.all.store(), l) == outcome).count() as i64)
+        Seen {
+            store: self.all.store(),
+            chain,
+            id: &chain.id,
+            revision: self.published.and_then(|published| published.get(&chain.id).copied()),
+            state: self.all.state(chain),
+            widened: Widened::Of(self.all, self.at),
+        }
     }
 }
-
-/// The revision of a chain that was published last.
-const REVISION: &str = "revision";
 
 /// A column: its name, and how it is made.
 struct Column(&'static str, Of);
 
-static CHAINS: &[Column] = &[
-    Column("tenant", Of::Text(|r| Some(r.all.tenant.to_string()))),
-    Column("chain_id", Of::Text(|r| Some(r.chain().id.clone()))),
-    Column(REVISION, Of::Long(|r| r.published?.get(&r.chain().id).copied())),
-    Column("state", Of::Text(|r| Some(r.all.state(r.chain()).as_str().into()))),
-    Column("root", Of::Text(|r| r.root().and_then(|h| r.text(h.id)))),
-    Column("root_kind", Of::Text(|r| r.root().and_then(|h| r.text(h.kind)))),
-    Column("lineage", Of::Text(|r| Some(r.chain().lineage().as_str().into()))),
-    Column("started", Of::Time(|r| r.chain().started(r.all.store()).0)),
-    Column("ended", Of::Time(|r| r.chain().ended(r.all.store()).0)),
-    Column("events", Of::Long(|r| Some(r.chain().links.len() as i64))),
-    Column("operations", Of::Long(|r| Some(r.chain().operations.len() as i64))),
-    Column("depth", Of::Int(|r| r.chain().depth as i32)),
-    Column("fanout", Of::Int(|r| r.chain().fanout as i32)),
-    Column(
-        "agents",
-        Of::List(|r| {
-            let hops = r.chain().paths.iter().flat_map(|p| p.hops.iter().skip(1));
-            let all: BTreeSet<String> = hops.filter_map(|h| r.text(h.id)).collect();
-            all.into_iter().collect()
-        }),
-    ),
-    Column("tools", Of::List(|r| r.distinct(|l| r.chain().told(r.all.store(), l).tool))),
-    Column("servers", Of::List(|r| r.distinct(|l| r.chain().told(r.all.store(), l).server))),
-    Column("denied", Of::Long(|r| r.count(Outcome::Deny))),
-    Column("stepped_up", Of::Long(|r| r.count(Outcome::StepUp))),
-    Column(
-        "widened",
-        Of::Long(|r| {
-            let all = r.all.judged(r.at).unwrap_or_default();
-            Some(all.iter().filter(|j| j.widened_at.is_some()).count() as i64)
-        }),
-    ),
-    Column("orphans", Of::Long(|r| Some(r.chain().count(Standing::Orphan) as i64))),
-    Column("unknown", Of::Long(|r| Some(r.chain().count(Standing::Unknown) as i64))),
-    Column("cycle_broken", Of::Long(|r| Some(r.chain().count(Standing::Cut) as i64))),
-    Column("confidence", Of::Share(|r| Some(r.chain().confidence().share()))),
-    Column("coverage", Of::Share(|r| r.chain().coverage().map(|c| c.share()))),
-    Column("link_coverage", Of::Share(|r| Some(r.chain().link_coverage().share()))),
-    Column("lake_version", Of::Long(version)),
-];
+static CHAINS: LazyLock<Vec<Column>> = LazyLock::new(|| {
+    let tenant = Column("tenant", Of::Text(|r| Some(r.all.tenant.to_string())));
+    let columns = COLUMNS.iter().map(|column| Column(column.name, Of::Chain(column)));
+    std::iter::once(tenant).chain(columns).chain([Column("lake_version", Of::Long(version))]).collect()
+});
 
 static EVENTS: &[Column] = &[
     Column("tenant", Of::Text(|r| Some(r.all.tenant.to_string()))),
@@ -299,7 +259,7 @@ impl About {
 
     fn columns(self) -> &'static [Column] {
         match self {
-            About::Chains => CHAINS,
+            About::Chains => &CHAINS,
             About::Events => EVENTS,
             About::Operations => OPERATIONS,
         }

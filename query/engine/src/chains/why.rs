@@ -1,100 +1,127 @@
-//! Why a decision fell as it did: verdict, policy, who stood behind the call, by which grant, and what was seen to be done.
+//! Why a decision was made: verdict, policy, principals, grant, what led to the call and what was observed of it.
 //!
-//! Guarantee: everything is quoted from the lake at one version; what no record says is null, and not made up.
+//! Guarantee: everything is read from the lake at one version; what no record says is null.
 
+use super::Shown;
 use crate::engine::Session;
 use crate::error::QueryError;
 use crate::limits::Limits;
-use serde_json::{Map, Value, json};
+use crate::select::Select;
+use crate::views::target_server;
+use catena_schemas::answer::Why;
+use catena_schemas::answer::why::{Attempt, Decision, Execution, Grant, InChain, Parent, Place};
+use datafusion::functions::expr_fn::coalesce;
+use datafusion::logical_expr::{Expr, SortExpr, ident, lit};
 
-/// Executions that are shown of one decision: a request answered in parts has many.
+/// Executions that are listed of one decision: a request that was answered in parts has many.
 const EXECUTIONS_MAX: usize = 20;
 
-/// The answer for one event.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Why(pub Value);
-
-/// Columns of the decision that the answer quotes.
-const DECISION: &str = "tenant, event_id, time, ingest_time, source, format, outcome, basis, enforced, phase, policy_engine, policy_id, \
-    policy_version, policy_digest, policy_rules, reasons, obligations, challenge, requester, agent, actors, server, tool, action, \
-    params_digest, session, token_ref, token_proof, scopes, audience, token_resource, token_expires, grant_id, redaction, \
-    topic, \"partition\", \"offset\", decision_index";
-
 impl Session {
-    /// Why each decision of this id fell as it did: one answer for each tenant and source that has the id.
+    /// Explains each decision of an event id: one answer for each tenant and source that has the id.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::sql`] and [`Session::chain`].
     pub async fn why(&self, event_id: &str, limits: &Limits) -> Result<Vec<Why>, QueryError> {
         let pinned = self.pin().await?;
-        let limits = Session::within(limits);
-        let quoted = event_id.replace('\'', "''");
-        let asked =
-            format!("SELECT {DECISION} FROM decisions WHERE event_id = '{quoted}' ORDER BY tenant, source, time");
-        let (decisions, version) = pinned.values(&asked, &limits).await?;
+        let (decisions, lake_version) = pinned.values::<Decision>(decisions(event_id), limits).await?;
+        if decisions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let chains = pinned.chain(event_id, limits).await?;
         let mut answers = Vec::with_capacity(decisions.len());
         for decision in decisions {
-            let text = |name: &str| decision[name].as_str().unwrap_or_default().to_owned();
-            let (tenant, source) = (text("tenant"), text("source"));
-            let grants = match decision["grant_id"].as_str() {
+            let source = decision.source.as_deref().unwrap_or_default();
+            let grants = match &decision.grant_id {
                 None => Vec::new(),
-                Some(grant) => pinned.grant(&tenant, grant, &limits).await?,
+                Some(grant) => pinned.values::<Grant>(grants(&decision.tenant, grant), limits).await?.0,
             };
-            let mut answer = Map::new();
-            answer.insert("executions".into(), pinned.executions(&tenant, event_id, &source, &limits).await?.into());
-            for shown in pinned.chain(event_id, &limits).await?.iter().filter(|s| s.of.tenant.as_ref() == tenant) {
-                let chain = shown.chain();
-                let whole = shown.to_json();
-                let events = whole["calls"].as_array().map(Vec::as_slice).unwrap_or_default();
-                let same =
-                    |e: &&Value| e["event_id"] == event_id && (source.is_empty() || e["source"] == source.as_str());
-                let Some(event) = events.iter().find(same) else { continue };
-                let operations = whole["logical_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
-                answer.insert("event".into(), event.clone());
-                let operation = operations.iter().find(|o| o["operation_id"] == event["operation_id"]);
-                answer.insert("operation".into(), operation.cloned().unwrap_or_default());
-                let attempts = events.iter().filter(|e| e["operation_id"] == event["operation_id"]);
-                let attempts =
-                    attempts.map(|e| json!({"event_id": e["event_id"], "time": e["time"], "outcome": e["outcome"]}));
-                answer.insert("attempts".into(), attempts.collect());
-                let parent =
-                    events.iter().find(|e| !event["parent_event"].is_null() && e["event_id"] == event["parent_event"]);
-                let parent = parent.map(|e| json!({"event_id": e["event_id"], "server": e["server"], "tool": e["tool"], "outcome": e["outcome"]}));
-                answer.insert("led_to_by".into(), parent.unwrap_or_default());
-                answer.insert("chain".into(), json!({
-                    "chain_id": chain.id, "lineage": whole["lineage"], "state": whole["state"], "events": whole["events"],
-                    "requesters": whole["requesters"], "missing": whole["missing"],
-                }));
-            }
-            answer.insert("decision".into(), decision);
-            answer.insert("grants".into(), grants.into());
-            answer.insert("lake_version".into(), version.into());
-            answers.push(Why(answer.into()));
+            let observed = executions(&decision.tenant, event_id, source);
+            let executions = pinned.values::<Execution>(observed, limits).await?.0;
+            let own = chains.iter().filter(|shown| *shown.of.tenant == *decision.tenant);
+            let place = own.filter_map(|shown| place(shown, event_id, source)).next_back();
+            answers.push(Why { decision, grants, executions, place, lake_version });
         }
         Ok(answers)
     }
+}
 
-    /// What was seen to be done of what was decided.
-    async fn executions(
-        &self,
-        tenant: &str,
-        event_id: &str,
-        source: &str,
-        limits: &Limits,
-    ) -> Result<Vec<Value>, QueryError> {
-        let [tenant, event_id, source] = [tenant, event_id, source].map(|t| t.replace('\'', "''"));
-        let asked = format!(
-            "SELECT execution_id, execution_source, tie, time, server, tool, http_status, jsonrpc_error, reasons, result_class, result_bytes, \
-             user_agent FROM decision_executions WHERE tenant = '{tenant}' AND event_id = '{event_id}' AND coalesce(source, '') = '{source}' \
-             ORDER BY time, execution_id LIMIT {EXECUTIONS_MAX}"
-        );
-        Ok(self.values(&asked, limits).await?.0)
-    }
+fn columns(names: &[&str]) -> Vec<Expr> {
+    names.iter().map(|name| ident(*name)).collect()
+}
 
-    /// Every version of a grant.
-    async fn grant(&self, tenant: &str, grant: &str, limits: &Limits) -> Result<Vec<Value>, QueryError> {
-        let [tenant, grant] = [tenant, grant].map(|t| t.replace('\'', "''"));
-        let asked = format!(
-            "SELECT grant_id, grantor, grantee, scope, resource, capability, basis, valid_from, valid_to, revoked_at, version, time, source \
-             FROM grants WHERE tenant = '{tenant}' AND grant_id = '{grant}' ORDER BY version, time"
-        );
-        Ok(self.values(&asked, limits).await?.0)
-    }
+/// Ascending, nulls last.
+fn sorted(names: &[&str]) -> Vec<SortExpr> {
+    names.iter().map(|name| ident(*name).sort(true, false)).collect()
+}
+
+fn decisions(event_id: &str) -> Select {
+    let event_id = event_id.to_owned();
+    Select::new("decisions", move |rows| {
+        let columns = Decision::COLUMNS.iter().map(|name| match *name {
+            "target_server" => target_server().alias("target_server"),
+            name => ident(name),
+        });
+        rows.filter(ident("event_id").eq(lit(event_id.clone())))?
+            .select(columns.collect::<Vec<_>>())?
+            .sort(sorted(&["tenant", "source", "time"]))
+    })
+}
+
+/// Every version of a grant.
+fn grants(tenant: &str, grant: &str) -> Select {
+    let of = ident("tenant").eq(lit(tenant)).and(ident("grant_id").eq(lit(grant)));
+    Select::new("grants", move |rows| {
+        rows.filter(of.clone())?.select(columns(Grant::COLUMNS))?.sort(sorted(&["version", "time"]))
+    })
+}
+
+/// What was observed of a call that a decision allowed.
+fn executions(tenant: &str, event_id: &str, source: &str) -> Select {
+    let of_source = coalesce(vec![ident("source"), lit("")]).eq(lit(source));
+    let of = ident("tenant").eq(lit(tenant)).and(ident("event_id").eq(lit(event_id))).and(of_source);
+    Select::new("decision_executions", move |rows| {
+        rows.filter(of.clone())?
+            .select(columns(Execution::COLUMNS))?
+            .sort(sorted(&["time", "execution_id"]))?
+            .limit(0, Some(EXECUTIONS_MAX))
+    })
+}
+
+/// The place of a decision in a chain, if the chain has it.
+fn place(shown: &Shown, event_id: &str, source: &str) -> Option<Place> {
+    let (chain, store) = (shown.chain(), shown.of.store());
+    let at = chain.links.iter().position(|link| {
+        chain.event(store, link) == event_id && (source.is_empty() || chain.source(store, link) == source)
+    })?;
+    let link = &chain.links[at];
+    let attempts = shown.of.attempts(chain, link.operation as usize).map(|attempt| Attempt {
+        event_id: chain.event(store, attempt).to_owned(),
+        time: chain.time(store, attempt).to_rfc3339(),
+        outcome: chain.outcome(store, attempt).as_str().to_owned(),
+    });
+    let parent = link.parent().map(|at| {
+        let link = &chain.links[at];
+        let told = chain.told(store, link);
+        Parent {
+            event_id: told.event_id.to_owned(),
+            server: told.server.map(str::to_owned),
+            tool: told.tool.map(str::to_owned),
+            outcome: chain.outcome(store, link).as_str().to_owned(),
+        }
+    });
+    Some(Place {
+        event: chain.call(store, at, Some(&chain.bounds(store, &shown.of.terms, at, None))),
+        operation: chain.logical_call(store, link.operation as usize),
+        attempts: attempts.collect(),
+        led_to_by: parent,
+        chain: InChain {
+            chain_id: chain.id.clone(),
+            lineage: chain.lineage().as_str().to_owned(),
+            state: shown.of.state(chain).as_str().to_owned(),
+            events: chain.links.len() as u64,
+            requesters: chain.requesters(store).into_iter().map(str::to_owned).collect(),
+            missing: chain.missing(store),
+        },
+    })
 }

@@ -2,6 +2,7 @@
 
 use catena_engine::chains::{Filter, Shown};
 use catena_engine::{Engine, Limits, Scope, output};
+use catena_schemas::answer::ChainSummary;
 
 pub(crate) async fn csv(engine: &Engine, sql: &str) -> String {
     let rows = engine.sql(sql, &Limits::default()).await.expect("a query").collect().await.expect("rows");
@@ -39,8 +40,8 @@ pub(crate) async fn same(some: &Engine, whole: &Engine, tenant: &str, names: &[&
         for scope in [tenant.clone(), Scope::All] {
             let [a, b] = [some, whole].map(|engine| engine.session(scope.clone()));
             let [a, b] = [a.chain(name, &limits).await, b.chain(name, &limits).await].map(|f| f.expect("an answer"));
-            let json = |found: Vec<Shown>| found.iter().map(Shown::to_json).collect::<Vec<_>>();
-            assert_eq!(json(a), json(b), "{name}, {note}");
+            let details = |found: Vec<Shown>| found.iter().map(Shown::detail).collect::<Vec<_>>();
+            assert_eq!(details(a), details(b), "{name}, {note}");
         }
     }
     let filter = Filter { agent: Some("agent:sub".into()), ..Filter::default() };
@@ -49,7 +50,7 @@ pub(crate) async fn same(some: &Engine, whole: &Engine, tenant: &str, names: &[&
     assert_eq!((summaries(&a.chains), a.total), (summaries(&b.chains), b.total), "{note}");
 }
 
-fn summaries(chains: &[Shown]) -> Vec<serde_json::Value> {
+fn summaries(chains: &[Shown]) -> Vec<ChainSummary> {
     chains.iter().map(Shown::summary).collect()
 }
 

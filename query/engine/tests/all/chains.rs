@@ -2,8 +2,9 @@
 
 use crate::lake::{Lake, START, event, events};
 use catena_analysis::chain::{Limits as Drawing, Lineage};
-use catena_engine::chains::{Filter, Found};
+use catena_engine::chains::{Filter, Found, Shown};
 use catena_engine::{Engine, Limits, Options, Scope, output};
+use catena_schemas::answer::Why;
 use catena_schemas::authority::EntryKind;
 use expect_test::{Expect, expect};
 
@@ -125,7 +126,8 @@ async fn any_name_of_a_chain_finds_all_of_it() {
 }
 
 fn lines(found: &Found) -> String {
-    let lines: Vec<String> = found.chains.iter().map(|s| format!("{} {}", s.of.tenant, s.headline())).collect();
+    let line = |s: &Shown| format!("{} {}  {}", s.of.tenant, s.summary().requesters.join(", "), s.chain().headline());
+    let lines: Vec<String> = found.chains.iter().map(line).collect();
     format!("{}\n{} in all", lines.join("\n"), found.total)
 }
 
@@ -361,10 +363,11 @@ async fn functions_answer_for_chains_paths_and_reach() {
     };
     expect!["`human:alice > > x`: column 15: expected a hop: `kind:name`, a name or `*`, found `>`"]
         .assert_eq(&refused("SELECT * FROM paths('human:alice > > x')").await);
-    expect!["`reach` is to be called as reach('human', 'alice'): of a human, agent, grant, tool or server; a tool may name its server third"].assert_eq(&refused("SELECT * FROM reach('alice')").await);
-    expect!["`reach` is to be called as reach('human', 'alice'): of a human, agent, grant, tool or server; a tool may name its server third"].assert_eq(&refused("SELECT * FROM reach('planet', 'x')").await);
-    expect!["`chain_of` is to be called as chain_of('event, session, trace or chain')"]
-        .assert_eq(&refused("SELECT * FROM chain_of(1)").await);
+    expect!["usage: reach(kind, id[, server]); kind is human, agent, grant, tool or server"]
+        .assert_eq(&refused("SELECT * FROM reach('alice')").await);
+    expect!["usage: reach(kind, id[, server]); kind is human, agent, grant, tool or server"]
+        .assert_eq(&refused("SELECT * FROM reach('planet', 'x')").await);
+    expect!["usage: chain_of('event, session, trace or chain')"].assert_eq(&refused("SELECT * FROM chain_of(1)").await);
 }
 
 #[tokio::test]
@@ -399,7 +402,8 @@ async fn why_quotes_the_decision_its_path_and_its_grant() {
     let session = engine.session(Scope::tenant("acme"));
     let answers = session.why("w1", &Limits::default()).await.expect("an answer");
     assert_eq!(answers.len(), 1);
-    let why = &answers[0].0;
+    // As callers of the API read it: names and shapes of members stay.
+    let why = serde_json::to_value(&answers[0]).expect("JSON");
     let authority = &why["event"]["path"][1]["authority"];
     expect![[r#"
         "allow" 1 "root"
@@ -426,4 +430,70 @@ async fn why_quotes_the_decision_its_path_and_its_grant() {
         "#]],
     )
     .await;
+}
+
+/// Many producers know a server by its name alone.
+#[tokio::test]
+async fn why_names_a_server_by_its_id_or_else_its_name() {
+    let mut lake = Lake::new();
+    let mut told = events(
+        "s1 1 allow alice > agent:p @s-1 tickets/read
+         s2 2 allow alice > agent:p @s-1 crm/read parent=s1",
+    );
+    told[0].server.id = None;
+    told[0].server.name = Some("tickets-mcp".into());
+    told[1].server.name = Some("The CRM".into());
+    lake.decisions("acme", 0, &told);
+    let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
+    let why = async |id: &str| {
+        let found = engine.session(Scope::All).why(id, &Limits::default()).await.expect("an answer");
+        <[Why; 1]>::try_from(found).expect("one decision")
+    };
+    let [named] = why("s1").await;
+    assert_eq!((named.decision.server, named.decision.target_server.as_deref()), (None, Some("tickets-mcp")));
+    let [known] = why("s2").await;
+    assert_eq!(known.decision.target_server.as_deref(), Some("crm"));
+    let place = known.place.expect("a chain");
+    let parent = place.led_to_by.expect("a parent");
+    assert_eq!((parent.event_id.as_str(), parent.server.as_deref()), ("s1", Some("tickets-mcp")));
+    let found = engine.session(Scope::All).chains(1, &Filter::default(), &Limits::default()).await.expect("chains");
+    assert_eq!(found.chains[0].summary().servers, ["crm", "tickets-mcp"]);
+    assert_eq!(found.chains[0].detail().calls[0].server.as_deref(), Some("tickets-mcp"));
+}
+
+#[tokio::test]
+async fn a_confidence_without_evidence_is_null_in_every_answer() {
+    let lake = lake();
+    let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
+    let session = engine.session(Scope::All);
+    let found = session.chains(10, &Filter::default(), &Limits::default()).await.expect("chains");
+    let mut answers: Vec<String> = found
+        .chains
+        .iter()
+        .flat_map(|chain| chain.detail().calls)
+        .map(|call| format!("{},{}", call.event_id, call.confidence.map_or(String::new(), |c| format!("{c:?}"))))
+        .collect();
+    answers.sort();
+    let sql = "SELECT event_id, parent_confidence FROM chain_events ORDER BY event_id";
+    let rows = crate::answers::csv(&engine, sql).await;
+    assert_eq!(answers, rows.lines().skip(1).collect::<Vec<_>>());
+    assert!(answers.iter().any(|line| line.ends_with(',')) && answers.iter().any(|line| !line.ends_with(',')));
+}
+
+/// Ids are values of a plan: no text of theirs becomes SQL.
+#[tokio::test]
+async fn ids_with_quotes_are_ids() {
+    let mut lake = Lake::new();
+    let grant = r#"{"grant_id":"g'1","grantor":"dora","grantee":"agent:p","scope":["mail.read"]}"#;
+    lake.authority("acme", 0, &[(EntryKind::Grant, grant)]);
+    let mut sent = event("w1 1 allow dora > agent:p @s-w mail/read");
+    sent.id = "w' OR 'a' = 'a".into();
+    sent.grant_id = Some("g'1".into());
+    lake.decisions("acme", 0, &[sent, event("w2 2 allow dora > agent:p @s-w mail/read")]);
+    let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
+    let session = engine.session(Scope::All);
+    let why = session.why("w' OR 'a' = 'a", &Limits::default()).await.expect("an answer");
+    assert_eq!((why.len(), why[0].decision.event_id.as_str(), why[0].grants.len()), (1, "w' OR 'a' = 'a", 1));
+    assert!(session.why("w1' OR 'a' = 'a", &Limits::default()).await.expect("an answer").is_empty());
+    assert!(session.chain("c-1' OR 'a' = 'a", &Limits::default()).await.expect("an answer").is_empty());
 }

@@ -189,10 +189,10 @@ async fn executions_stand_beside_their_decisions() {
     "#]]
     .assert_eq(&ask(&engine, Scope::All, sql).await);
     let why = engine.session(Scope::tenant("acme")).why("d1", &Limits::default()).await.expect("an answer");
-    let done = why[0].0["executions"].as_array().expect("a list");
-    assert_eq!((done.len(), &done[0]["execution_id"], &done[0]["http_status"]), (1, &"x1".into(), &200.into()));
+    let done: Vec<_> = why[0].executions.iter().map(|x| (x.execution_id.as_deref(), x.http_status)).collect();
+    assert_eq!(done, [(Some("x1"), Some(200))]);
     let other = engine.session(Scope::tenant("zeta")).why("d1", &Limits::default()).await.expect("an answer");
-    assert_eq!(other[0].0["executions"], serde_json::json!([]));
+    assert_eq!(other[0].executions, []);
 }
 
 #[tokio::test]

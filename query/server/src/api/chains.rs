@@ -1,132 +1,136 @@
-//! Chains: who asked whom to call what.
+//! Chains and decisions: who asked whom to call what, and why it was allowed or not.
 
-use super::{Parameters, known};
+use super::parameters::{Asked, Given, Id, Nothing, Parameters};
 use crate::Server;
 use crate::access::Asker;
 use crate::problem::Problem;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use catena_analysis::chain::{Limits as Drawing, Lineage};
 use catena_engine::chains::{Filter, Shown};
+use catena_schemas::answer::{Answer, ChainDetail, ChainSummary, Meta, Why};
 use catena_schemas::{Micros, Outcome};
-use serde_json::{Value, json};
 use std::sync::Arc;
 
-const FILTERS: &[&str] =
-    &["limit", "from", "until", "requester", "agent", "tool", "server", "outcome", "lineage", "widened", "depth"];
 const LIMIT: usize = 50;
 const LIMIT_MAX: usize = 1000;
+
+/// Which chains to list.
+pub(crate) struct List {
+    limit: usize,
+    filter: Filter,
+}
+
+impl Parameters for List {
+    const NAMES: &'static [&'static str] =
+        &["limit", "from", "until", "requester", "agent", "tool", "server", "outcome", "lineage", "widened", "depth"];
+
+    fn read(given: &Given) -> Result<List, Problem> {
+        let time = |name| given.parse(name, "an RFC 3339 timestamp", Micros::parse_rfc3339);
+        let limit = |text: &str| text.parse().ok().filter(|n| (1..=LIMIT_MAX).contains(n));
+        let filter = Filter {
+            from: time("from")?,
+            until: time("until")?,
+            requester: given.text("requester"),
+            agent: given.text("agent"),
+            tool: given.text("tool"),
+            server: given.text("server"),
+            outcome: given.parse("outcome", "allow, deny, step_up, error or unknown", Outcome::parse)?,
+            lineage: given.parse("lineage", "root, orphan or unknown", Lineage::parse)?,
+            widened: given.parse("widened", "true or false", |text| text.parse().ok())?.unwrap_or(false),
+            depth: given.parse("depth", "a non-negative integer", |text| text.parse().ok())?,
+            tenant: None,
+        };
+        let limit = given.parse("limit", &format!("an integer from 1 to {LIMIT_MAX}"), limit)?;
+        Ok(List { limit: limit.unwrap_or(LIMIT), filter })
+    }
+}
 
 pub(crate) async fn list(
     State(server): State<Arc<Server>>,
     Extension(asker): Extension<Asker>,
-    Query(parameters): Query<Parameters>,
-) -> Result<Json<Value>, Problem> {
-    known(&parameters, FILTERS)?;
-    let session = &asker.session;
-    let text = |name: &str| parameters.get(name).cloned();
-    let invalid =
-        |name: &str, wanted: &str| Problem::bad_request("parameter_invalid", format!("`{name}` is to be {wanted}"));
-    let time = |name: &str| match parameters.get(name) {
-        None => Ok(None),
-        Some(t) => Micros::parse_rfc3339(t).map(Some).ok_or_else(|| invalid(name, "an instant as RFC 3339")),
-    };
-    let limit = match parameters.get("limit") {
-        None => LIMIT,
-        Some(n) => n
-            .parse()
-            .ok()
-            .filter(|n| (1..=LIMIT_MAX).contains(n))
-            .ok_or_else(|| invalid("limit", "a number from 1 to 1000"))?,
-    };
-    let outcome = match parameters.get("outcome") {
-        None => None,
-        Some(o) => Some(Outcome::parse(o).ok_or_else(|| invalid("outcome", "allow, deny, step_up, error or unknown"))?),
-    };
-    let filter = Filter {
-        from: time("from")?,
-        until: time("until")?,
-        requester: text("requester"),
-        agent: text("agent"),
-        tool: text("tool"),
-        server: text("server"),
-        outcome,
-        lineage: match parameters.get("lineage").map(|l| Lineage::parse(l)) {
-            None => None,
-            Some(Some(lineage)) => Some(lineage),
-            Some(None) => return Err(invalid("lineage", "root, orphan or unknown")),
-        },
-        widened: match parameters.get("widened").map(String::as_str) {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(_) => return Err(invalid("widened", "true or false")),
-        },
-        depth: match parameters.get("depth").map(|d| d.parse()) {
-            None => None,
-            Some(Ok(depth)) => Some(depth),
-            Some(Err(_)) => return Err(invalid("depth", "a whole number")),
-        },
-        tenant: None,
-    };
+    Asked(List { limit, filter }): Asked<List>,
+) -> Result<Json<Answer<Vec<ChainSummary>>>, Problem> {
     asker.turn(&server).await?;
-    let found = session.chains(limit, &filter, &server.settings.limits).await?;
-    let data: Vec<_> = found.chains.iter().rev().map(Shown::summary).collect();
-    Ok(Json(json!({"data": data, "meta": {"lake_version": found.version, "total": found.total}})))
+    let found = asker.session.chains(limit, &filter, &server.settings.limits).await?;
+    let data = found.chains.iter().rev().map(Shown::summary).collect();
+    Ok(Json(Answer { data, meta: Meta { lake_version: found.version, total: Some(found.total as u64) } }))
 }
 
-fn draw(chain: &Shown) -> String {
-    chain.draw(&Drawing::default())
+/// How one chain is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Text,
+    Dot,
+    Svg,
+}
+
+impl Form {
+    const ALL: [(&'static str, Form); 4] =
+        [("json", Form::Json), ("text", Form::Text), ("dot", Form::Dot), ("svg", Form::Svg)];
+}
+
+/// How to show a chain; none when the request's `Accept` decides.
+pub(crate) struct Show {
+    form: Option<Form>,
+}
+
+impl Parameters for Show {
+    const NAMES: &'static [&'static str] = &["format"];
+
+    fn read(given: &Given) -> Result<Show, Problem> {
+        let Some(name) = given.text("format") else { return Ok(Show { form: None }) };
+        match Form::ALL.iter().find(|(known, _)| *known == name) {
+            Some((_, form)) => Ok(Show { form: Some(*form) }),
+            None => Err(Problem::format_unknown(&Form::ALL.map(|(name, _)| name))),
+        }
+    }
 }
 
 pub(crate) async fn show(
     State(server): State<Arc<Server>>,
     Extension(asker): Extension<Asker>,
-    Path(id): Path<String>,
-    Query(parameters): Query<Parameters>,
+    Id(id): Id,
+    Asked(Show { form }): Asked<Show>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    known(&parameters, &["format"])?;
-    let session = &asker.session;
     let accepts_text = || headers.get(header::ACCEPT).is_some_and(|a| a.as_bytes().starts_with(b"text/plain"));
-    let text = match parameters.get("format").map(String::as_str) {
-        None if accepts_text() => Some(("text/plain; charset=utf-8", draw as fn(&Shown) -> String)),
-        None | Some("json") => None,
-        Some("text") => Some(("text/plain; charset=utf-8", draw as fn(&Shown) -> String)),
-        Some("dot") => Some(("text/vnd.graphviz; charset=utf-8", Shown::to_dot as fn(&Shown) -> String)),
-        Some("svg") => Some(("image/svg+xml", Shown::svg as fn(&Shown) -> String)),
-        Some(_) => return Err(Problem::bad_request("format_unknown", "`format` is none of json, text, dot, svg")),
-    };
+    let form = form.unwrap_or_else(|| if accepts_text() { Form::Text } else { Form::Json });
     asker.turn(&server).await?;
-    let shown = session.chain(&id, &server.settings.limits).await?;
-    if shown.is_empty() {
+    let shown = asker.session.chain(&id, &server.settings.limits).await?;
+    let Some(first) = shown.first() else {
         return Err(Problem::not_found("no chain, event, session or trace has this name"));
-    }
-    if let Some((kind, draw)) = text {
-        // A picture is one document.
-        let shown = if kind == "image/svg+xml" { &shown[..1] } else { &shown };
+    };
+    let drawn = |kind: &'static str, draw: fn(&Shown) -> String| {
         let drawn: Vec<_> = shown.iter().map(draw).collect();
-        return Ok(([(header::CONTENT_TYPE, kind)], drawn.join("\n")).into_response());
-    }
-    let data: Vec<_> = shown.iter().map(Shown::to_json).collect();
-    Ok(Json(json!({"data": data, "meta": {"lake_version": shown[0].of.version}})).into_response())
+        ([(header::CONTENT_TYPE, kind)], drawn.join("\n")).into_response()
+    };
+    Ok(match form {
+        Form::Json => {
+            let data: Vec<ChainDetail> = shown.iter().map(Shown::detail).collect();
+            let meta = Meta { lake_version: first.of.version, total: None };
+            Json(Answer { data, meta }).into_response()
+        }
+        Form::Text => drawn("text/plain; charset=utf-8", |shown| shown.draw(&Drawing::default())),
+        Form::Dot => drawn("text/vnd.graphviz; charset=utf-8", Shown::to_dot),
+        // A picture is one document.
+        Form::Svg => ([(header::CONTENT_TYPE, "image/svg+xml")], first.svg()).into_response(),
+    })
 }
 
-/// Why a decision fell as it did.
+/// Why a decision was made.
 pub(crate) async fn why(
     State(server): State<Arc<Server>>,
     Extension(asker): Extension<Asker>,
-    Path(id): Path<String>,
-    Query(parameters): Query<Parameters>,
-) -> Result<Json<Value>, Problem> {
-    known(&parameters, &[])?;
-    let session = &asker.session;
+    Id(id): Id,
+    _: Asked<Nothing>,
+) -> Result<Json<Answer<Vec<Why>>>, Problem> {
     asker.turn(&server).await?;
-    let answers = session.why(&id, &server.settings.limits).await?;
-    if answers.is_empty() {
-        return Err(Problem::not_found("no decision has this id"));
-    }
-    let data: Vec<Value> = answers.into_iter().map(|a| a.0).collect();
-    Ok(Json(json!({"data": data})))
+    let data = asker.session.why(&id, &server.settings.limits).await?;
+    let Some(first) = data.first() else { return Err(Problem::not_found("no decision has this id")) };
+    let meta = Meta { lake_version: first.lake_version, total: None };
+    Ok(Json(Answer { data, meta }))
 }

@@ -3,13 +3,13 @@
 //! As JSON the answer is `{"data": [row, ...], "meta": {...}}`; in other forms it is the rows alone, and what `meta` says
 //! stands in headers: `catena-lake-version`, and `catena-cut` when the answer is not whole.
 
-use super::{Parameters, known};
+use super::parameters::{Asked, Given, Parameters};
 use crate::access::Asker;
 use crate::problem::Problem;
 use crate::{Server, body};
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use catena_engine::output::{self, Format, OutputError};
@@ -22,23 +22,31 @@ use std::time::Instant;
 const VERSION: HeaderName = HeaderName::from_static("catena-lake-version");
 const CUT: HeaderName = HeaderName::from_static("catena-cut");
 
+/// A statement, and the form of its answer.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+pub(crate) struct Statement {
     query: String,
     #[serde(default)]
     format: Option<String>,
 }
 
+impl Parameters for Statement {
+    const NAMES: &'static [&'static str] = &["q", "format"];
+
+    fn read(given: &Given) -> Result<Statement, Problem> {
+        let detail = "missing query parameter `q` (the SQL statement)";
+        let query = given.text("q").ok_or_else(|| Problem::bad_request("parameter_missing", detail))?;
+        Ok(Statement { query, format: given.text("format") })
+    }
+}
+
 pub(crate) async fn get(
     State(server): State<Arc<Server>>,
     Extension(asker): Extension<Asker>,
-    Query(parameters): Query<Parameters>,
+    Asked(statement): Asked<Statement>,
 ) -> Result<Response, Problem> {
-    known(&parameters, &["q", "format"])?;
-    let query =
-        parameters.get("q").ok_or_else(|| Problem::bad_request("parameter_missing", "`q` holds the statement"))?;
-    answer(&server, &asker, query, parameters.get("format").map(String::as_str)).await
+    answer(&server, &asker, &statement).await
 }
 
 pub(crate) async fn post(
@@ -47,18 +55,16 @@ pub(crate) async fn post(
     body: Body,
 ) -> Result<Response, Problem> {
     let body = body::read(body, server.settings.body_timeout).await?;
-    let asked: Asked = serde_json::from_slice(&body).map_err(|e| {
-        Problem::bad_request("body_invalid", format!("the body is to be {{\"query\": SQL, \"format\": ...}}: {e}"))
+    let statement: Statement = serde_json::from_slice(&body).map_err(|e| {
+        Problem::bad_request("body_invalid", format!("the body must be {{\"query\": SQL, \"format\": ...}}: {e}"))
     })?;
-    answer(&server, &asker, &asked.query, asked.format.as_deref()).await
+    answer(&server, &asker, &statement).await
 }
 
-async fn answer(server: &Server, asker: &Asker, query: &str, format: Option<&str>) -> Result<Response, Problem> {
+async fn answer(server: &Server, asker: &Asker, Statement { query, format }: &Statement) -> Result<Response, Problem> {
     let session = &asker.session;
-    let name = format.unwrap_or("json");
-    let Some(format) = Format::parse(name) else {
-        let names: Vec<_> = Format::ALL.iter().map(|f| f.as_str()).collect();
-        return Err(Problem::bad_request("format_unknown", format!("`format` is none of {}", names.join(", "))));
+    let Some(format) = Format::parse(format.as_deref().unwrap_or("json")) else {
+        return Err(Problem::format_unknown(&Format::ALL.map(Format::as_str)));
     };
     let began = Instant::now();
     asker.turn(server).await?;

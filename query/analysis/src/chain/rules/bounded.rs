@@ -4,10 +4,9 @@
 
 use super::texts::Name;
 use super::{Chain, Store};
-use crate::authority::{Atom, Authority, Book, Bound, Bounds, Call, Implied, Party, Touched, bounds};
+use crate::authority::{Atom, Authority, Book, Bounds, Call, Implied, Party, Touched, bounds};
 use ahash::HashSet;
 use catena_schemas::Micros;
-use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// What records bear on, in the names of a store.
@@ -43,35 +42,7 @@ pub struct Terms {
     pub authorities: Vec<String>,
 }
 
-impl Bound {
-    /// As JSON; authority that nobody recorded is null.
-    pub fn to_json(&self) -> Value {
-        let said = |a: &Authority| (!a.is_unknown()).then(|| a.to_json());
-        json!({
-            "recorded": said(&self.recorded), "recorded_by": self.by.as_str(), "within": self.within.as_str(),
-            "widened_by": said(&self.beyond), "bound": said(&self.effective), "new_domain": self.reset,
-            "reauthorized_by": self.reauth,
-        })
-    }
-}
-
 impl Chain {
-    /// The whole chain, with what each hop was allowed and what it claimed.
-    pub fn to_json_within(&self, tenant: &str, store: &Store, bounds: &[Bounds]) -> Value {
-        let mut all = self.to_json(tenant, store);
-        let events = all["calls"].as_array_mut().into_iter().flatten();
-        for (event, bounds) in events.zip(bounds) {
-            event["bound_state"] = bounds.state.as_str().into();
-            event["widened_at"] = bounds.widened_at().into();
-            let hops = event["path"].as_array_mut().into_iter().flatten();
-            for (hop, bound) in hops.zip(&bounds.hops) {
-                hop["authority"] = bound.to_json();
-            }
-        }
-        all["widened"] = bounds.iter().filter(|b| b.widened_at().is_some()).count().into();
-        all
-    }
-
     /// Whether records that touch these names can change what a call of the chain was allowed.
     pub fn rests_on(&self, store: &Store, touched: &TouchedNames) -> bool {
         let TouchedNames { parties, grants, tokens } = touched;

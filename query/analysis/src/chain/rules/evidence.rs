@@ -75,6 +75,21 @@ impl Call {
         }
     }
 
+    /// The evidence in words, for people.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Call::C1 => "signed reference to the parent",
+            Call::C2 => "named as the parent decision",
+            Call::C3 => "another attempt at the same call",
+            Call::C4 => "parent span, same requester",
+            Call::C5 => "same transaction or workflow",
+            Call::C6 => "same trace and requester",
+            Call::C7 => "same session, requester and client",
+            Call::C8 => "a handle of the other call was used",
+            Call::C9 => "same requester and client within minutes",
+        }
+    }
+
     /// Confidence of one piece of it. A parent that the caller chose is worth less than one that a gateway stamped.
     pub const fn confidence(self, by_client: bool) -> Confidence {
         Confidence(match self {
@@ -143,6 +158,22 @@ impl Principal {
             Principal::P8 => "P8",
             Principal::P9 => "P9",
             Principal::P10 => "P10",
+        }
+    }
+
+    /// The evidence in words, for people.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Principal::P1 => "proved independently of the token",
+            Principal::P2 => "named by a verified token",
+            Principal::P3 => "recorded by a token exchange",
+            Principal::P4 => "named by a verified token as an earlier actor",
+            Principal::P5 => "known from the transaction and its workload",
+            Principal::P6 => "named by a grant",
+            Principal::P7 => "identified by a verified client id",
+            Principal::P8 => "inherited from the call that led to this one",
+            Principal::P9 => "declared by the caller",
+            Principal::P10 => "not known",
         }
     }
 

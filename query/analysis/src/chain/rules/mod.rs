@@ -25,6 +25,7 @@
 //! State that outlives a process is the lake's: [`watch::Watcher`] can be rebuilt from the events of the chains that are
 //! not sealed, and from what was published of them.
 
+mod answer;
 mod asleep;
 mod bounded;
 mod dot;
@@ -35,7 +36,6 @@ pub mod fact;
 mod find;
 mod footprints;
 mod forest;
-mod json;
 mod judge;
 mod keys;
 pub mod layers;
@@ -50,6 +50,7 @@ mod texts;
 pub mod ties;
 pub mod watch;
 
+pub use answer::Observed;
 pub use bounded::{Terms, TouchedNames};
 pub use evidence::Confidence;
 pub use exchange::Exchanged;

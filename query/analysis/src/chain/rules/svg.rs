@@ -262,7 +262,7 @@ impl Drawing<'_> {
         let headline = self.chain.headline();
         let mut parts = headline.splitn(3, "  ");
         let chain = parts.next().unwrap_or_default().to_owned();
-        let who = self.chain.requesters(self.store);
+        let who: Vec<&str> = self.chain.requesters(self.store).into_iter().collect();
         let who = match who.as_slice() {
             [] => String::new(),
             [one] => format!(" · for {}", cut(one, NAME_COLUMNS)),
