@@ -1,4 +1,5 @@
 "use strict";
+// Answers have the types of schemas/src/answer.rs.
 // Everything that comes from a record goes through textContent: nothing in it can become markup.
 const $ = (id) => document.getElementById(id);
 let key = "";
@@ -56,7 +57,7 @@ async function show(id) {
   // As an image a picture can neither run anything nor load anything.
   URL.revokeObjectURL($("picture").src);
   $("picture").src = URL.createObjectURL(new Blob([picture], { type: "image/svg+xml" }));
-  $("picture").alt = `chain ${id}; the tree below says the same`;
+  $("picture").alt = `chain ${id}, also shown as text below`;
   $("chain").hidden = false;
   $("chain").scrollIntoView({ block: "nearest" });
 }
@@ -66,29 +67,38 @@ function said(value) {
   return value == null || typeof value === "object" ? "" : String(value);
 }
 
+/** Evidence in words, with its code and confidence. */
+const evidence = (words, code, confidence) => `${words} (${code}, ${confidence.toFixed(2)})`;
+
 async function explain(id) {
   const { data } = await ask(`/api/v1/decisions/${encodeURIComponent(id)}/why`);
-  const { decision, event = {}, chain = {}, grants = [], executions = [] } = data[0];
-  const hop = (h) => {
-    const authority = h.authority || {};
-    const beyond = authority.widened_by ? `, WIDENED by ${Object.values(authority.widened_by).map(said).join(", ")}` : "";
-    return `${h.id ?? "(unknown)"} (${h.tier} ${h.confidence}${beyond})`;
+  const { decision, event = {}, chain = {}, grants, executions } = data[0];
+  const hop = (h, at) => {
+    const parts = at === 0 ? [] : [evidence(h.evidence, h.tier, h.confidence)];
+    const beyond = h.authority?.widened_by;
+    if (beyond) parts.push(`WIDENED by ${Object.values(beyond).map(said).join(", ")}`);
+    return [h.id ?? "(unknown requester)", ...parts].join(", ");
   };
-  const bound = { in: "within what was delegated", out: "OUTSIDE what was delegated", unknown: "unknown: nobody recorded enough to say" };
+  const bound = {
+    in: "yes: the call is within what was delegated", out: "NO: the call is OUTSIDE what was delegated",
+    unknown: "unknown: too little is recorded to say",
+  };
   const parts = {
     decision: said([decision.event_id, decision.time, decision.source]),
-    call: said([decision.server || decision.server_name, decision.tool, decision.action]),
+    call: said([decision.target_server, decision.tool, decision.action]),
     verdict: said([decision.outcome, decision.enforced, decision.basis]),
     reasons: said(decision.reasons),
     policy: said([decision.policy_engine, decision.policy_id, decision.policy_version, decision.policy_rules]),
-    "on behalf": (event.path || []).map(hop).join(" → "),
-    bound: bound[event.bound_state] || "",
+    "on behalf of": (event.path || []).map(hop).join(" → "),
+    "within grant?": bound[event.bound_state] || "",
     grant: grants.map((g) => `${said(g.grant_id)} from ${said(g.grantor)} to ${said(g.grantee)}: ${said(g.scope)}`).join("; ") || said(decision.grant_id),
-    standing: said([event.standing, event.parent_event && `led to by ${event.parent_event} (${event.parent_tier})`]),
-    done: executions.map((x) => said([x.time, x.http_status && `HTTP ${x.http_status}`, x.jsonrpc_error && `JSON-RPC error ${x.jsonrpc_error}`,
+    position: said(event.standing),
+    "caused by": event.parent_event ? said([event.parent_event, evidence(event.parent_evidence, event.parent_tier, event.confidence)]) : "",
+    anomalies: said(event.marks),
+    observed: executions.map((x) => said([x.time, x.http_status && `HTTP ${x.http_status}`, x.jsonrpc_error && `JSON-RPC error ${x.jsonrpc_error}`,
       x.reasons, x.result_bytes && `${x.result_bytes} bytes`, x.user_agent])).join("; "),
     chain: said([chain.chain_id, chain.lineage, chain.state]),
-    recorded: said([decision.topic, `partition ${decision.partition}`, `offset ${decision.offset}`]),
+    "stored at": said([decision.topic, `partition ${decision.partition}`, `offset ${decision.offset}`]),
   };
   $("why").replaceChildren(...Object.entries(parts).filter(([, text]) => text).map(([name, text]) => {
     const [div, dt, dd] = ["div", "dt", "dd"].map((tag) => document.createElement(tag));
@@ -115,10 +125,9 @@ async function listChains() {
   for (const [name, value] of new FormData($("filter"))) if (value.trim()) wanted.set(name, value.trim());
   const chains = await ask(`/api/v1/chains?${wanted}`);
   $("found").textContent = `${chains.data.length} of ${chains.meta.total}`;
-  fill($("chains"), ["chain", "requester", "begins", "events", "outcomes", "widened", "confidence", "state", "ended"], chains.data.map((c) => ({
-    chain: button(c.chain_id, () => show(c.chain_id)), requester: c.requesters.join(", "), begins: c.lineage, events: c.events,
-    widened: c.widened, confidence: c.confidence, state: c.state, ended: c.ended,
-    outcomes: Object.entries(c.by_outcome).map(([o, n]) => `${n} ${o}`).join(", "),
+  fill($("chains"), ["chain", "ended", "requester", "agents", "tools", "denied", "widened", "calls", "lineage", "confidence", "state"], chains.data.map((c) => ({
+    chain: button(c.chain_id, () => show(c.chain_id)), ended: c.ended, requester: c.requesters.join(", "), agents: c.agents.join(", "), tools: c.tools.join(", "),
+    denied: c.denied, widened: c.widened, calls: c.events, lineage: c.lineage, confidence: c.confidence, state: c.state,
   })));
 }
 
@@ -131,16 +140,16 @@ async function listSources() {
   fill($("sources"), ["source", "format", "received", "decisions", "executions", "authority", "duplicates", "rejected", "set_aside", "last_seen"],
     data.sources.map((s) => ({ ...s, source: button(s.topic, async () => fields(s)), set_aside: s.asides, last_seen: s.last_seen?.replace(/\.\d+/, "") })));
   const gaps = data.sequences.filter((s) => s.missing > 0);
-  $("missing").textContent = data.sequences.length === 0 ? "No source numbers its records, so that nobody can tell whether one is missing."
-    : gaps.length === 0 ? "Of the sources that number their records, no number is missing." : "Numbers that never came:";
+  $("missing").textContent = data.sequences.length === 0 ? "No source numbers its records, so missing records cannot be detected."
+    : gaps.length === 0 ? "No sequence number is missing." : "Missing sequence numbers:";
   $("gaps").hidden = gaps.length === 0;
   fill($("gaps"), ["source", "epoch", "first", "last", "missing"], gaps);
   $("source").hidden = true;
   $("completeness").hidden = false;
-  $("counted").textContent = `version ${meta.lake_version ?? "none"} of the lake; a source shows its fields`;
+  $("counted").textContent = `version ${meta.lake_version ?? "none"} of the lake; select a source to see its fields`;
 }
 
-/** How well the fields of a source are filled: what it leaves out of denials is as telling as what it leaves out of all. */
+/** Shows how many decisions of a source fill each field. Denials are separate, because producers record less of what they refuse. */
 function fields(source) {
   const counts = (of) => Object.entries(of).map(([name, n]) => `${n} ${name}`).join(", ");
   const share = (part) => part == null ? "-" : `${Math.round(part * 100)} %`;
@@ -178,7 +187,7 @@ async function refresh() {
   const at = status.lake_version == null ? "an empty lake" : `version ${status.lake_version} of the lake`;
   if ($("version").textContent === `${status.version}, ${at}`) return;
   await listChains();
-  const recent = await sql("SELECT event_id AS why, time, outcome, requester, agent, coalesce(server_name, server) AS server, tool, reasons, format FROM decisions ORDER BY time DESC LIMIT 30");
+  const recent = await sql("SELECT event_id AS why, time, outcome, requester, agent, coalesce(server, server_name) AS server, tool, reasons, format FROM decisions ORDER BY time DESC LIMIT 30");
   for (const row of recent.data) row.why = button("why", explain.bind(null, row.why));
   fill($("recent"), recent.meta.columns.map((c) => c.name), recent.data);
   const rejects = await sql("SELECT ingest_time, format, reason, detail, topic, partition, \"offset\" FROM rejects ORDER BY ingest_time DESC LIMIT 20");
@@ -195,7 +204,7 @@ async function loop() {
 $("access").addEventListener("submit", (event) => {
   event.preventDefault();
   key = $("key").value.trim();
-  $("version").textContent = "asking …";
+  $("version").textContent = "loading …";
   refresh().then(() => { $("access").hidden = true; }, trouble);
 });
 
