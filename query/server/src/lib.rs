@@ -1,17 +1,17 @@
-//! Answers: questions over HTTP, and a plain page that asks some of them.
+//! The HTTP API over a lake, and a plain page that uses it.
 //!
-//! Guarantees: who asks is known, or is on this machine; a key sees its tenant's rows and nothing else, whatever the
-//! question; who asks is judged before what is asked. Every answer has a ceiling and says when it reached it, and which
-//! version of the lake it reflects; unread answers are counted. Refusals are `application/problem+json` with a
-//! stable `code`. This room knows nothing of how facts came into the lake.
+//! Guarantees: a request is authenticated, or comes from this machine; a key sees its tenant's rows and nothing else, whatever the
+//! request; the key is checked before anything else of the request. Every answer has a limit, says when it reached it, and names the
+//! version of the lake that it reflects; unread answers are counted. Bodies are the types of [`catena_schemas::answer`]; refusals are
+//! `application/problem+json` with a stable `code`. This crate knows nothing of how facts came into the lake.
 //!
 //! | route | answers |
 //! |---|---|
 //! | `POST /api/v1/sql` `{"query","format"}`, `GET /api/v1/sql?q=&format=` | rows of one statement |
-//! | `GET /api/v1/chains` | the newest chains that fit |
+//! | `GET /api/v1/chains` | the newest chains that match |
 //! | `GET /api/v1/chains/{id}` | one chain by its id, or by an event, session or trace of it; `format=text` or `dot` draws it |
-//! | `GET /api/v1/decisions/{id}/why` | one decision: verdict, policy, who stood behind the call, grant, chain |
-//! | `GET /api/v1/status` | totals: decisions, rejections, asides, where each source stands |
+//! | `GET /api/v1/decisions/{id}/why` | one decision: verdict, policy, principals, grant, chain |
+//! | `GET /api/v1/status` | totals: decisions, rejections, asides; the last record of each partition |
 //! | `GET /api/v1/sources` | how complete each source is: counts, fields filled by outcome, missing numbers, last seen |
 //! | `GET /` | a page over these |
 //!

@@ -324,7 +324,8 @@ async fn the_page_is_its_own() {
 /// Every route that the page's script names answers, the ids in them included.
 #[tokio::test]
 async fn what_the_page_asks_for_is_there() {
-    let server = server(&small(), Settings::default()).await;
+    let lake = small();
+    let server = server(&lake, Settings::default()).await;
     let script = get(&server, "", "/page.js").await.text;
     let asked: Vec<String> = script
         .split("/api/v1/")
@@ -345,7 +346,8 @@ async fn what_the_page_asks_for_is_there() {
 
 #[tokio::test]
 async fn a_decision_is_explained() {
-    let server = server(&small(), Settings::default()).await;
+    let lake = small();
+    let server = server(&lake, Settings::default()).await;
     let answer = get(&server, "", "/api/v1/decisions/e2/why").await.json();
     let (why, meta) = (&answer["data"][0], &answer["meta"]);
     assert_eq!((&why["decision"]["outcome"], &meta["lake_version"]), (&"deny".into(), &why["lake_version"]));
@@ -357,7 +359,8 @@ async fn a_decision_is_explained() {
 
 #[tokio::test]
 async fn a_refused_parameter_is_named_with_what_it_may_be() {
-    let server = server(&small(), Settings::default()).await;
+    let lake = small();
+    let server = server(&lake, Settings::default()).await;
     for (target, detail) in [
         ("/api/v1/sql", "missing query parameter `q` (the SQL statement)"),
         ("/api/v1/sql?q=SELECT%201&tennant=a", "unknown parameter `tennant`; expected one of: q, format"),
@@ -378,7 +381,8 @@ async fn a_refused_parameter_is_named_with_what_it_may_be() {
 
 #[tokio::test]
 async fn a_refused_method_comes_with_those_that_are_taken() {
-    let server = server(&small(), Settings::default()).await;
+    let lake = small();
+    let server = server(&lake, Settings::default()).await;
     for (target, allowed) in [("/api/v1/status", "GET,HEAD"), ("/api/v1/sql", "GET,HEAD,POST")] {
         let refused = ask(&server, "", Request::delete(target).body(Body::empty()).unwrap()).await;
         assert_eq!((refused.status.as_u16(), refused.headers["allow"].to_str().unwrap()), (405, allowed), "{target}");
