@@ -423,6 +423,12 @@ mod tests {
         );
     }
 
+    /// A setting that was released stays one: files that name it are there.
+    #[test]
+    fn settings_of_earlier_versions_are_read() {
+        check(include_str!("../../../tests/compat/0.1/catena.toml"), &[], Ok(|c| c.flush.age_ms == 2000));
+    }
+
     #[test]
     fn ladder_of_faults() {
         check("flush = ", &[], Err("is not TOML"));

@@ -3,6 +3,7 @@
 mod authority;
 mod bounds;
 mod cerbos;
+mod compat;
 mod corpus;
 mod declared;
 mod explain;
