@@ -488,7 +488,7 @@ async fn ids_with_quotes_are_ids() {
     lake.authority("acme", 0, &[(EntryKind::Grant, grant)]);
     let mut sent = event("w1 1 allow dora > agent:p @s-w mail/read");
     sent.id = "w' OR 'a' = 'a".into();
-    sent.grant_id = Some("g'1".into());
+    sent.grant.id = Some("g'1".into());
     lake.decisions("acme", 0, &[sent, event("w2 2 allow dora > agent:p @s-w mail/read")]);
     let engine = Engine::open(&lake.url(), Options::default()).await.expect("a lake");
     let session = engine.session(Scope::All);
