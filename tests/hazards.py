@@ -188,6 +188,8 @@ class Rotated:
             self.reader, self.kills = None, self.kills + 1
 
     def rows(self):
+        if not any((self.lake / "records" / "_delta_log").glob("*.json")):
+            return []  # the reader has just been started, and there is no lake yet
         return [row["n"] for row in json.loads(catena("sql", "--lake", self.lake, "-o", "json", "SELECT event_id, count(*) AS n FROM records WHERE class = 'decision' GROUP BY event_id"))]
 
     def settle(self):
